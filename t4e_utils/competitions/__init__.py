@@ -1,0 +1,1 @@
+"""Facts of single competitions: file patterns, label names, columns. One module a competition; nothing else imports them."""

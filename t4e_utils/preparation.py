@@ -1,0 +1,107 @@
+"""From annotated scans to slice files and their rows: the data of the segmenter.
+
+One call a patient, so that patients can be prepared in parallel processes and a faulty one costs only itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from t4e_utils.annotations import measure_slices, regions_from_labels
+from t4e_utils.geometry import PLANES, reorient, spacing_of
+from t4e_utils.intensity import to_uint8, window_from_percentiles
+from t4e_utils.sampling import select_tumour_slices, write_slice
+from t4e_utils.volumes import Problem, Volume, VolumeError, read_nifti
+
+SLICE_COLUMNS = (
+    "patient_id", "series", "plane", "slice", "path", "is_kept", "height", "width", "row_mm", "column_mm",
+    "brain_area", "wt_area", "et_area", "n_components",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SliceRule:
+    """How annotated volumes become slices."""
+
+    regions: Mapping[str, Sequence[int]]  # label values of each region, whole tumour first
+    percentiles: Sequence[float] = (0.5, 99.5)  # of the non-zero voxels; (0, 100) is the minimum and maximum of the volume
+    min_tumour_share: float = 0.01  # of the brain area, more than this is kept
+    sampling_step: float = 0.1  # of the slices left, every max(round(step * n), 1)-th is kept
+    planes: Sequence[str] = PLANES
+
+
+def cut_patient(
+    patient_id: str, files: Mapping[str, str], folder: Path, *, root: Path, rule: SliceRule
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Cut the contrasts of an annotated patient into slices, and write those that the rule keeps.
+
+    Args:
+        patient_id: goes into the rows and the folder name.
+        files: path of each contrast and of "labels".
+        folder: slices go to `folder/<patient>/<series>_<plane>_<slice>.png`.
+        root: paths in the rows are relative to it.
+        rule: window, planes, filter and sampling.
+
+    Returns:
+        A row for every slice of every plane and contrast (`SLICE_COLUMNS`; `path` is empty where the slice was not kept), and problems.
+    """
+    try:
+        labels = read_nifti(files["labels"], labels=True)
+    except VolumeError as error:
+        return pd.DataFrame(columns=list(SLICE_COLUMNS)), [Problem(error.code, str(error.path), str(error))]
+    masks = regions_from_labels(labels.array, rule.regions)
+    rows, problems = [], list(labels.meta.get("problems", ()))
+    for series, path in files.items():
+        if series == "labels":
+            continue
+        try:
+            volume = _matching(read_nifti(path), labels, path)
+        except VolumeError as error:
+            problems.append(Problem(error.code, str(error.path), str(error)))
+            continue
+        problems += volume.meta.get("problems", ())
+        rows += [
+            _cut_plane(volume, masks, plane, folder / patient_id, root=root, rule=rule, series=series) for plane in rule.planes
+        ]
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    return table.assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
+
+
+def window_to_uint8(volume: Volume, percentiles: Sequence[float]) -> np.ndarray:
+    """Return the volume in 8 bits, windowed by its own percentiles: the one way from scans to pictures, in both stages."""
+    return to_uint8(volume.array, window_from_percentiles(volume.array, percentiles))
+
+
+def _matching(volume: Volume, labels: Volume, path: str) -> Volume:
+    if volume.array.shape != labels.array.shape:
+        raise VolumeError(
+            "shape_differs",
+            path,
+            f"{path} has the shape {volume.array.shape}, its segmentation {labels.array.shape}: they must be on one grid; it is left out.",
+        )
+    return volume
+
+
+def _cut_plane(
+    volume: Volume, masks: np.ndarray, plane: str, folder: Path, *, root: Path, rule: SliceRule, series: str
+) -> pd.DataFrame:
+    image, affine = reorient(window_to_uint8(volume, rule.percentiles), volume.affine, plane)
+    turned = np.stack([reorient(mask, volume.affine, plane)[0] for mask in masks])
+    measures = measure_slices(image, turned)
+    kept = np.asarray(
+        select_tumour_slices(measures, min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step)
+    )
+    paths = [""] * len(image)
+    for index in np.flatnonzero(kept):
+        path = folder / f"{series}_{plane}_{index:03d}.png"
+        write_slice(path, image[index], turned[:, index])
+        paths[index] = str(path.relative_to(root))
+    _, row_mm, column_mm = spacing_of(affine)
+    return measures.assign(
+        series=series, plane=plane, path=paths, is_kept=kept, height=image.shape[1], width=image.shape[2], row_mm=row_mm, column_mm=column_mm
+    )
