@@ -1,0 +1,131 @@
+"""The submission: exactly one finite probability for every patient of the sample, and a report of how each came about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from t4e_utils import T4EError
+
+PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
+PREVALENCE = "prevalence of the training labels"
+
+
+class SubmissionError(T4EError):
+    """The submission would not be accepted, or could not be scored."""
+
+
+def assemble(
+    sample: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    series: Sequence[str],
+    prevalence: float,
+    weights: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Join the predictions of the MRI types to one row a patient.
+
+    A patient's probability is the (weighted) mean over the types that have one; without any it is the prevalence.
+
+    Args:
+        sample: column patient_id, the patients to predict, in the order of the submission.
+        predictions: `PREDICTION_COLUMNS`, a row for each patient and MRI type that could be predicted.
+        series: the MRI types that have a classifier.
+        prevalence: share of positive training labels, for patients without any readable series.
+        weights: of the types; equal if not given.
+
+    Returns:
+        patient_id, probability, series_used, n_slices, n_kept, n_chunks, fallback (empty, or what was done, in words).
+
+    Raises:
+        SubmissionError: the prevalence or a weight makes no sense, or a prediction is not a probability.
+    """
+    if not 0 <= prevalence <= 1:
+        raise SubmissionError(f"prevalence = {prevalence!r} is no probability: give the share of positive training labels, 0 to 1.")
+    weights = {name: 1.0 for name in series} if not weights else dict(weights)
+    if missing := [name for name in series if weights.get(name, -1) < 0]:
+        raise SubmissionError(f"The MRI type {missing[0]} has no weight of 0 or more in {weights}: give one for each of {', '.join(series)}.")
+    usable = predictions[predictions["series"].isin(series)]
+    wrong = usable[~usable["probability"].between(0, 1)]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise SubmissionError(f"{first['series']} of patient {first['patient_id']} was given {first['probability']!r}, which is no probability.")
+    by_patient = dict(tuple(usable.groupby("patient_id")))
+    rows = [_patient_row(patient, by_patient.get(patient), series, prevalence, weights) for patient in sample["patient_id"]]
+    return pd.DataFrame(rows)
+
+
+def _patient_row(
+    patient: str, found: pd.DataFrame | None, series: Sequence[str], prevalence: float, weights: Mapping[str, float]
+) -> dict[str, object]:
+    total = 0.0 if found is None else float(found["series"].map(weights).sum())
+    if found is None or total == 0:
+        return {
+            "patient_id": patient, "probability": prevalence, "series_used": "", "n_slices": 0, "n_kept": 0, "n_chunks": 0, "fallback": PREVALENCE,
+        }  # fmt: skip
+    notes = [f"{row.series}: {row.fallback}" for row in found.itertuples() if row.fallback]
+    notes += [f"{name}: no readable series" for name in series if name not in set(found["series"])]
+    return {
+        "patient_id": patient,
+        "probability": float(np.average(found["probability"], weights=found["series"].map(weights))),
+        "series_used": " ".join(name for name in series if name in set(found["series"])),
+        "n_slices": int(found["n_slices"].sum()),
+        "n_kept": int(found["n_kept"].sum()),
+        "n_chunks": int(found["n_chunks"].sum()),
+        "fallback": "; ".join(notes),
+    }
+
+
+def write_submission(report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, id_column: str, label_column: str) -> pd.DataFrame:
+    """Validate and write the submission, and beside it the report.
+
+    Args:
+        report: from `assemble`.
+        sample: column patient_id.
+        path: `submission.csv`; the report goes to `submission_report.csv` in the same folder.
+        id_column: header of the ids.
+        label_column: header of the probabilities.
+
+    Returns:
+        The submission as written.
+
+    Raises:
+        SubmissionError: as `validate`.
+    """
+    table = report[["patient_id", "probability"]].rename(columns={"patient_id": id_column, "probability": label_column})
+    validate(table, sample, id_column=id_column, label_column=label_column)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_csv(report, path.with_name(f"{path.stem}_report.csv"))
+    _write_csv(table, path)
+    written = pd.read_csv(path, dtype={id_column: str})
+    validate(written, sample, id_column=id_column, label_column=label_column)
+    return written
+
+
+def validate(table: pd.DataFrame, sample: pd.DataFrame, *, id_column: str, label_column: str) -> None:
+    """Check that a submission has every patient of the sample once, in its order, each with a finite probability.
+
+    Raises:
+        SubmissionError: naming the first difference.
+    """
+    if list(table.columns) != [id_column, label_column]:
+        raise SubmissionError(f"The submission has the columns {list(table.columns)}, it must have {[id_column, label_column]}.")
+    ids, wanted = table[id_column].tolist(), sample["patient_id"].tolist()
+    if ids != wanted:
+        missing, extra = sorted(set(wanted) - set(ids)), sorted(set(ids) - set(wanted))
+        detail = f"missing {missing[:3]}, not asked for {extra[:3]}" if missing or extra else "the order or the number of rows differs"
+        raise SubmissionError(f"The submission has {len(ids)} rows for {len(wanted)} patients of the sample: {detail}.")
+    values = table[label_column].to_numpy(float)
+    if not (np.isfinite(values) & (values >= 0) & (values <= 1)).all():
+        worst = table[~(np.isfinite(values) & (values >= 0) & (values <= 1))].iloc[0]
+        raise SubmissionError(f"Patient {worst[id_column]} has {worst[label_column]!r}, which is no probability between 0 and 1.")
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_csv(temporary, index=False)
+    os.replace(temporary, path)
