@@ -7,6 +7,7 @@ Patient ids are strings and stay strings ("00006", not 6). Whatever is odd about
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -219,28 +220,57 @@ def make_folds(patient_ids: Sequence[str], *, n_folds: int, seed: int, labels: S
     return folds
 
 
-def inner_split(patients: pd.DataFrame, *, share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split training patients into those that are fitted and those that choose the checkpoint.
+@dataclass(frozen=True)
+class FoldSplit:
+    """Who trains, who chooses the checkpoint, and who is held out and only scored."""
+
+    fold: int
+    fitted: list[str]
+    choosing: list[str]  # empty: nobody chooses, the last epoch is taken
+    held_out: list[str]
+    select_on: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of patients, for a card or a table."""
+        return {"n_fitted": len(self.fitted), "n_choosing": len(self.choosing), "n_held_out": len(self.held_out)}
+
+
+def split_fold(patients: pd.DataFrame, fold: int, *, select_share: float, seed: int, select_on: str = "inner") -> FoldSplit:
+    """Split patients for the training of one fold; the held-out fold chooses nothing unless it is asked to.
 
     Args:
-        patients: columns patient_id and, if there are labels, label. One row a patient.
-        share: part of the patients that choose, 0 to below 1; at least one when there are four or more patients.
-        seed: of the shuffle.
+        patients: columns patient_id and fold, and label if there is one. One row a patient.
+        fold: held out.
+        select_share: part of the training patients that choose the checkpoint, 0 to below 1. With fewer than four training
+            patients, or a share of 0, nobody chooses.
+        seed: of the inner split, which does not look at the held-out patients.
+        select_on: "inner", or "outer" for comparison with those who let the held-out patients choose.
 
-    Returns:
-        Ids fitted, ids that choose. With fewer than four patients, or `share` 0, nobody chooses (the last epoch is taken).
+    Raises:
+        CatalogError: nobody is in this fold, or nobody outside it.
     """
-    ids = patients["patient_id"].tolist()
-    n_choosing = max(1, round(share * len(ids)))
+    is_held_out = patients["fold"] == fold
+    training, held_out = patients[~is_held_out], patients.loc[is_held_out, "patient_id"].tolist()
+    if not held_out or training.empty:
+        raise CatalogError(f"Fold {fold} cannot be held out: the folds are {sorted(set(patients['fold']))}; choose one of them.")
+    if select_on == "outer":
+        return FoldSplit(fold, training["patient_id"].tolist(), held_out, held_out, select_on)
+    fitted, choosing = _inner_split(training, share=select_share, seed=seed)
+    assert_disjoint(fitted, choosing, what="the inner split")
+    assert_disjoint([*fitted, *choosing], held_out, what=f"fold {fold}")
+    return FoldSplit(fold, fitted, choosing, held_out, select_on if choosing else "last epoch")
+
+
+def _inner_split(training: pd.DataFrame, *, share: float, seed: int) -> tuple[list[str], list[str]]:
+    ids = training["patient_id"].tolist()
     if share <= 0 or len(ids) < 4:
         return ids, []
-    n_parts = max(2, len(ids) // n_choosing)
-    labels = patients["label"].tolist() if "label" in patients else None
-    folds = make_folds(ids, n_folds=n_parts, seed=seed, labels=labels)
-    choosing = [patient for patient, fold in zip(ids, folds, strict=True) if fold == 0]
-    fitted = [patient for patient, fold in zip(ids, folds, strict=True) if fold != 0]
-    assert_disjoint(fitted, choosing, what="the inner split")
-    return fitted, choosing
+    n_parts = max(2, len(ids) // max(1, round(share * len(ids))))
+    labels = training["label"].tolist() if "label" in training else None
+    parts = make_folds(ids, n_folds=n_parts, seed=seed, labels=labels)
+    chosen = dict(zip(ids, parts == 0, strict=True))
+    return [patient for patient in ids if not chosen[patient]], [patient for patient in ids if chosen[patient]]
 
 
 def assert_disjoint(first: Iterable[str], second: Iterable[str], *, what: str) -> None:

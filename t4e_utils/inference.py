@@ -6,7 +6,7 @@ Each slice passes each network once: the embedding of a slice does not depend on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from t4e_utils.annotations import measure_slices
-from t4e_utils.models import SequenceClassifier, build_classifier, build_segmenter, load_weights, normalise
+from t4e_utils.models import SequenceClassifier, load_model, normalise
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.sampling import chunk_bounds, from_square, select_sequence_slices, to_square, write_slice
 from t4e_utils.volumes import Problem, Volume, VolumeError, read_series
@@ -285,18 +285,9 @@ def classify_sequence(
     return np.mean(per_view, axis=0)
 
 
-def load_segmenter(card: Mapping[str, Any], root: Path, *, device: str | torch.device = "cpu") -> nn.Module:
-    """Build the segmenter that a card of notebook 03 describes and load its weights; in evaluation mode."""
-    model = build_segmenter(card["encoder"], decoder_channels=card["decoder_channels"])
-    load_weights(model, root / card["weights"])
-    return model.to(device).eval()
-
-
-def load_classifier(card: Mapping[str, Any], root: Path, *, device: str | torch.device = "cpu") -> SequenceClassifier:
-    """Build the sequence classifier that a card of notebook 05 describes and load its weights; in evaluation mode."""
-    model = build_classifier(card["backbone"], lstm_hidden=card["lstm_hidden"], sequence_length=card["sequence_length"])
-    load_weights(model, root / card["weights"])
-    return model.to(device).eval()
+def load_network(weights: Path, *, device: str | torch.device = "cpu") -> nn.Module:
+    """Build the network that the card beside the weights describes, and load it for inference."""
+    return load_model(weights).to(device).eval()
 
 
 def predict_series(prepared: PreparedSeries, classifiers: Sequence[SequenceClassifier], **options: Any) -> dict[str, Any]:
