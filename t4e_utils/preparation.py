@@ -1,4 +1,4 @@
-"""From annotated scans to slice files and their rows: the data of the segmenter.
+"""From annotated scans to slice files and their rows: the data of the segmenter; and the chunks of kept slices.
 
 One call a patient, so that patients can be prepared in parallel processes and a faulty one costs only itself.
 """
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 from t4e_utils.annotations import measure_slices, regions_from_labels
+from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
 from t4e_utils.geometry import PLANES, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
-from t4e_utils.sampling import select_tumour_slices, write_slice
+from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
 from t4e_utils.volumes import Problem, Volume, VolumeError, read_nifti
 
 SLICE_COLUMNS = (
@@ -70,6 +73,42 @@ def cut_patient(
         ]
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
     return table.assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
+
+
+def cut_patients(
+    files: pd.DataFrame, folder: Path, *, root: Path, rule: SliceRule, n_jobs: int = -1
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Cut many patients in parallel processes; as `cut_patient`.
+
+    Args:
+        files: patient_id, series (a contrast or "labels"), path.
+        folder: of the slices.
+        root: paths in the rows are relative to it.
+        rule: window, planes, filter and sampling.
+        n_jobs: processes; -1 is one a core.
+
+    Raises:
+        CatalogError: no patient could be cut.
+    """
+    patients = {patient: dict(zip(own["series"], own["path"], strict=True)) for patient, own in files.groupby("patient_id")}
+    progress = tqdm(patients.items(), desc="patients", mininterval=PROGRESS_SECONDS)
+    parts = Parallel(n_jobs=n_jobs)(delayed(cut_patient)(patient, own, folder, root=root, rule=rule) for patient, own in progress)
+    tables = [table for table, _ in parts if len(table)]
+    problems = [problem for _, found in parts for problem in found]
+    if not tables:
+        raise CatalogError(f"None of {len(parts)} patients could be cut into slices; the first problem: {problems[0].sentence}")
+    return pd.concat(tables, ignore_index=True), problems
+
+
+def chunk_table(slices: pd.DataFrame, *, length: int, stride: int) -> pd.DataFrame:
+    """Return the chunks of each series: patient_id, series, chunk, start, stop (positions among the kept slices, half open)."""
+    counts = slices[slices["is_kept"]].groupby(["patient_id", "series"], sort=False).size()
+    rows = [
+        {"patient_id": patient, "series": series, "chunk": k, "start": start, "stop": stop}
+        for (patient, series), n in counts.items()
+        for k, (start, stop) in enumerate(chunk_bounds(n, length=length, stride=stride))
+    ]
+    return pd.DataFrame(rows, columns=["patient_id", "series", "chunk", "start", "stop"])
 
 
 def window_to_uint8(volume: Volume, percentiles: Sequence[float]) -> np.ndarray:

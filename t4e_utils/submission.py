@@ -11,7 +11,6 @@ import pandas as pd
 
 from t4e_utils import T4EError
 
-PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
 PREVALENCE = "prevalence of the training labels"
 
 
@@ -33,7 +32,7 @@ def assemble(
 
     Args:
         sample: column patient_id, the patients to predict, in the order of the submission.
-        predictions: `PREDICTION_COLUMNS`, a row for each patient and MRI type that could be predicted.
+        predictions: patient_id, series, probability, n_slices, n_kept, n_chunks, fallback: a row for each patient and MRI type that could be predicted.
         series: the MRI types that have a classifier.
         prevalence: share of positive training labels, for patients without any readable series.
         weights: of the types; equal if not given.

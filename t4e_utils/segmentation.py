@@ -1,0 +1,173 @@
+"""The segmenter of one fold: training from the slice table to a card, and figures over whole volumes of held-out patients.
+
+The folder of a training carries a fingerprint of everything that decides its result (data, split, settings, labels of the training
+patients). So another setting trains in a folder of its own, an interrupted training goes on where it was, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from t4e_utils.annotations import regions_from_labels
+from t4e_utils.catalog import FoldSplit
+from t4e_utils.datasets import SliceDataset
+from t4e_utils.geometry import PLANES, reorient
+from t4e_utils.inference import segment_slices
+from t4e_utils.metrics import dice, iou
+from t4e_utils.models import build_segmenter, normalise
+from t4e_utils.preparation import window_to_uint8
+from t4e_utils.runs import fingerprint
+from t4e_utils.training import TrainConfig, fit, seed_everything, write_card
+from t4e_utils.volumes import Volume, read_nifti
+
+REGION_NAMES = ("WT", "ET")
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Network and input of the segmenter."""
+
+    encoder: str = "densenet121"  # of segmentation_models_pytorch, or "tu-" and a name of timm
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)
+    weights: str = ""  # "": random; "imagenet"; or a file or folder
+    image_size: int = 224  # pixels a side
+    is_stretched: bool = False  # any slice to the square; otherwise padded first
+    augment: bool = True
+
+
+def train_segmenter(
+    slices: pd.DataFrame,
+    split: FoldSplit,
+    folder: Path,
+    *,
+    root: Path,
+    settings: SegmenterSettings,
+    config: TrainConfig,
+    made_with: Mapping[str, Any],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train the segmenter of one fold and write its card `folder/fold<k>.json`.
+
+    Args:
+        slices: kept slices with patient_id, path, wt_area, et_area.
+        split: who is fitted, who chooses; the held-out patients are not looked at.
+        folder: of all segmenters of the run.
+        root: of the paths in the tables and the card.
+        settings: network and input.
+        config: of the loop.
+        made_with: parameters that the slices were made with, part of the fingerprint.
+        overwrite: train anew although finished.
+
+    Returns:
+        The card.
+    """
+    tables = [slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in (split.fitted, split.choosing)]
+    identity = fingerprint(asdict(settings), asdict(config), split.select_on, made_with, *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables))
+    options = {"image_size": settings.image_size, "stretch": settings.is_stretched, "seed": config.seed}
+    train = SliceDataset(tables[0], root, augment=settings.augment, **options)
+    valid = SliceDataset(tables[1], root, **options) if len(tables[1]) else None
+    seed_everything(config.seed + split.fold)
+    model = build_segmenter(settings.encoder, decoder_channels=settings.decoder_channels, weights=settings.weights or None)
+    result = fit(
+        model,
+        train,
+        valid,
+        loss=smp.losses.DiceLoss(mode="multilabel", from_logits=True),
+        score=segmentation_score,
+        config=config,
+        folder=folder / f"fold{split.fold}-{identity}",
+        encoder=model.encoder,
+        prepare=prepare_slices,
+        overwrite=overwrite,
+    )
+    return write_card(result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config)
+
+
+def prepare_slices(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn a batch of `SliceDataset` into inputs (B, 3, S, S) and targets (B, 2, S, S), on the batch's device."""
+    return normalise(batch["image"]), batch["masks"].float()
+
+
+def segmentation_score(logits: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor) -> dict[str, float]:
+    """Return the Dice of each region over all validation pixels, and their mean as "score"."""
+    predicted, truth = (np.asarray(values) > threshold for values, threshold in ((logits, 0.0), (targets, 0.5)))
+    figures = {f"dice_{name.lower()}": dice(predicted[:, r], truth[:, r]) for r, name in enumerate(REGION_NAMES)}
+    return {**figures, "score": float(np.mean(list(figures.values())))}
+
+
+@dataclass(frozen=True)
+class PlaneCut:
+    """A contrast of an annotated patient, drawn in one plane, with true and predicted regions."""
+
+    image: np.ndarray  # (D, H, W) uint8
+    truth: np.ndarray  # (2, D, H, W) bool
+    predicted: np.ndarray  # (2, D, H, W) bool
+    affine: np.ndarray  # index to RAS mm
+
+
+def segment_plane(
+    segmenter: nn.Module, volume: Volume, truth: np.ndarray, plane: str, *, percentiles: Sequence[float], **options: Any
+) -> PlaneCut:
+    """Segment every slice of a volume in one plane and stack the masks back.
+
+    Args:
+        segmenter: in evaluation mode.
+        volume: one contrast, axial.
+        truth: (2, D, H, W) bool regions on the same grid.
+        plane: to cut in.
+        percentiles: of the window.
+        **options: of `inference.segment_slices`.
+    """
+    image, affine = reorient(window_to_uint8(volume, percentiles), volume.affine, plane)
+    image = np.ascontiguousarray(image)
+    turned = np.stack([reorient(mask, volume.affine, plane)[0] for mask in truth])
+    return PlaneCut(image, turned, segment_slices(segmenter, image, **options), affine)
+
+
+def evaluate_patient(
+    segmenter: nn.Module,
+    files: Mapping[str, str],
+    *,
+    regions: Mapping[str, Sequence[int]],
+    planes: Sequence[str] = PLANES,
+    percentiles: Sequence[float],
+    **options: Any,
+) -> pd.DataFrame:
+    """Score whole volumes of a patient, every slice, tumour or not.
+
+    Returns:
+        A row for each contrast, plane and region: series, plane, region, dice, iou, empty_slices (without true region), false_slices (of
+        these, with predicted region).
+    """
+    labels = read_nifti(files["labels"], labels=True)
+    truth = regions_from_labels(labels.array, regions)
+    rows = []
+    for series, path in files.items():
+        if series == "labels":
+            continue
+        volume = read_nifti(path)
+        for plane in planes:
+            cut = segment_plane(segmenter, volume, truth, plane, percentiles=percentiles, **options)
+            for name, true, predicted in zip(regions, cut.truth, cut.predicted, strict=True):
+                is_empty = ~true.any(axis=(1, 2))
+                rows.append(
+                    {
+                        "series": series,
+                        "plane": plane,
+                        "region": name,
+                        "dice": dice(predicted, true),
+                        "iou": iou(predicted, true),
+                        "empty_slices": int(is_empty.sum()),
+                        "false_slices": int(predicted[is_empty].any(axis=(1, 2)).sum()),
+                    }
+                )
+    return pd.DataFrame(rows)
