@@ -16,7 +16,8 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from t4e_utils import T4EError
-from t4e_utils.volumes import Problem, VolumeError, nifti_header, series_header
+from t4e_utils.problems import Problem, VolumeError
+from t4e_utils.volumes import nifti_header, series_header
 
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
@@ -179,7 +180,7 @@ def _header(path: str, source: str) -> dict | Problem:
     try:
         return nifti_header(path) if source == "nifti" else series_header(path, source=source)
     except VolumeError as error:
-        return Problem(error.code, str(error.path), str(error))
+        return error.as_problem()
 
 
 def problems_table(problems: Iterable[Problem]) -> pd.DataFrame:

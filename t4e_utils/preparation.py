@@ -18,8 +18,9 @@ from t4e_utils.annotations import measure_slices, regions_from_labels
 from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
 from t4e_utils.geometry import PLANES, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
+from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
-from t4e_utils.volumes import Problem, Volume, VolumeError, read_nifti
+from t4e_utils.volumes import Volume, read_nifti
 
 SLICE_COLUMNS = (
     "patient_id", "series", "plane", "slice", "path", "is_kept", "height", "width", "row_mm", "column_mm",
@@ -56,7 +57,7 @@ def cut_patient(
     try:
         labels = read_nifti(files["labels"], labels=True)
     except VolumeError as error:
-        return pd.DataFrame(columns=list(SLICE_COLUMNS)), [Problem(error.code, str(error.path), str(error))]
+        return pd.DataFrame(columns=list(SLICE_COLUMNS)), [error.as_problem()]
     masks = regions_from_labels(labels.array, rule.regions)
     rows, problems = [], list(labels.meta.get("problems", ()))
     for series, path in files.items():
@@ -65,7 +66,7 @@ def cut_patient(
         try:
             volume = _matching(read_nifti(path), labels, path)
         except VolumeError as error:
-            problems.append(Problem(error.code, str(error.path), str(error)))
+            problems.append(error.as_problem())
             continue
         problems += volume.meta.get("problems", ())
         rows += [
@@ -121,7 +122,7 @@ def _matching(volume: Volume, labels: Volume, path: str) -> Volume:
         raise VolumeError(
             "shape_differs",
             path,
-            f"{path} has the shape {volume.array.shape}, its segmentation {labels.array.shape}: they must be on one grid; it is left out.",
+            f"The shape is {volume.array.shape}, that of its segmentation {labels.array.shape}: they must be on one grid; it is left out.",
         )
     return volume
 

@@ -18,12 +18,13 @@ from torch import nn
 from tqdm import tqdm
 
 from t4e_utils.annotations import measure_slices
-from t4e_utils.catalog import PROGRESS_SECONDS
+from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
 from t4e_utils.inference import classify_sequence, segment_slices
 from t4e_utils.models import SequenceClassifier
 from t4e_utils.preparation import window_to_uint8
+from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.sampling import select_sequence_slices, write_slice
-from t4e_utils.volumes import Problem, Volume, VolumeError, read_series
+from t4e_utils.volumes import Volume, read_series
 
 PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
 READ_AHEAD = 2  # series read while the networks work; bounds the memory
@@ -71,7 +72,7 @@ def read_for_segmentation(folder: str | Path, rule: SeriesRule) -> tuple[Volume,
     volume = read_series(folder, source=rule.source)
     image = window_to_uint8(volume, rule.percentiles)
     if not image.any():
-        raise VolumeError("blank", str(folder), f"The series {folder} has the same value everywhere: there is nothing to see in it.")
+        raise VolumeError("blank", str(folder), "The series has the same value everywhere: there is nothing to see in it.")
     return volume, image
 
 
@@ -136,7 +137,7 @@ def _read_ahead(series: pd.DataFrame, rule: SeriesRule) -> Iterator[tuple[Any, A
         try:
             return read_for_segmentation(path, rule)
         except VolumeError as error:
-            return Problem(error.code, str(error.path), str(error))
+            return error.as_problem()
 
     waiting: list[tuple[Any, Future]] = []
     with ThreadPoolExecutor(1) as reader:
@@ -166,7 +167,7 @@ def write_sequences(
         A row for every slice (as `write_sequence`, with patient_id and series), and problems.
 
     Raises:
-        VolumeError: no series could be read.
+        CatalogError: no series could be read.
     """
     tables, problems = [], []
     for row, result in prepare_all(series, segmenter, rule, batch_size=batch_size):
@@ -177,7 +178,7 @@ def write_sequences(
         table = write_sequence(result, folder / row.patient_id / row.series, root=root)
         tables.append(table.assign(patient_id=row.patient_id, series=row.series))
     if not tables:
-        raise VolumeError("no_series", str(folder), f"None of {len(series)} series could be read; the first problem: {problems[0].sentence}")
+        raise CatalogError(f"None of {len(series)} series could be read; the first problem: {problems[0].path}: {problems[0].sentence}")
     return pd.concat(tables, ignore_index=True), problems
 
 

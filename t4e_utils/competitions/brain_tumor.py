@@ -22,8 +22,8 @@ from t4e_utils.catalog import (
     read_ids,
     read_labels,
 )
+from t4e_utils.problems import Problem
 from t4e_utils.runs import require_folder, resolve
-from t4e_utils.volumes import Problem
 
 SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}  # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
