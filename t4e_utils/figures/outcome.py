@@ -1,0 +1,167 @@
+"""Pictures of a finished run: the way from patients to predictions, one patient from series to probability, fallbacks, time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from t4e_utils.figures import selection, slices, style
+
+
+@style.styled
+def funnel(steps: Mapping[str, int], *, title: str = "From patients to predictions", axes: Axes | None = None) -> Figure:
+    """Show how many patients (or series) are left after each step, as centred bars with what was lost.
+
+    Args:
+        steps: Count after each step, in order.
+        title: Title of the picture.
+        axes: Axes to draw into.
+    """
+    if not steps or not max(steps.values()):
+        return style.sentence("No patient entered.", axes=axes)
+    axes = style.axes_or_new(axes, width=8, height=0.7 + 0.52 * len(steps))
+    numbers, most = np.array(list(steps.values())), max(steps.values())
+    places = np.arange(len(steps))
+    axes.barh(places, numbers, left=-numbers / 2, color=style.ACCENT, height=0.74, alpha=0.9)
+    for place, n in enumerate(numbers):
+        inside = n > 0.14 * most
+        axes.text(0 if inside else n / 2 + 0.01 * most, place, f"{n:,}", ha="center" if inside else "left", va="center",
+                  color="white" if inside else style.INK, fontweight="bold")  # fmt: skip
+        lost = numbers[place - 1] - n if place else 0
+        if lost:
+            axes.text(0.53 * most, place, f"{-lost:+,}", va="center", color=style.WARM if lost > 0 else style.GOOD, fontsize=9)
+    axes.set(title=title, xlim=(-0.52 * most, 0.62 * most), xticks=[], ylim=(len(steps) - 0.5, -0.5))
+    axes.set_yticks(places, steps)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)
+    return axes.figure
+
+
+@style.styled
+def patient_story(
+    stored: Mapping[str, np.ndarray], probabilities: Mapping[str, float], *, positions: Mapping[str, Sequence[int]] | None = None,
+    n_slices: Mapping[str, int] | None = None, fallbacks: Mapping[str, str] | None = None, mean: float | None = None,
+    patient_id: str = "", n: int = 6, regions: Sequence[str] = slices.REGIONS,
+) -> Figure:  # fmt: skip
+    """Tell one patient from series to probability: kept slices with predicted masks, and the probability of each MRI type.
+
+    Args:
+        stored: Kept slices (K, H, W, 3), 8 bit, of each MRI type; K may be 0.
+        probabilities: Probability by MRI type; types without one are left out or NaN.
+        positions: Number of each kept slice in its series.
+        n_slices: Slices of each series.
+        fallbacks: What was done instead of the filter; empty for nothing.
+        mean: Probability of the patient; by default the mean of the types.
+        patient_id: For the title.
+        n: Slices to show of each type.
+        regions: Names of channels 2 and 3.
+    """
+    if not stored:
+        return style.sentence(f"Patient {patient_id}: no series was read.")
+    known = {name: p for name, p in probabilities.items() if np.isfinite(p)}
+    mean = float(np.mean(list(known.values()))) if mean is None and known else mean
+    picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=f"Patient {patient_id}: from four series to one probability"
+                                if len(stored) == 4 else f"Patient {patient_id}: from series to probability")  # fmt: skip
+    left, right = picture.subfigures(1, 2, width_ratios=[4.2, 1])
+    rows = left.subplots(len(stored), n, squeeze=False)
+    for row, (name, images) in zip(rows, stored.items(), strict=True):
+        _story_row(row, np.asarray(images), name, (positions or {}).get(name), (n_slices or {}).get(name), (fallbacks or {}).get(name, ""), regions)
+    _story_bars(right.add_subplot(), list(stored), known, mean)
+    colours = {f"{name} predicted": style.colour_of(name) for name in regions}
+    left.legend(handles=style.patches(colours, alpha=0.6), loc="outside lower center", ncols=len(colours))
+    return picture
+
+
+def _story_row(row, images: np.ndarray, name: str, positions, n_slices, fallback: str, regions: Sequence[str]) -> None:
+    """Draw the kept slices of one MRI type."""
+    for each in row:
+        style.bare(each)
+    kept = f"{len(images)} of {n_slices} kept" if n_slices else f"{len(images)} kept"
+    row[0].set_ylabel("\n".join(filter(None, (name, kept, fallback))), fontsize=8.5)
+    if not len(images):
+        style.sentence("no slice was kept", axes=row[0])
+        return
+    grey, masks = selection.split_channels(images)
+    for each, index in zip(row, np.unique(np.linspace(0, len(images) - 1, len(row)).round().astype(int)), strict=False):
+        slices.draw_slice(each, grey[index], prediction=masks[:, index], regions=regions,
+                          title=f"slice {index if positions is None else positions[index]}")  # fmt: skip
+
+
+def _story_bars(axes: Axes, names: Sequence[str], known: Mapping[str, float], mean: float | None) -> None:
+    """Draw the probability of each MRI type level with its slices, and the mean as a line."""
+    for place, name in enumerate(names):
+        axes.barh(place, known.get(name, 0), color=style.colour_of(name, place), height=0.5)
+        axes.text(known.get(name, 0) + 0.03, place, f"{known[name]:.2f}" if name in known else "no prediction", va="center", fontsize=9)
+    if mean is not None:
+        axes.axvline(mean, color=style.INK, linewidth=1.6)
+        axes.set_title(f"patient: {mean:.3f}", loc="center")
+    axes.set(xlim=(0, 1.18), ylim=(len(names) - 0.5, -0.5), xticks=[0, 0.5, 1], yticks=[], xlabel="probability")
+
+
+@style.styled
+def prediction_shift(
+    out_of_fold: Sequence[float], test: Sequence[float], *, n_bins: int = 20, title: str = "", axes: Axes | None = None,
+) -> Figure:  # fmt: skip
+    """Compare the predictions of test patients with the out-of-fold predictions of training patients: a shift shows a skew.
+
+    Args:
+        out_of_fold: Probabilities of training patients, each by a model that did not see it.
+        test: Probabilities of test patients.
+        n_bins: Bins between 0 and 1.
+        title: Title of the picture.
+        axes: Axes to draw into.
+    """
+    groups = {"out of fold": np.asarray(out_of_fold, dtype=float), "test": np.asarray(test, dtype=float)}
+    groups = {name: values[np.isfinite(values)] for name, values in groups.items()}
+    if not any(len(values) for values in groups.values()):
+        return style.sentence("No patient was predicted.", axes=axes)
+    axes = style.axes_or_new(axes, width=8, height=3.2)
+    for (name, values), colour in zip(groups.items(), (style.ACCENT, style.WARM), strict=True):
+        if len(values):
+            axes.hist(values, bins=np.linspace(0, 1, n_bins + 1), weights=np.full(len(values), 1 / len(values)), histtype="stepfilled",
+                      facecolor=(colour, 0.22), edgecolor=colour, linewidth=1.6, label=f"{name}, n = {len(values)}")  # fmt: skip
+            axes.axvline(np.median(values), color=colour, linewidth=1.4, linestyle=(0, (4, 3)), label=f"median {np.median(values):.2f}")
+    axes.set(title=title or "Predictions on test patients and out of fold", xlabel="probability", ylabel="share of patients", xlim=(0, 1))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes.figure
+
+
+@style.styled
+def stage_times(seconds: Mapping[str, float], *, title: str = "Time of each stage", axes: Axes | None = None) -> Figure:
+    """Show how long each stage took.
+
+    Args:
+        seconds: Duration of each stage, in order.
+        title: Title of the picture.
+        axes: Axes to draw into.
+    """
+    if not seconds:
+        return style.sentence("No stage was timed.", axes=axes)
+    axes = style.axes_or_new(axes, width=8, height=0.9 + 0.36 * len(seconds))
+    bars = axes.barh(list(seconds), list(seconds.values()), color=style.ACCENT, height=0.62)
+    style.label_bars(axes, bars, [duration(value) for value in seconds.values()])
+    axes.set(title=f"{title}: {duration(sum(seconds.values()))} in all", xlabel="seconds")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return axes.figure
+
+
+def duration(seconds: float) -> str:
+    """Write a duration the way a person says it: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def fallback_list(report: pd.DataFrame, *, column: str = "fallback") -> list[str]:
+    """Return every fallback of a submission report, one an entry: patients without any are "none needed"."""
+    style.require_columns(report, [column])
+    texts = report[column].fillna("")
+    return [part.strip() for text in texts for part in (text or "none needed").split(";")]

@@ -1,0 +1,240 @@
+"""Pictures of training and segmentation quality: batches, curves, best to worst cases, Dice by group, thresholds.
+
+Images are `(H, W)`, masks `(R, H, W)`; histories are the tables that `training.fit` writes, a row an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from t4e_utils import metrics
+from t4e_utils.figures import slices, style
+
+WARM_UP = "warm-up"
+LOSSES = ("train_loss", "valid_loss")
+NOT_SCORES = ("epoch", "stage", "lr", "seconds", *LOSSES)
+
+
+@style.styled
+def batch_grid(
+    images: np.ndarray, masks: np.ndarray | None = None, *, regions: Sequence[str] = slices.REGIONS, names: Sequence[str] = (),
+    columns: int = 8, title: str = "",
+) -> Figure:  # fmt: skip
+    """Show a batch as the network receives it, with its masks as contours.
+
+    Args:
+        images: Shape (B, S, S) or (B, C, S, S); of several channels the first is drawn.
+        masks: Shape (B, R, S, S), or None.
+        regions: Names of the R regions.
+        names: A few words about each image.
+        columns: Images in a row.
+        title: Title of the picture.
+    """
+    images = np.asarray(images)
+    if not len(images):
+        return style.sentence("The batch is empty.")
+    images = images[:, 0] if images.ndim == 4 else images
+    columns = min(columns, len(images))
+    title = title or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, {images.dtype}"
+    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=title,
+                                      text=0.26 if len(names) else 0.08, legend=masks is not None)  # fmt: skip
+    for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
+        slices.draw_slice(each, image, truth=None if masks is None else masks[place], regions=regions,
+                          title=names[place] if place < len(names) else "")  # fmt: skip
+    if masks is not None:
+        slices.region_legend(picture, regions)
+    return picture
+
+
+@style.styled
+def training_curves(
+    history: pd.DataFrame | Mapping[str, pd.DataFrame], *, scores: Sequence[str] | None = None, best_epoch: int | None = None,
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch marked.
+
+    Args:
+        history: A row an epoch, with the columns epoch, stage ("warm-up" or "full"), train_loss, valid_loss and a column a score; or
+            several such tables by name, drawn in one picture.
+        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping.
+        best_epoch: Epoch to mark; by default the one with the highest "score", else with the lowest valid_loss.
+        title: Title of the picture.
+    """
+    runs = {"": history} if isinstance(history, pd.DataFrame) else dict(history)
+    runs = {name: run for name, run in runs.items() if len(run)}
+    if not runs:
+        return style.sentence("No epoch was trained.")
+    for run in runs.values():
+        style.require_columns(run, ["epoch", "train_loss"])
+    first = next(iter(runs.values()))
+    scores = [c for c in first if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(first[c])] if scores is None else list(scores)
+    picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
+    axes = picture.subplots(1, 2 if scores else 1, squeeze=False)[0]
+    for place, (name, run) in enumerate(runs.items()):
+        colour = style.colour_of(name, place) if name else None
+        best = best_epoch if best_epoch is not None else best_row(run)
+        _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], name, colour, best)
+        if scores:
+            _curves(axes[1], run, [c for c in scores if c in run], name, colour, best)
+    for each, label in zip(axes, ("loss", "score"), strict=False):
+        _shade_warm_up(each, runs.values())
+        each.set(xlabel="epoch", ylabel=label)
+        each.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        style.light_grid(each)
+        each.legend(loc="best")
+    return picture
+
+
+def best_row(history: pd.DataFrame) -> int | None:
+    """Return the epoch with the highest score, else the one with the lowest validation loss, else None."""
+    if "score" in history and history["score"].notna().any():
+        return int(history.loc[history["score"].idxmax(), "epoch"])
+    if "valid_loss" in history and history["valid_loss"].notna().any():
+        return int(history.loc[history["valid_loss"].idxmin(), "epoch"])
+    return None
+
+
+def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], name: str, colour: str | None, best: int | None) -> None:
+    """Draw columns of a history; one colour a run, or a colour a column where there is one run."""
+    for place, column in enumerate(columns):
+        faint = column == "train_loss"
+        own = colour or (style.MUTED if faint else style.colour_of(column, place))
+        label = f"{name} {column.replace('_', ' ')}".strip()
+        axes.plot(run["epoch"], run[column], color=own, label=label, linewidth=1.3 if faint else 2, linestyle=(0, (4, 2)) if faint else "-",
+                  alpha=0.8 if faint else 1, marker="o" if len(run) == 1 else None)  # fmt: skip
+        if best is not None and not faint and (run["epoch"] == best).any():
+            axes.plot(best, run.loc[run["epoch"] == best, column].iloc[0], "o", color=own, markersize=7, markeredgecolor="white", zorder=4)
+    if best is not None and not colour:
+        axes.axvline(best, color=style.INK, linewidth=1, linestyle=":", label=f"best epoch {best}")
+
+
+def _shade_warm_up(axes: Axes, runs) -> None:
+    """Shade the epochs in which the encoder was frozen."""
+    last = max((run.loc[run["stage"] == WARM_UP, "epoch"].max() for run in runs if "stage" in run and (run["stage"] == WARM_UP).any()),
+               default=None)  # fmt: skip
+    first = min(run["epoch"].min() for run in runs)
+    if last is not None:
+        axes.axvspan(first - 0.5, last + 0.5, color=style.GRID, alpha=0.6, linewidth=0, label="warm-up", zorder=0)
+
+
+def best_median_worst(values: Sequence[float]) -> dict[str, int]:
+    """Return the places of the best, the median and the worst of some figures, higher being better; NaN is left out."""
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()]
+    return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])} if len(order) else {}
+
+
+@style.styled
+def triptychs(
+    images: Sequence[np.ndarray], truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], *, names: Sequence[str] = (),
+    regions: Sequence[str] = slices.REGIONS, spacings_mm: Sequence[tuple[float, float]] | None = None, planes: Sequence[str] = (),
+    title: str = "",
+) -> Figure:  # fmt: skip
+    """Show cases side by side: image, expert, prediction with the expert's contour and the Dice of the slice.
+
+    Args:
+        images: A slice (H, W) for each case.
+        truths: The expert's regions (R, H, W) of each.
+        predictions: The predicted regions (R, H, W) of each, boolean.
+        names: What each case is: best, median, worst, patient, slice.
+        regions: Names of the regions.
+        spacings_mm: Distance of rows and columns of each.
+        planes: Plane of each, for the letters.
+        title: Title of the picture.
+    """
+    if not len(images):
+        return style.sentence("There is no case to show.")
+    spacings = spacings_mm or [(1.0, 1.0)] * len(images)
+    heights = [image.shape[0] * mm[0] for image, mm in zip(images, spacings, strict=True)]
+    width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
+    picture, axes = slices.slice_grid(heights, [width] * 3, title=title, width=8.4, text=0.42, left=0.5, legend=True)
+    for place, row in enumerate(axes):
+        options = {"regions": regions, "spacing_mm": spacings[place], "letters": slices.PLANE_LETTERS.get(planes[place] if len(planes) else "", {})}
+        figures = " · ".join(f"{name} {metrics.dice(p, t):.2f}"
+                             for name, t, p in zip(regions, truths[place], predictions[place], strict=True))  # fmt: skip
+        slices.draw_slice(row[0], images[place], title="image", **options)
+        slices.draw_slice(row[1], images[place], truth=truths[place], title="expert", **options)
+        slices.draw_slice(row[2], images[place], truth=truths[place], prediction=predictions[place], title=f"Dice {figures}", **options)
+        row[0].set_ylabel(names[place] if len(names) else "", fontweight="bold")
+    slices.region_legend(picture, regions, prediction=True)
+    return picture
+
+
+@style.styled
+def dice_distribution(
+    table: pd.DataFrame, *, by: Sequence[str] = ("plane", "series"), score: str = "dice", size: str = "truth_ml", title: str = "",
+) -> Figure:  # fmt: skip
+    """Show how good the masks are per patient: by region within planes, MRI types and, where it is known, tumour size.
+
+    Args:
+        table: A row a patient, series, plane and region, with the columns patient_id, region, the score and those of `by`.
+        by: Columns that make a panel each.
+        score: Column drawn.
+        size: Column with the size of the true region in ml; a panel of its own if it is there.
+        title: Title of the picture.
+    """
+    style.require_columns(table, ["patient_id", "region", score, *by])
+    if table.empty:
+        return style.sentence("No patient was scored.")
+    with_size = size in table
+    groups = [list(dict.fromkeys(table[column])) for column in by]
+    picture = style.new_picture(height=3.8, title=title or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on")
+    axes = picture.subplots(1, len(by) + with_size, sharey=True, squeeze=False, width_ratios=[max(len(g), 2) for g in groups] + [4] * with_size)[0]
+    for each, column, values in zip(axes, by, groups, strict=False):
+        _grouped_dots(each, table, column, values, score)
+    if with_size:
+        for name, group in table.groupby("region", sort=False):
+            axes[-1].scatter(group[size], group[score], s=14, color=style.colour_of(name), alpha=0.7, linewidths=0)
+        axes[-1].set(title="size", xlabel="true region, ml", xscale="log")
+    axes[0].set(ylabel=score.capitalize(), ylim=(-0.03, 1.03))
+    for each in axes:
+        style.light_grid(each)
+    entries = style.patches({name: style.colour_of(name) for name in dict.fromkeys(table["region"])})
+    picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    return picture
+
+
+def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str) -> None:
+    """Draw a score as dots, groups by the values of a column and regions side by side, medians written above."""
+    regions = list(dict.fromkeys(table["region"]))
+    for place, value in enumerate(values):
+        for number, region in enumerate(regions):
+            found = table.loc[(table[column] == value) & (table["region"] == region), score].dropna()
+            centre = place + 0.8 * ((number + 0.5) / len(regions) - 0.5)
+            style.dots(axes, found, centre, colour=style.colour_of(region), width=0.55 / len(regions))
+            if len(found):
+                axes.text(centre, -0.01, f"{found.median():.2f}", ha="center", va="bottom", fontsize=8, color=style.INK)
+    axes.set(title=column.replace("series", "MRI type"), xticks=range(len(values)), xticklabels=values, xlim=(-0.55, len(values) - 0.45))
+    axes.tick_params(axis="x", length=0)
+
+
+@style.styled
+def threshold_sweep(table: pd.DataFrame, *, chosen: float = 0.5, score: str = "dice", axes: Axes | None = None) -> Figure:
+    """Show the score against the threshold on the predicted probability, per region, with the best and the chosen one.
+
+    Args:
+        table: Columns threshold, region and the score.
+        chosen: Threshold in use.
+        score: Column drawn.
+        axes: Axes to draw into.
+    """
+    style.require_columns(table, ["threshold", "region", score])
+    if table.empty:
+        return style.sentence("No threshold was tried.", axes=axes)
+    axes = style.axes_or_new(axes, width=7, height=3.2)
+    for name, group in table.groupby("region", sort=False):
+        group = group.sort_values("threshold")
+        best = group.loc[group[score].idxmax()]
+        axes.plot(group["threshold"], group[score], color=style.colour_of(name), label=f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}")
+        axes.plot(best["threshold"], best[score], "o", color=style.colour_of(name), markersize=7, markeredgecolor="white")
+    axes.axvline(chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}")
+    axes.set(title="Threshold on the predicted probability", xlabel="threshold", ylabel=score.capitalize(), xlim=(0, 1))
+    style.light_grid(axes)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes.figure
