@@ -1,0 +1,150 @@
+"""NIfTI files: values, affine, labels, and writing.
+
+Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in RAS mm; nothing is flipped here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from t4e_utils.geometry import GeometryError, plane_of
+from t4e_utils.problems import Problem, VolumeError, warnings_as_problems
+
+MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+HEADER_BYTES = 540  # of NIfTI-2, the longer one
+NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+HEADER_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, ValueError, OSError)
+
+
+class Header(NamedTuple):
+    """What a file says about its volume, in the axis order (z, y, x)."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    dtype: np.dtype
+
+
+def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
+    """Return values (z, y, x) and affine; integers as stored where there is no scaling, otherwise float32.
+
+    Raises:
+        VolumeError: truncated, damaged, not one 3D volume of grey values, or a bad affine.
+    """
+    data = _bytes(path)
+    with warnings_as_problems(path, problems):
+        try:
+            image = _kind(data).from_bytes(data)
+        except HEADER_ERRORS as error:
+            raise VolumeError("damaged", path, f"The file is no NIfTI image ({error}): get it again.") from error
+        header = _checked(image.header, path, problems)
+        try:
+            array = np.asarray(image.dataobj)
+        except (OSError, ValueError) as error:
+            raise VolumeError(
+                "truncated", path, f"The file ends before its {image.shape} values: get it again."
+            ) from error
+    return _plain(array.reshape(header.shape[::-1]).transpose(2, 1, 0), path, problems), header.affine
+
+
+def read_header(path: Path) -> Header:
+    """Return shape, affine and dtype; the values are not decompressed.
+
+    Raises:
+        VolumeError: as `read`, as far as the header shows it.
+    """
+    data = _bytes(path, HEADER_BYTES)
+    try:
+        header = _kind(data).header_class.from_fileobj(io.BytesIO(data))
+    except HEADER_ERRORS as error:
+        raise VolumeError("damaged", path, f"The file is no NIfTI image ({error}): get it again.") from error
+    return _checked(header, path, [])
+
+
+def _bytes(path: Path, n: int | None = None) -> bytes:
+    """Return the file (or its first n bytes) decompressed; at once, which also checks length and sum."""
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if n is not None:
+                return gzip.open(file).read(n) if is_gzip else file.read(n)
+            return gzip.decompress(file.read()) if is_gzip else file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise VolumeError("truncated", path, f"The file cannot be decompressed ({error}): get it again.") from error
+    except OSError as error:
+        raise VolumeError("no_files", path, f"The file cannot be read ({error.strerror}): correct the path.") from error
+
+
+def _kind(data: bytes) -> type[nib.Nifti1Image]:
+    return nib.Nifti2Image if data[:4] in NIFTI2_SIZES else nib.Nifti1Image
+
+
+def _checked(header: nib.Nifti1Header, path: Path, problems: list[Problem]) -> Header:
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    if dtype.names or dtype.kind not in "iuf":
+        raise VolumeError("colour_image", path, f"The values are {dtype}: only grey images are scans.")
+    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or 0 in shape:
+        raise VolumeError("not_3d", path, f"The array is {shape}, not one volume: cut out the volume you want.")
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
+        problems.append(Problem("no_orientation", str(path), "The orientation is not stated: taken as NIfTI assumes."))
+    affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
+    affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    try:
+        plane_of(affine)
+    except GeometryError as error:
+        raise VolumeError("bad_affine", path, f"{error} Correct the header.") from error
+    return Header((*shape, 1)[:3][::-1], affine, dtype)
+
+
+def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray:
+    """Return native byte order, float32 instead of other floats, and 0 for what is not finite."""
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        n = array.size - np.count_nonzero(is_finite)
+        problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
+        array = np.where(is_finite, array, 0)
+    return array.astype(np.float32, copy=False)
+
+
+def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = None) -> np.ndarray:
+    """Return values as uint8 labels.
+
+    Raises:
+        VolumeError: values that are no whole numbers of 0 to 255, or labels that are not `allowed`.
+    """
+    labels = np.rint(array) if array.dtype.kind == "f" else array
+    is_whole = labels is array or np.abs(array - labels).max() < 1e-3
+    if not is_whole or labels.min() < 0 or labels.max() > 255:
+        raise VolumeError("not_labels", path, "The values are not whole numbers of 0 to 255: take the label map.")
+    labels = labels.astype(np.uint8)
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    if allowed is not None and (unknown := sorted(set(present.tolist()) - set(allowed))):
+        sentence = f"The labels {unknown} are not known, only {sorted(allowed)} are: convert them first."
+        raise VolumeError("unknown_labels", path, sentence)
+    return labels
+
+
+def write(array: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    """Write an array (D, H, W) with its axes as (z, y, x) of the file.
+
+    Raises:
+        VolumeError: NIfTI has no place for this dtype.
+    """
+    array = array.astype(np.uint8) if array.dtype == bool else array
+    if array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
+        raise VolumeError("out_of_range", path, f"{array.dtype} has no place in NIfTI: convert to int32 or float32.")
+    image = nib.Nifti1Image(array.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]])
+    image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+    return path

@@ -1,0 +1,95 @@
+"""What can be wrong with a scan: problems that are reported beside a volume, and errors that leave no volume.
+
+Both carry a code that stays the same from release to release, so that a table can be grouped by it, and a sentence for people.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from t4e_utils import T4EError
+
+CODES = {
+    "bad_affine": "the affine is not finite or not invertible",
+    "bad_value": "a header value cannot be used and was left out",
+    "colour_image": "the image has colours; only grey images are scans",
+    "damaged": "the file cannot be read to its end",
+    "gantry_tilt": "the slices are not stacked along their normal",
+    "gap": "slices are missing between others",
+    "mixed_orientations": "images of another orientation are in the same folder",
+    "mixed_series": "images of another series are in the same folder",
+    "mixed_sizes": "images of another matrix are in the same folder",
+    "mixed_spacing": "images of another pixel spacing are in the same folder",
+    "no_decoder": "the compression needs a package that is not installed",
+    "no_files": "there is no such folder, or nothing in it",
+    "no_images": "no file of the folder is a readable image",
+    "no_orientation": "the orientation in the patient is not stated",
+    "no_pixels": "the file is no image",
+    "no_positions": "the positions of the slices are not stated",
+    "no_spacing": "the distance of pixels or slices is not stated",
+    "not_3d": "the array is not one volume",
+    "not_finite": "some values are not finite and were set to 0",
+    "not_labels": "a label map has values that are no labels",
+    "out_of_range": "the values do not fit into the format",
+    "same_position": "several slices lie at one position",
+    "truncated": "the file ends too early",
+    "uneven_spacing": "the slices are not equally far apart",
+    "unknown_labels": "a label map has labels that were not expected",
+    "warning": "the reading library warned",
+}
+
+
+class Problem(NamedTuple):
+    """Something odd about a scan that was read nevertheless."""
+
+    code: str
+    path: str
+    sentence: str
+
+
+class VolumeError(T4EError):
+    """A scan cannot be read or written; `code` is one of `CODES`, `path` the file or folder."""
+
+    def __init__(self, code: str, path: str | Path, sentence: str) -> None:
+        super().__init__(f"{path}: {sentence}")
+        self.code, self.path, self.sentence = code, str(path), sentence
+
+    def __reduce__(self) -> tuple:
+        """Make the error survive the way back from a worker process."""
+        return type(self), (self.code, self.path, self.sentence)
+
+    def as_problem(self) -> Problem:
+        """Return the error as a row for the problems table."""
+        return Problem(self.code, self.path, self.sentence)
+
+
+def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return one problem for all files that have the same one, with the first path and their number."""
+    result = []
+    for _, same in groupby(sorted(problems, key=_kind), key=_kind):
+        first, *others = same
+        more = f" (and {len(others)} more files)" if others else ""
+        result.append(first._replace(sentence=first.sentence + more))
+    return tuple(result)
+
+
+def _kind(problem: Problem) -> tuple[str, str]:
+    return problem.code, problem.sentence
+
+
+@contextmanager
+def warnings_as_problems(path: Path, problems: list[Problem]) -> Iterator[None]:
+    """Turn what a library warns about a file into problems; other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        if issubclass(one.category, UserWarning):
+            problems.append(Problem("warning", str(path), f"The reader warned: {' '.join(str(one.message).split())}"))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

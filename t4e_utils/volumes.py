@@ -1,0 +1,289 @@
+"""Scans as `Volume`: read a DICOM series, a NIfTI file or a series of JPEGs; write them.
+
+Arrays are `(D, H, W)` = (slice, row, column), spacing in mm in the same order, affines map an index to RAS mm. Every reader returns the display
+orientation of a plane (see `geometry`), so that slices of any source look alike. What is odd about a scan is in `meta["problems"]`; what makes
+a scan useless is a `VolumeError` with a code (see `problems`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from t4e_utils import dicom, nifti, stacks
+from t4e_utils.geometry import display_affine, display_axes, plane_of, reorient, spacing_of
+from t4e_utils.problems import Problem, VolumeError, merged
+
+SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scan in memory."""
+
+    array: np.ndarray  # (D, H, W)
+    spacing_mm: tuple[float, float, float]  # between slices, rows, columns
+    affine: np.ndarray  # 4x4, (slice, row, column, 1) to RAS mm
+    meta: Mapping[str, Any] = field(default_factory=dict)  # facts about the source; never who the patient is
+
+    @property
+    def plane(self) -> str:
+        """Return the plane of the slices."""
+        return plane_of(self.affine)
+
+    def to_plane(self, plane: str) -> Volume:
+        """Return the volume cut in `plane`, as a view in the display orientation of that plane; nothing is resampled."""
+        array, affine = reorient(self.array, self.affine, plane)
+        meta = {**self.meta, "plane": plane} if "plane" in self.meta else self.meta
+        return Volume(array, spacing_of(affine), affine, meta)
+
+
+def _volume(array: np.ndarray, affine: np.ndarray, plane: str, meta: Mapping[str, Any]) -> Volume:
+    array, affine = reorient(array, affine, plane)
+    return Volume(np.ascontiguousarray(array), spacing_of(affine), affine, {"plane": plane, **meta})
+
+
+def read_series(folder: str | Path, *, source: str = "dicom") -> Volume:
+    """Read a series of "dicom" or "jpg" files: `read_dicom_series` or `read_jpeg_series`."""
+    readers = {"dicom": read_dicom_series, "jpg": read_jpeg_series}
+    if source not in readers:
+        raise ValueError(f"source = {source!r} is not known: choose from {', '.join(readers)}.")
+    return readers[source](folder)
+
+
+def read_dicom_series(folder: str | Path) -> Volume:
+    """Read the DICOM images of a folder (or one multi-frame file) as one volume, in the display orientation of their own plane.
+
+    Slices are sorted along their normal. Files that cannot be read, and images that do not belong to the largest set of like images, are
+    left out and reported.
+
+    Returns:
+        Values after rescaling: int16 or uint16 where these are whole numbers, otherwise float32. Meta: plane, sorted_by, n_files, modality,
+        transfer_syntax, bits_stored, slice_positions_mm, problems.
+
+    Raises:
+        VolumeError: no folder, no files, no readable image.
+    """
+    files, where = _files(folder), str(folder)
+    problems: list[Problem] = []
+    frames, facts = _dicom_frames(files, problems)
+    if not frames:
+        raise VolumeError(*_no_images(where, problems))
+    kept, mixed = stacks.largest_group(frames, where)
+    kept, sorted_by, odd_order = stacks.in_order(kept, where)
+    affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)
+    meta = {
+        "sorted_by": sorted_by,
+        "n_files": len(files),
+        **facts[kept[0].path],
+        "problems": merged([*problems, *mixed, *odd_order, *odd_geometry]),
+    }
+    return _volume(stacks.values_of(kept), affine, plane_of(affine), meta)
+
+
+def _dicom_frames(
+    files: Sequence[Path], problems: list[Problem], *, with_pixels: bool = True
+) -> tuple[list[stacks.Frame], dict[str, dict[str, Any]]]:
+    """Read what can be read; the facts of each file by its path."""
+    frames, facts = [], {}
+    for file in files:
+        try:
+            images, facts[str(file)] = dicom.read_file(file, problems, with_pixels=with_pixels)
+            frames.extend(images)
+        except VolumeError as error:
+            problems.append(error.as_problem())
+    return frames, facts
+
+
+def _no_images(where: str, problems: Sequence[Problem]) -> tuple[str, str, str]:
+    """Return code, path and sentence for a series of which nothing was read: the common code of its files, if there is one."""
+    codes = {problem.code for problem in problems if problem.code != "warning"}
+    code = codes.pop() if len(codes) == 1 else "no_images"
+    return code, where, f"None of the {len(problems)} files is a readable image. The first: {problems[0].sentence}"
+
+
+def _files(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
+    """Return the files of a folder in the order of the numbers in their names; a file stands for itself."""
+    folder = Path(folder)
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise VolumeError("no_files", folder, "There is no such folder: correct the path.")
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in files if not suffixes or file.suffix.lower() in suffixes]
+    if not files:
+        raise VolumeError("no_files", folder, f"The folder has no {'/'.join(suffixes)} files: correct the path.")
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def read_jpeg_series(folder: str | Path) -> Volume:
+    """Read a folder of JPEG images as one volume, ordered by the last number in the file names.
+
+    Nothing is known about the geometry: 1 mm spacing and the affine of an axial display are made up. Images of another size than most, and
+    damaged ones, are left out and reported.
+
+    Returns:
+        uint8, grey. Meta: plane, sorted_by ("file number"), n_files, problems.
+
+    Raises:
+        VolumeError: no folder, no files, no readable image.
+    """
+    files, where = _files(folder, JPEG_SUFFIXES), str(folder)
+    problems: list[Problem] = []
+    frames = []
+    for file in files:
+        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        if image is None:
+            problems.append(Problem("damaged", str(file), "The image cannot be decoded: get the file again."))
+        else:
+            frames.append(stacks.Frame(str(file), image.shape, file_number=dicom.last_number(file), pixels=image))
+    if not frames:
+        raise VolumeError(*_no_images(where, problems))
+    kept, mixed = stacks.largest_group(frames, where)
+    kept.sort(key=lambda frame: -1 if frame.file_number is None else frame.file_number)
+    array = np.stack([frame.pixels for frame in kept])
+    meta = {"sorted_by": "file number", "n_files": len(files), "problems": merged([*problems, *mixed])}
+    return _volume(array, display_affine("axial"), "axial", meta)
+
+
+def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any]:
+    """Return what the headers of a series say, for an inventory; nothing that identifies a person.
+
+    Of a DICOM series the first, middle and last header are read; all of them only if these three do not tell the distance of slices.
+
+    Returns:
+        n_files, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax, bits_stored, modality; None where
+        the files do not say.
+
+    Raises:
+        VolumeError: no folder, no files, no image.
+    """
+    if source == "jpg":
+        return _jpeg_header(_files(folder, JPEG_SUFFIXES))
+    files, where, problems = _files(folder), str(folder), []
+    places = [0, len(files) // 2, len(files) - 1]
+    frames, facts = (
+        _dicom_frames([files[i] for i in places], problems, with_pixels=False) if len(files) > 3 else ([], {})
+    )
+    slice_mm = stacks.even_spacing_mm(frames, places)
+    if slice_mm is None:
+        frames, facts = _dicom_frames(files, problems, with_pixels=False)
+    if not frames:
+        raise VolumeError(*_no_images(where, problems))
+    frames, sorted_by, _ = stacks.in_order(stacks.largest_group(frames, where)[0], where)
+    affine, assumed = stacks.affine_of(frames, sorted_by, where)
+    spacing = (slice_mm or spacing_of(affine)[0], *spacing_of(affine)[1:])
+    missing = {problem.code for problem in assumed}
+    return {
+        "n_files": len(files),
+        "plane": None if "no_orientation" in missing else plane_of(affine),
+        "rows": frames[0].shape[0],
+        "columns": frames[0].shape[1],
+        **dict(zip(SPACING_KEYS, (None,) * 3 if "no_spacing" in missing else spacing, strict=True)),
+        **facts[frames[0].path],
+    }
+
+
+def _jpeg_header(files: Sequence[Path]) -> dict[str, Any]:
+    image = cv2.imread(str(files[len(files) // 2]), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise VolumeError("damaged", files[len(files) // 2], "The image cannot be decoded: get the file again.")
+    facts = {"plane": None, "rows": image.shape[0], "columns": image.shape[1], **dict.fromkeys(SPACING_KEYS)}
+    return {"n_files": len(files), **facts, "modality": None, "transfer_syntax": "JPEG", "bits_stored": 8}
+
+
+def nifti_header(path: str | Path) -> dict[str, Any]:
+    """Return what the header of a NIfTI file says, with the keys of `series_header`, for the volume as `read_nifti` returns it.
+
+    Raises:
+        VolumeError: missing, damaged, or a bad affine.
+    """
+    facts = nifti.read_header(Path(path))
+    axes, _ = display_axes(facts.affine, "axial")
+    shape, spacing = ([sizes[axis] for axis in axes] for sizes in (facts.shape, spacing_of(facts.affine)))
+    return {
+        "n_files": 1,
+        "plane": "axial",
+        "rows": shape[1],
+        "columns": shape[2],
+        **dict(zip(SPACING_KEYS, spacing, strict=True)),
+        "modality": None,
+        "transfer_syntax": None,
+        "bits_stored": facts.dtype.itemsize * 8,
+    }
+
+
+def read_nifti(path: str | Path, *, labels: bool = False, allowed: Collection[int] | None = None) -> Volume:
+    """Read a NIfTI file as one volume, in axial display orientation whatever the order of its axes.
+
+    Args:
+        path: `.nii` or `.nii.gz`; NIfTI-1 or NIfTI-2.
+        labels: the values are labels: whole numbers of 0 to 255, returned as uint8.
+        allowed: the labels that may occur; others are an error.
+
+    Returns:
+        Values as stored where they are integers without scaling, otherwise float32. Meta: plane, problems.
+
+    Raises:
+        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels are expected.
+    """
+    problems: list[Problem] = []
+    array, affine = nifti.read(Path(path), problems)
+    if labels:
+        array = nifti.as_labels(array, Path(path), allowed)
+    return _volume(array, affine, "axial", {"problems": merged(problems)})
+
+
+def write_nifti(volume: Volume, path: str | Path) -> Path:
+    """Write a volume as NIfTI with its array axes as (column, row, slice): an axial display gives the storage order of BraTS.
+
+    Raises:
+        VolumeError: NIfTI has no place for this dtype.
+    """
+    return nifti.write(volume.array, volume.affine, Path(path))
+
+
+def write_jpeg_series(volume: Volume, folder: str | Path, *, name_pattern: str = "Image-{}.jpg") -> None:
+    """Write the slices of a uint8 volume as grey JPEG images, numbered from 1."""
+    if volume.array.dtype != np.uint8:
+        raise VolumeError(
+            "out_of_range", folder, f"JPEG takes uint8, not {volume.array.dtype}: use intensity.to_uint8."
+        )
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(volume.array, start=1):
+        path = Path(folder) / name_pattern.format(number)
+        path.write_bytes(cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+
+
+def write_dicom_series(
+    volume: Volume,
+    folder: str | Path,
+    *,
+    patient_id: str,
+    series_description: str,
+    name_pattern: str = "Image-{}.dcm",
+    uid_seed: str = "",
+    compress: str | None = None,
+) -> None:
+    """Write a volume as a DICOM MR series, a file a slice; see `dicom.write_series`."""
+    dicom.write_series(
+        volume.array,
+        volume.affine,
+        Path(folder),
+        patient_id=patient_id,
+        series_description=series_description,
+        name_pattern=name_pattern,
+        uid_seed=uid_seed,
+        compress=compress,
+    )
