@@ -16,14 +16,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from t4e_utils.catalog import FoldSplit
+from t4e_utils.cards import write_card
+from t4e_utils.catalog import FoldSplit, LeakError
 from t4e_utils.datasets import ChunkDataset
 from t4e_utils.inference import classify_sequence
-from t4e_utils.metrics import roc_auc
+from t4e_utils.metrics import auc_summary, roc_auc
 from t4e_utils.models import build_classifier, normalise
 from t4e_utils.runs import fingerprint
 from t4e_utils.sampling import read_slice
-from t4e_utils.training import TrainConfig, fit, seed_everything, write_card
+from t4e_utils.training import TrainConfig, fit, seed_everything
 
 CONTROLS = ("none", "shuffled labels", "shuffled order", "masks only")
 
@@ -179,9 +180,41 @@ def predict_held_out(
     return pd.DataFrame(rows, columns=["patient_id", "chunk", "probability"])
 
 
-def patient_predictions(chunk_predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over chunks: a row for each patient, MRI type and fold."""
-    return chunk_predictions.groupby(["patient_id", "series", "fold"], as_index=False)["probability"].mean()
+def out_of_fold_table(predictions: pd.DataFrame, patients: pd.DataFrame, *, series: Sequence[str]) -> pd.DataFrame:
+    """Join the predictions of all types and folds to one row a patient.
+
+    Args:
+        predictions: patient_id, series, fold, chunk, probability; each patient by the model that did not see it.
+        patients: patient_id, label, fold.
+        series: the MRI types, which become columns.
+
+    Returns:
+        patient_id, label, fold, a probability for each type (mean over chunks; NaN where there is none) and their mean. Patients without
+        any prediction have no row.
+
+    Raises:
+        LeakError: a patient was predicted by a model of another fold.
+    """
+    by_series = predictions.groupby(["patient_id", "series", "fold"], as_index=False)["probability"].mean()
+    home = by_series["patient_id"].map(patients.set_index("patient_id")["fold"])
+    if (by_series["fold"] != home).any():
+        wrong = by_series[by_series["fold"] != home].iloc[0]
+        raise LeakError(f"Patient {wrong['patient_id']} was predicted by the model of fold {wrong['fold']}, which trained on it: run 05 again.")
+    wide = by_series.pivot(index="patient_id", columns="series", values="probability").reindex(columns=list(series))
+    wide["mean"] = wide.mean(axis=1)
+    return patients[["patient_id", "label", "fold"]].merge(wide.reset_index(), on="patient_id")
+
+
+def auc_by_series(table: pd.DataFrame, *, series: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Return AUC, interval, n and permutation p of each MRI type and of their mean; NaN where one class is missing.
+
+    Args:
+        table: from `out_of_fold_table`.
+        series: the MRI types.
+        seed: of bootstrap and permutations.
+    """
+    found = {name: table[["label", name]].dropna() for name in (*series, "mean")}
+    return {name: auc_summary(own["label"], own[name], seed=seed) for name, own in found.items()}
 
 
 def _with_labels(chunks: pd.DataFrame, ids: Sequence[str], labels: Mapping[str, int]) -> pd.DataFrame:

@@ -189,8 +189,7 @@ def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = F
     """
     if overwrite or not path.is_file():
         return False
-    before = json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
-    now = json.loads(json.dumps(made_with, default=str))
+    before, now = made_with_of(path), json.loads(json.dumps(made_with, default=str))
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
         differences = "; ".join(f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in changed)
@@ -198,6 +197,16 @@ def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = F
             f"{_shown(path)} was made with other parameters ({differences}): set overwrite = True to make it anew, or choose another run_dir."
         )
     return True
+
+
+def is_current(path: Path, made_with: Mapping[str, Any]) -> bool:
+    """Return whether the table is there and was made with these parameters; for what may be made anew without asking."""
+    return path.is_file() and made_with_of(path) == json.loads(json.dumps(made_with, default=str))
+
+
+def made_with_of(path: Path) -> dict[str, Any]:
+    """Return the parameters that a table was made with."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:

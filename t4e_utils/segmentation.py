@@ -16,17 +16,19 @@ import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from t4e_utils.annotations import regions_from_labels
-from t4e_utils.catalog import FoldSplit
-from t4e_utils.datasets import SliceDataset
+from t4e_utils.cards import write_card
+from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit
+from t4e_utils.datasets import SliceDataset, make_loader
 from t4e_utils.geometry import PLANES, reorient
-from t4e_utils.inference import segment_slices
+from t4e_utils.inference import device_of, segment_slices
 from t4e_utils.metrics import dice, iou
 from t4e_utils.models import build_segmenter, normalise
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.runs import fingerprint
-from t4e_utils.training import TrainConfig, fit, seed_everything, write_card
+from t4e_utils.training import TrainConfig, fit, seed_everything
 from t4e_utils.volumes import Volume, read_nifti
 
 REGION_NAMES = ("WT", "ET")
@@ -133,7 +135,30 @@ def segment_plane(
     return PlaneCut(image, turned, segment_slices(segmenter, image, **options), affine)
 
 
-def evaluate_patient(
+def evaluate_patients(
+    segmenter: nn.Module, patients: pd.DataFrame, *, series: Sequence[str], regions: Mapping[str, Sequence[int]], **options: Any
+) -> pd.DataFrame:
+    """Score whole volumes of many patients, every slice, tumour or not.
+
+    Args:
+        segmenter: in evaluation mode.
+        patients: patient_id, and the path of each contrast and of "labels".
+        series: the contrasts.
+        regions: label values of each region.
+        **options: planes, percentiles, and those of `inference.segment_slices`.
+
+    Returns:
+        A row for each patient, contrast, plane and region: dice, iou, truth_ml (size of the true region), empty_slices (without true
+        region), false_slices (of these, with predicted region).
+    """
+    tables = []
+    for row in tqdm(patients.to_dict("records"), desc="held-out patients", mininterval=PROGRESS_SECONDS):
+        files = {name: row[name] for name in (*series, "labels") if isinstance(row.get(name), str)}
+        tables.append(_evaluate_patient(segmenter, files, regions=regions, **options).assign(patient_id=row["patient_id"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _evaluate_patient(
     segmenter: nn.Module,
     files: Mapping[str, str],
     *,
@@ -142,14 +167,9 @@ def evaluate_patient(
     percentiles: Sequence[float],
     **options: Any,
 ) -> pd.DataFrame:
-    """Score whole volumes of a patient, every slice, tumour or not.
-
-    Returns:
-        A row for each contrast, plane and region: series, plane, region, dice, iou, empty_slices (without true region), false_slices (of
-        these, with predicted region).
-    """
     labels = read_nifti(files["labels"], labels=True)
     truth = regions_from_labels(labels.array, regions)
+    millilitres = truth.sum(axis=(1, 2, 3)) * np.prod(labels.spacing_mm) / 1000
     rows = []
     for series, path in files.items():
         if series == "labels":
@@ -157,17 +177,50 @@ def evaluate_patient(
         volume = read_nifti(path)
         for plane in planes:
             cut = segment_plane(segmenter, volume, truth, plane, percentiles=percentiles, **options)
-            for name, true, predicted in zip(regions, cut.truth, cut.predicted, strict=True):
-                is_empty = ~true.any(axis=(1, 2))
-                rows.append(
-                    {
-                        "series": series,
-                        "plane": plane,
-                        "region": name,
-                        "dice": dice(predicted, true),
-                        "iou": iou(predicted, true),
-                        "empty_slices": int(is_empty.sum()),
-                        "false_slices": int(predicted[is_empty].any(axis=(1, 2)).sum()),
-                    }
-                )
+            for name, size, true, predicted in zip(regions, millilitres, cut.truth, cut.predicted, strict=True):
+                rows.append({"series": series, "plane": plane, "region": name, "truth_ml": size, **_region_figures(predicted, true)})
     return pd.DataFrame(rows)
+
+
+def _region_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    is_empty = ~true.any(axis=(1, 2))
+    return {
+        "dice": dice(predicted, true),
+        "iou": iou(predicted, true),
+        "empty_slices": int(is_empty.sum()),
+        "false_slices": int(predicted[is_empty].any(axis=(1, 2)).sum()),
+    }
+
+
+def patient_dice(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one Dice a patient and region: the mean over planes and contrasts; columns patient_id, region, dice, iou."""
+    return table.groupby(["patient_id", "region"], as_index=False, sort=False)[["dice", "iou"]].mean()
+
+
+@torch.inference_mode()
+def sweep_thresholds(
+    segmenter: nn.Module, slices: pd.DataFrame, root: Path, *, image_size: int, is_stretched: bool = False, batch_size: int = 32
+) -> pd.DataFrame:
+    """Return the pooled Dice of stored slices for thresholds 0.05, 0.10 ... 0.95: columns threshold, region, dice.
+
+    Args:
+        segmenter: in evaluation mode.
+        slices: with path; take patients that were not fitted.
+        root: of the paths.
+        image_size: pixels a side.
+        is_stretched: as in training.
+        batch_size: slices a pass.
+    """
+    thresholds = np.arange(1, 20) / 20
+    overlap, total = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
+    for batch in make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size):
+        inputs, targets = prepare_slices(batch)
+        probabilities = segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu()
+        for k, threshold in enumerate(thresholds):
+            predicted = probabilities > threshold
+            overlap[k] += (predicted & (targets > 0)).sum(dim=(0, 2, 3)).numpy()
+            total[k] += (predicted.sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))).numpy()
+    scores = 2 * overlap / np.maximum(total, 1)
+    return pd.DataFrame(
+        [{"threshold": t, "region": name, "dice": scores[k, r]} for k, t in enumerate(thresholds) for r, name in enumerate(REGION_NAMES)]
+    )

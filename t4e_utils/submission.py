@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
+from t4e_utils.runs import MissingInputError, read_json
 
 PREVALENCE = "prevalence of the training labels"
 
 
 class SubmissionError(T4EError):
     """The submission would not be accepted, or could not be scored."""
+
+
+def classifier_cards(models: Path, *, series: Sequence[str], folds: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """Read the cards of the trained classifiers.
+
+    Args:
+        models: run folder of the models.
+        series: MRI types; each must have at least one classifier.
+        folds: only these; all that are there if empty.
+
+    Raises:
+        MissingInputError: a type has no classifier, or not one of each fold asked for.
+    """
+    cards = []
+    for name in series:
+        wanted = [models / "cls" / "models" / f"{name}_fold{fold}.json" for fold in folds]
+        found = wanted or sorted((models / "cls" / "models").glob(f"{name}_fold*.json"))
+        if not found:
+            raise MissingInputError(f"There is no classifier for {name} below {models}: run 05_train_cls, or leave {name} out of mri_types.")
+        cards += [read_json(path, made_by="05_train_cls") for path in found]
+    return cards
+
+
+def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the parameters that the classifiers' training data were made with; test data must be made the same way.
+
+    Raises:
+        SubmissionError: the classifiers do not agree.
+    """
+    for name in ("made_with", "image_size", "is_stretched", "control"):
+        values = {json.dumps(card[name], sort_keys=True) for card in cards}
+        if len(values) > 1:
+            raise SubmissionError(f"The classifiers differ in {name}, they cannot be averaged over one preparation: {' | '.join(sorted(values))}.")
+    return dict(cards[0]["made_with"])
 
 
 def assemble(

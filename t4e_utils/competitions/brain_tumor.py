@@ -150,6 +150,19 @@ def training_patients(
     return patients, found, problems
 
 
+def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
+    """Return the fold of each patient from a table with the columns BraTS21ID and fold, such as the T4E team's (ids without zeros in front).
+
+    Raises:
+        CatalogError: the table is missing or a patient is not in it.
+    """
+    table = read_ids(path, id_column=ID_COLUMN, value_column="fold")
+    folds = dict(zip(table["patient_id"].str.zfill(5), table["value"].astype(int), strict=True))
+    if missing := [patient for patient in patient_ids if patient not in folds]:
+        raise CatalogError(f"{path} has no fold for {len(missing)} patients, such as {missing[0]}: complete it, or exclude them.")
+    return [folds[patient] for patient in patient_ids]
+
+
 def read_sample(rsna: Path) -> pd.DataFrame:
     """Read the sample submission, the list of patients to predict: column patient_id, in its order."""
     return read_ids(rsna / "sample_submission.csv", id_column=ID_COLUMN, value_column=LABEL_COLUMN)[["patient_id"]]
