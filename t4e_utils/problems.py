@@ -16,9 +16,10 @@ from t4e_utils import T4EError
 
 CODES = {
     "bad_affine": "the affine is not finite or not invertible",
+    "blank": "the image has one value everywhere",
     "bad_value": "a header value cannot be used and was left out",
     "colour_image": "the image has colours; only grey images are scans",
-    "damaged": "the file cannot be read to its end",
+    "damaged": "the file cannot be read, or its pixels not be decoded",
     "gantry_tilt": "the slices are not stacked along their normal",
     "gap": "slices are missing between others",
     "mixed_orientations": "images of another orientation are in the same folder",
@@ -36,6 +37,7 @@ CODES = {
     "not_finite": "some values are not finite and were set to 0",
     "not_labels": "a label map has values that are no labels",
     "out_of_range": "the values do not fit into the format",
+    "shape_differs": "two volumes that belong together are not on one grid",
     "same_position": "several slices lie at one position",
     "truncated": "the file ends too early",
     "uneven_spacing": "the slices are not equally far apart",
@@ -78,6 +80,11 @@ def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(result)
 
 
+def one_line(message: object) -> str:
+    """Return what a library says as one line."""
+    return " ".join(str(message).split())
+
+
 def _kind(problem: Problem) -> tuple[str, str]:
     return problem.code, problem.sentence
 
@@ -90,6 +97,6 @@ def warnings_as_problems(path: Path, problems: list[Problem]) -> Iterator[None]:
         yield
     for one in caught:
         if issubclass(one.category, UserWarning):
-            problems.append(Problem("warning", str(path), f"The reader warned: {' '.join(str(one.message).split())}"))
+            problems.append(Problem("warning", str(path), f"The reader warned: {one_line(one.message)}"))
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

@@ -66,7 +66,7 @@ def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
 
 
 def _series_key(frames: Sequence[Frame]) -> Callable[[Frame], object]:
-    is_useless = len({frame.series for frame in frames}) == len({frame.path for frame in frames})
+    is_useless = len({frame.series for frame in frames}) == len({frame.path for frame in frames}) == len(frames)
     return lambda frame: None if is_useless else frame.series
 
 
@@ -95,7 +95,7 @@ def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list
     if _have_positions(frames):
         distances = slice_positions(frames)
         if len(frames) == 1 or np.ptp(distances) > SAME_POSITION_MM:
-            order = sorted(range(len(frames)), key=lambda i: (distances[i], frames[i].number or 0, i))
+            order = sorted(range(len(frames)), key=lambda i: (round(distances[i], 2), frames[i].number or 0, i))
             return [frames[i] for i in order], "position", _spacing_problems(np.sort(distances), path)
         problem = Problem("same_position", path, f"All {len(frames)} slices are at one position: sorted by number.")
     else:
@@ -130,7 +130,7 @@ def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
     if len(wide):
         missing = int(np.sum(np.round(wide / usual) - 1))
         sentence = (
-            f"About {missing} slices are missing: the distance is {usual:.3g} mm, but {wide.max():.3g} mm at most."
+            f"Slices are missing, about {missing}: the distance is {usual:.3g} mm, but {wide.max():.3g} mm at most."
         )
         problems.append(Problem("gap", path, sentence))
     rest = steps[steps <= (2 - UNEVEN) * usual]

@@ -75,7 +75,7 @@ def read_dicom_series(folder: str | Path) -> Volume:
     problems: list[Problem] = []
     frames, facts = _dicom_frames(files, problems)
     if not frames:
-        raise VolumeError(*_no_images(where, problems))
+        raise _no_images(where, problems)
     kept, mixed = stacks.largest_group(frames, where)
     kept, sorted_by, odd_order = stacks.in_order(kept, where)
     affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)
@@ -102,11 +102,16 @@ def _dicom_frames(
     return frames, facts
 
 
-def _no_images(where: str, problems: Sequence[Problem]) -> tuple[str, str, str]:
-    """Return code, path and sentence for a series of which nothing was read: the common code of its files, if there is one."""
-    codes = {problem.code for problem in problems if problem.code != "warning"}
+def _no_images(where: str, problems: Sequence[Problem]) -> VolumeError:
+    """Return the error for a series of which nothing was read, with the code of its files if they share one."""
+    refused = [problem for problem in problems if problem.code not in ("warning", "bad_value")]
+    if len(refused) == 1:
+        return VolumeError(*refused[0])
+    codes = {problem.code for problem in refused}
     code = codes.pop() if len(codes) == 1 else "no_images"
-    return code, where, f"None of the {len(problems)} files is a readable image. The first: {problems[0].sentence}"
+    return VolumeError(
+        code, where, f"None of the {len(refused)} files is a readable image. The first: {refused[0].sentence}"
+    )
 
 
 def _files(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
@@ -149,7 +154,7 @@ def read_jpeg_series(folder: str | Path) -> Volume:
         else:
             frames.append(stacks.Frame(str(file), image.shape, file_number=dicom.last_number(file), pixels=image))
     if not frames:
-        raise VolumeError(*_no_images(where, problems))
+        raise _no_images(where, problems)
     kept, mixed = stacks.largest_group(frames, where)
     kept.sort(key=lambda frame: -1 if frame.file_number is None else frame.file_number)
     array = np.stack([frame.pixels for frame in kept])
@@ -180,7 +185,7 @@ def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any
     if slice_mm is None:
         frames, facts = _dicom_frames(files, problems, with_pixels=False)
     if not frames:
-        raise VolumeError(*_no_images(where, problems))
+        raise _no_images(where, problems)
     frames, sorted_by, _ = stacks.in_order(stacks.largest_group(frames, where)[0], where)
     affine, assumed = stacks.affine_of(frames, sorted_by, where)
     spacing = (slice_mm or spacing_of(affine)[0], *spacing_of(affine)[1:])
