@@ -21,10 +21,10 @@ from t4e_utils.catalog import FoldSplit, LeakError
 from t4e_utils.datasets import ChunkDataset
 from t4e_utils.inference import classify_sequence
 from t4e_utils.metrics import auc_summary, roc_auc
-from t4e_utils.models import build_classifier, normalise
+from t4e_utils.models import build_classifier
 from t4e_utils.runs import fingerprint
 from t4e_utils.sampling import read_slice
-from t4e_utils.training import TrainConfig, fit, seed_everything
+from t4e_utils.training import TrainConfig, fit, prepare_chunks, seed_everything
 
 CONTROLS = ("none", "shuffled labels", "shuffled order", "masks only")
 
@@ -111,11 +111,6 @@ def train_classifier(
     return write_card(
         result, folder / f"{name}_fold{split.fold}.json", root=root, split=split, settings=settings, config=config, **facts
     )
-
-
-def prepare_chunks(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn a batch of `ChunkDataset` into inputs (B, T, 3, S, S) and targets (B,), on the batch's device."""
-    return normalise(batch["images"]), batch["label"]
 
 
 def chunk_score(patients: np.ndarray) -> Callable[..., dict[str, float]]:

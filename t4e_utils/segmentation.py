@@ -25,10 +25,10 @@ from t4e_utils.datasets import SliceDataset, make_loader
 from t4e_utils.geometry import PLANES, reorient
 from t4e_utils.inference import device_of, segment_slices
 from t4e_utils.metrics import dice, iou
-from t4e_utils.models import build_segmenter, normalise
+from t4e_utils.models import build_segmenter
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.runs import fingerprint
-from t4e_utils.training import TrainConfig, fit, seed_everything
+from t4e_utils.training import TrainConfig, count_overlap, fit, prepare_slices, seed_everything
 from t4e_utils.volumes import Volume, read_nifti
 
 REGION_NAMES = ("WT", "ET")
@@ -85,6 +85,7 @@ def train_segmenter(
         valid,
         loss=smp.losses.DiceLoss(mode="multilabel", from_logits=True),
         score=segmentation_score,
+        summarise=count_overlap,
         config=config,
         folder=folder / f"fold{split.fold}-{identity}",
         encoder=model.encoder,
@@ -94,16 +95,17 @@ def train_segmenter(
     return write_card(result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config)
 
 
-def prepare_slices(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn a batch of `SliceDataset` into inputs (B, 3, S, S) and targets (B, 2, S, S), on the batch's device."""
-    return normalise(batch["image"]), batch["masks"].float()
+def segmentation_score(overlaps: np.ndarray, true_pixels: np.ndarray, indices: np.ndarray) -> dict[str, float]:
+    """Return the Dice of each region over all validation pixels, and their mean as "score".
 
-
-def segmentation_score(logits: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor) -> dict[str, float]:
-    """Return the Dice of each region over all validation pixels, and their mean as "score"."""
-    predicted, truth = (np.asarray(values) > threshold for values, threshold in ((logits, 0.0), (targets, 0.5)))
-    figures = {f"dice_{name.lower()}": dice(predicted[:, r], truth[:, r]) for r, name in enumerate(REGION_NAMES)}
-    return {**figures, "score": float(np.mean(list(figures.values())))}
+    Args:
+        overlaps: (N, R, 2) pixels of each slice and region that are both predicted and true, and predicted (`training.count_overlap`).
+        true_pixels: (N, R).
+        indices: rows of the table; not used.
+    """
+    both, predicted = overlaps.astype(np.float64).sum(axis=0).T
+    scores = 2 * both / np.maximum(predicted + true_pixels.astype(np.float64).sum(axis=0), 1)
+    return {**{f"dice_{name.lower()}": float(score) for name, score in zip(REGION_NAMES, scores, strict=True)}, "score": float(scores.mean())}
 
 
 @dataclass(frozen=True)

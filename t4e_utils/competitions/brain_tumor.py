@@ -74,7 +74,7 @@ def open_data(rsna_dir: str | Path, brats_dir: str | Path) -> DataFolders:
     root = resolve(PHANTOM_ROOT)
     asked = (resolve(rsna_dir), resolve(brats_dir))
     is_phantom = asked == (root / "rsna", root / "brats21")
-    if is_phantom and not (root / phantoms.CARD_NAME).is_file():
+    if is_phantom and not (root / "phantoms.json").is_file():
         phantoms.write_phantoms(root, phantoms.PhantomConfig())
     how = "give rsna_dir and brats_dir, or fetch the data with `make data`; without both parameters, phantoms are drawn"
     rsna = require_folder(rsna_dir, what="the RSNA-MICCAI data set", how=how)
