@@ -16,7 +16,17 @@ from matplotlib.ticker import MaxNLocator
 from t4e_utils.figures import style
 
 PLANE_COLOURS = {"axial": "#0072B2", "coronal": "#E69F00", "sagittal": "#009E73"}
-INVENTORY = ("patient_id", "series", "n_files", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "transfer_syntax")
+INVENTORY = (
+    "patient_id",
+    "series",
+    "n_files",
+    "plane",
+    "rows",
+    "columns",
+    "spacing_slice_mm",
+    "spacing_row_mm",
+    "transfer_syntax",
+)
 
 
 @style.styled
@@ -72,7 +82,9 @@ def _shares(axes: Axes, inventory: pd.DataFrame, values: pd.Series, title: str, 
 
 
 @style.styled
-def label_balance(patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None) -> Figure:
+def label_balance(
+    patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None
+) -> Figure:
     """Show how many patients have each label.
 
     Args:
@@ -86,7 +98,10 @@ def label_balance(patients: pd.DataFrame, *, label: str = "label", names: dict =
         return style.sentence("No patient has a label.", axes=axes)
     counts = patients[label].map(names).fillna("no label").value_counts()
     counts = counts.reindex([name for name in [*names.values(), "no label"] if name in counts])
-    colours = [dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)).get(name, style.PALE) for name in counts.index]
+    colours = [
+        dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)).get(name, style.PALE)
+        for name in counts.index
+    ]
     axes = style.axes_or_new(axes, width=7, height=0.9 + 0.45 * len(counts))
     bars = axes.barh(counts.index, counts, color=colours, height=0.62)
     style.label_bars(axes, bars, [f"{n:,}  ({n / len(patients):.0%})" for n in counts])
@@ -98,7 +113,9 @@ def label_balance(patients: pd.DataFrame, *, label: str = "label", names: dict =
 
 
 @style.styled
-def folds(patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None) -> Figure:
+def folds(
+    patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None
+) -> Figure:
     """Show the patients of each fold and, where labels are known, their balance.
 
     Args:
@@ -111,14 +128,29 @@ def folds(patients: pd.DataFrame, *, label: str = "label", names: dict = style.C
     if patients.empty:
         return style.sentence("No patient has a fold.", axes=axes)
     patients = patients.drop_duplicates("patient_id")
-    kinds = patients[label].map(names).fillna("no label") if label in patients else pd.Series("patients", index=patients.index)
+    kinds = (
+        patients[label].map(names).fillna("no label")
+        if label in patients
+        else pd.Series("patients", index=patients.index)
+    )
     counts = pd.crosstab(patients["fold"], kinds)
     counts = counts[[name for name in [*names.values(), "no label", "patients"] if name in counts]]
-    colours = dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)) | {"no label": style.PALE, "patients": style.ACCENT}
+    colours = dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)) | {
+        "no label": style.PALE,
+        "patients": style.ACCENT,
+    }
     axes = style.axes_or_new(axes, width=7, height=3.2)
     bottom = np.zeros(len(counts))
     for name in counts:
-        bars = axes.bar(counts.index.astype(str), counts[name], bottom=bottom, color=colours[name], label=name, width=0.62, edgecolor="white")
+        bars = axes.bar(
+            counts.index.astype(str),
+            counts[name],
+            bottom=bottom,
+            color=colours[name],
+            label=name,
+            width=0.62,
+            edgecolor="white",
+        )
         axes.bar_label(bars, labels=[f"{n}" if n else "" for n in counts[name]], label_type="center", fontsize=9,
                        color="white" if name != "no label" else style.INK)  # fmt: skip
         bottom += counts[name].to_numpy()

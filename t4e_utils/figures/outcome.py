@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from t4e_utils.figures import selection, slices, style
 
 
 @style.styled
-def funnel(steps: Mapping[str, int], *, title: str = "From patients to predictions", axes: Axes | None = None) -> Figure:
+def funnel(
+    steps: Mapping[str, int], *, title: str = "From patients to predictions", axes: Axes | None = None
+) -> Figure:
     """Show how many patients (or series) are left after each step, as centred bars with what was lost.
 
     Args:
@@ -34,7 +35,14 @@ def funnel(steps: Mapping[str, int], *, title: str = "From patients to predictio
                   color="white" if inside else style.INK, fontweight="bold")  # fmt: skip
         lost = numbers[place - 1] - n if place else 0
         if lost:
-            axes.text(0.53 * most, place, f"{-lost:+,}", va="center", color=style.WARM if lost > 0 else style.GOOD, fontsize=9)
+            axes.text(
+                0.53 * most,
+                place,
+                f"{-lost:+,}".replace("-", "−"),
+                va="center",
+                color=style.WARM if lost > 0 else style.GOOD,
+                fontsize=9,
+            )
     axes.set(title=title, xlim=(-0.52 * most, 0.62 * most), xticks=[], ylim=(len(steps) - 0.5, -0.5))
     axes.set_yticks(places, steps)
     axes.tick_params(axis="y", length=0)
@@ -67,13 +75,21 @@ def patient_story(
     mean = float(np.mean(list(known.values()))) if mean is None and known else mean
     picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=f"Patient {patient_id}: from four series to one probability"
                                 if len(stored) == 4 else f"Patient {patient_id}: from series to probability")  # fmt: skip
-    left, right = picture.subfigures(1, 2, width_ratios=[4.2, 1])
-    rows = left.subplots(len(stored), n, squeeze=False)
-    for row, (name, images) in zip(rows, stored.items(), strict=True):
-        _story_row(row, np.asarray(images), name, (positions or {}).get(name), (n_slices or {}).get(name), (fallbacks or {}).get(name, ""), regions)
-    _story_bars(right.add_subplot(), list(stored), known, mean)
-    colours = {f"{name} predicted": style.colour_of(name) for name in regions}
-    left.legend(handles=style.patches(colours, alpha=0.6), loc="outside lower center", ncols=len(colours))
+    axes = picture.subplots(len(stored), n + 1, squeeze=False, width_ratios=[1] * n + [1.4])
+    for row, (name, images) in zip(axes[:, :-1], stored.items(), strict=True):
+        _story_row(
+            row,
+            np.asarray(images),
+            name,
+            (positions or {}).get(name),
+            (n_slices or {}).get(name),
+            (fallbacks or {}).get(name, ""),
+            regions,
+        )
+    for place, (bar, name) in enumerate(zip(axes[:, -1], stored, strict=True)):
+        _story_bar(bar, known.get(name), style.colour_of(name, place), mean, is_last=place == len(stored) - 1)
+    axes[0, -1].set_title("no prediction" if mean is None else f"patient: {mean:.3f}", loc="center")
+    slices.region_legend(picture, regions, truth=False, prediction=True)
     return picture
 
 
@@ -92,15 +108,25 @@ def _story_row(row, images: np.ndarray, name: str, positions, n_slices, fallback
                           title=f"slice {index if positions is None else positions[index]}")  # fmt: skip
 
 
-def _story_bars(axes: Axes, names: Sequence[str], known: Mapping[str, float], mean: float | None) -> None:
-    """Draw the probability of each MRI type level with its slices, and the mean as a line."""
-    for place, name in enumerate(names):
-        axes.barh(place, known.get(name, 0), color=style.colour_of(name, place), height=0.5)
-        axes.text(known.get(name, 0) + 0.03, place, f"{known[name]:.2f}" if name in known else "no prediction", va="center", fontsize=9)
+def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float | None, *, is_last: bool) -> None:
+    """Draw the probability of an MRI type level with its slices, and that of the patient as a line."""
+    if probability is None:
+        axes.text(0.03, 0, "no prediction", va="center", fontsize=9, color=style.MUTED, style="italic")
+    else:
+        axes.barh(0, probability, color=colour, height=0.8)
+        inside = probability > 0.28
+        axes.text(0.04 if inside else probability + 0.04, 0, f"{probability:.2f}", va="center", fontsize=9.5, fontweight="bold",
+                  color="white" if inside else style.INK)  # fmt: skip
     if mean is not None:
         axes.axvline(mean, color=style.INK, linewidth=1.6)
-        axes.set_title(f"patient: {mean:.3f}", loc="center")
-    axes.set(xlim=(0, 1.18), ylim=(len(names) - 0.5, -0.5), xticks=[0, 0.5, 1], yticks=[], xlabel="probability")
+    axes.set(
+        xlim=(0, 1),
+        ylim=(-1, 1),
+        yticks=[],
+        xticks=[0, 0.5, 1] if is_last else [],
+        xlabel="probability" if is_last else "",
+    )
+    axes.spines["bottom"].set_visible(is_last)
 
 
 @style.styled
@@ -125,8 +151,19 @@ def prediction_shift(
         if len(values):
             axes.hist(values, bins=np.linspace(0, 1, n_bins + 1), weights=np.full(len(values), 1 / len(values)), histtype="stepfilled",
                       facecolor=(colour, 0.22), edgecolor=colour, linewidth=1.6, label=f"{name}, n = {len(values)}")  # fmt: skip
-            axes.axvline(np.median(values), color=colour, linewidth=1.4, linestyle=(0, (4, 3)), label=f"median {np.median(values):.2f}")
-    axes.set(title=title or "Predictions on test patients and out of fold", xlabel="probability", ylabel="share of patients", xlim=(0, 1))
+            axes.axvline(
+                np.median(values),
+                color=colour,
+                linewidth=1.4,
+                linestyle=(0, (4, 3)),
+                label=f"median {np.median(values):.2f}",
+            )
+    axes.set(
+        title=title or "Predictions on test patients and out of fold",
+        xlabel="probability",
+        ylabel="share of patients",
+        xlim=(0, 1),
+    )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes.figure
 
@@ -145,10 +182,10 @@ def stage_times(seconds: Mapping[str, float], *, title: str = "Time of each stag
     axes = style.axes_or_new(axes, width=8, height=0.9 + 0.36 * len(seconds))
     bars = axes.barh(list(seconds), list(seconds.values()), color=style.ACCENT, height=0.62)
     style.label_bars(axes, bars, [duration(value) for value in seconds.values()])
-    axes.set(title=f"{title}: {duration(sum(seconds.values()))} in all", xlabel="seconds")
+    axes.set(title=f"{title}: {duration(sum(seconds.values()))} in all", xticks=[])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.spines["bottom"].set_visible(False)
     return axes.figure
 
 

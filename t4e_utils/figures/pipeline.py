@@ -46,19 +46,48 @@ def sketch(size: int = 96, *, level: float = 0.0, contrast: str = "FLAIR") -> tu
     return np.clip(image, 0, 1), np.stack([whole, rim & ~core])
 
 
-def thumbnail(axes: Axes, x: float, y: float, size: float, image: np.ndarray, masks: np.ndarray | None = None, *, filled: bool = True) -> None:
+def thumbnail(
+    axes: Axes,
+    x: float,
+    y: float,
+    size: float,
+    image: np.ndarray,
+    masks: np.ndarray | None = None,
+    *,
+    filled: bool = True,
+) -> None:
     """Put a small image with masks into a drawing; x and y are its centre."""
     inside = axes.inset_axes((x - size / 2, y - size / 2, size, size), transform=axes.transData)
-    slices.draw_slice(inside, image, window=(0, 1), prediction=masks if filled else None, truth=None if filled else masks)
+    slices.draw_slice(
+        inside, image, window=(0, 1), prediction=masks if filled else None, truth=None if filled else masks
+    )
     inside.set_facecolor("black")
 
 
-def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, *, colour: str = "white", edge: str = style.ACCENT) -> None:
+def box(
+    axes: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    text: str,
+    *,
+    colour: str = "white",
+    edge: str = style.ACCENT,
+) -> None:
     """Draw a rounded box around a text; x and y are its centre."""
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.12",
                                   facecolor=colour, edgecolor=edge, linewidth=1.4))  # fmt: skip
     head, _, rest = text.partition("\n")
-    axes.text(x, y + (0.13 * rest.count("\n") + 0.14 if rest else 0), head, ha="center", va="center", fontweight="bold", fontsize=9.5)
+    axes.text(
+        x,
+        y + (0.13 * rest.count("\n") + 0.14 if rest else 0),
+        head,
+        ha="center",
+        va="center",
+        fontweight="bold",
+        fontsize=9.5,
+    )
     if rest:
         axes.text(x, y - 0.13, rest, ha="center", va="center", fontsize=8.5, color=style.MUTED, linespacing=1.35)
 
@@ -144,7 +173,9 @@ def _stage_two(axes: Axes, y: float) -> None:
 
 def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
     for place, (name, value) in enumerate(zip(style.SERIES_COLOURS, values, strict=False)):
-        axes.add_patch(Rectangle((x - 0.55, y + 0.45 - 0.3 * place), 1.1 * value, 0.2, color=style.SERIES_COLOURS[name]))
+        axes.add_patch(
+            Rectangle((x - 0.55, y + 0.45 - 0.3 * place), 1.1 * value, 0.2, color=style.SERIES_COLOURS[name])
+        )
     axes.plot([x - 0.55 + 1.1 * np.mean(values)] * 2, [y - 0.6, y + 0.75], color=style.INK, linewidth=1.6)
 
 
@@ -176,10 +207,32 @@ def classifier_drawing(
         box(axes, 8.05, y, 1.2, 0.62, f"LSTM {hidden}×2", edge=style.WARM, colour="#FDF3E1")
         arrow(axes, (8.7, y), (9.75, 2.7 + 0.25 * (y - 2.7)))
     for above, below in itertools.pairwise(rows):
-        axes.add_patch(FancyArrowPatch((8.05, above - 0.31), (8.05, below + 0.31), arrowstyle="<|-|>", mutation_scale=10, color=style.WARM))
-    axes.text(3.85, (rows[-1] + rows[-2]) / 2, "same weights for every slice", ha="center", va="center", fontsize=8.5, color=style.MUTED)
-    axes.text(6.25, (rows[-1] + rows[-2]) / 2, f"{embedding:,} numbers", ha="center", va="center", fontsize=8.5, color=style.MUTED)
-    axes.text(1.5, 0.25, f"3 channels, {image_size} × {image_size}", ha="center", va="center", fontsize=8.5, color=style.MUTED)
+        axes.add_patch(
+            FancyArrowPatch(
+                (8.05, above - 0.31), (8.05, below + 0.31), arrowstyle="<|-|>", mutation_scale=10, color=style.WARM
+            )
+        )
+    axes.text(
+        3.85,
+        (rows[-1] + rows[-2]) / 2,
+        "same weights for every slice",
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=style.MUTED,
+    )
+    axes.text(
+        6.25,
+        (rows[-1] + rows[-2]) / 2,
+        f"{embedding:,} numbers",
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=style.MUTED,
+    )
+    axes.text(
+        1.5, 0.25, f"3 channels, {image_size} × {image_size}", ha="center", va="center", fontsize=8.5, color=style.MUTED
+    )
     box(axes, 10.55, 2.7, 1.5, 1.2, f"linear\n{length} × {2 * hidden} → 1")
     arrow(axes, (11.3, 2.7), (11.9, 2.7))
     axes.text(12.4, 2.7, "logit of\nmethylation", ha="center", va="center", fontsize=9.5, fontweight="bold")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from t4e_utils import geometry, intensity
 from t4e_utils.annotations import regions_from_labels
 from t4e_utils.figures import slices, style
+from t4e_utils.volumes import Volume
 
 LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
 LABEL_COLOURS = {1: "#CC79A7", 2: "#009E73", 3: "#56B4E9", 4: "#E69F00"}
@@ -123,7 +124,9 @@ def series_strip(
     title = f"Patient {patient_id} · {series} · {plane}, {len(volume.array)} slices · window {low:.4g} to {high:.4g}"
     pieces = [slices.cut(volume, plane, masks=masks, index=index) for index in chosen]
     height, width = (size * mm for size, mm in zip(pieces[0].image.shape, pieces[0].spacing_mm, strict=True))
-    picture, axes = slices.slice_grid([height] * -(-len(pieces) // columns), [width] * min(columns, len(pieces)), title=title, text=0.28)
+    picture, axes = slices.slice_grid(
+        [height] * -(-len(pieces) // columns), [width] * min(columns, len(pieces)), title=title, text=0.28
+    )
     for each, piece in zip(axes.flat, pieces, strict=False):
         slices.draw_slice(each, piece.image, window=(low, high), truth=piece.masks, regions=regions, letters=piece.letters,
                           spacing_mm=piece.spacing_mm, title=f"slice {piece.index}")  # fmt: skip
@@ -156,7 +159,9 @@ def labels_and_regions(
     cuts = [slices.cut(volume, plane, masks=both) for plane in planes]
     heights = [piece.image.shape[0] * piece.spacing_mm[0] for piece in cuts]
     widths = [max(piece.image.shape[1] * piece.spacing_mm[1] for piece in cuts)] * 3
-    picture, axes = slices.slice_grid(heights, widths, title=f"Patient {patient_id} · {series}", text=0.6, width=8.5, legend=True)
+    picture, axes = slices.slice_grid(
+        heights, widths, title=f"Patient {patient_id} · {series}", text=0.6, width=8.5, legend=True
+    )
     for row, piece in zip(axes, cuts, strict=True):
         _image_labels_regions(row, piece, len(masks), regions, list(label_names), window(volume, percentiles))
     colours = {f"{number} {name}": LABEL_COLOURS[number] for number, name in label_names.items()}
@@ -165,12 +170,22 @@ def labels_and_regions(
     return picture
 
 
-def _image_labels_regions(row, piece: slices.Cut, n_regions: int, regions, numbers: Sequence[int], grey: tuple[float, float]) -> None:
+def _image_labels_regions(
+    row, piece: slices.Cut, n_regions: int, regions, numbers: Sequence[int], grey: tuple[float, float]
+) -> None:
     plain = piece._replace(masks=None)
     slices.draw_cut(row[0], plain, title="image", window=grey, state_window=True)
     slices.draw_cut(row[1], plain, title="labels", window=grey)
-    slices.draw_overlay(row[1], piece.masks[n_regions:], colours=[LABEL_COLOURS[number] for number in numbers], alpha=0.65)
-    slices.draw_cut(row[2], piece._replace(masks=piece.masks[:n_regions]), title=" and ".join(regions), window=grey, regions=list(regions))
+    slices.draw_overlay(
+        row[1], piece.masks[n_regions:], colours=[LABEL_COLOURS[number] for number in numbers], alpha=0.65
+    )
+    slices.draw_cut(
+        row[2],
+        piece._replace(masks=piece.masks[:n_regions]),
+        title=" and ".join(regions),
+        window=grey,
+        regions=list(regions),
+    )
 
 
 @style.styled
@@ -192,14 +207,50 @@ def predicted_volume(
     """
     known = prediction if truth is None else np.concatenate([truth, prediction])
     cuts = [slices.cut(volume, plane, masks=known) for plane in planes]
+    return _predicted_cuts(cuts, has_truth=truth is not None, regions=regions, title=f"Patient {patient_id} · {series}",
+                           grey=window(volume, percentiles))  # fmt: skip
+
+
+@style.styled
+def predicted_planes(
+    cuts: Sequence, *, regions: Sequence[str] = slices.REGIONS, patient_id: str = "", series: str = "",
+) -> Figure:  # fmt: skip
+    """Show a contrast that was predicted plane by plane, through the most tumour: expert as contour, prediction as overlay.
+
+    Args:
+        cuts: For each plane, an object with image (D, H, W) 8 bit, truth and predicted (R, D, H, W) and affine.
+        regions: Names of the regions.
+        patient_id: For the title.
+        series: Contrast, for the title.
+    """
+    if not cuts:
+        return style.sentence(f"Patient {patient_id}: no plane was predicted.")
+    pieces = [slices.cut(Volume(each.image, geometry.spacing_of(each.affine), each.affine), masks=np.concatenate([each.truth, each.predicted]))
+              for each in cuts]  # fmt: skip
+    return _predicted_cuts(
+        pieces, has_truth=True, regions=regions, title=f"Patient {patient_id} · {series}", grey=(0, 255)
+    )
+
+
+def _predicted_cuts(
+    cuts: Sequence[slices.Cut], *, has_truth: bool, regions: Sequence[str], title: str, grey: tuple[float, float]
+) -> Figure:
+    """Draw cuts whose masks are those of the expert, if there are any, and the predicted ones."""
     height = max(piece.image.shape[0] * piece.spacing_mm[0] for piece in cuts)
     widths = [piece.image.shape[1] * piece.spacing_mm[1] for piece in cuts]
-    picture, axes = slices.slice_grid([height], widths, title=f"Patient {patient_id} · {series}", text=0.75, legend=True)
+    picture, axes = slices.slice_grid([height], widths, title=title, text=0.75, legend=True)
     for each, piece in zip(axes[0], cuts, strict=True):
-        expert = None if truth is None else piece.masks[: len(truth)]
-        slices.draw_cut(each, piece, truth=expert, prediction=piece.masks[-len(prediction) :], regions=regions, state_window=True,
-                        window=window(volume, percentiles))  # fmt: skip
-    slices.region_legend(picture, regions, truth=truth is not None, prediction=True)
+        expert = piece.masks[: len(regions)] if has_truth else None
+        slices.draw_cut(
+            each,
+            piece,
+            truth=expert,
+            prediction=piece.masks[-len(regions) :],
+            regions=regions,
+            state_window=True,
+            window=grey,
+        )
+    slices.region_legend(picture, regions, truth=has_truth, prediction=True)
     return picture
 
 
@@ -214,7 +265,9 @@ def intensity_densities(
         percentiles: Window that is applied to each volume.
         n_bins: Bins of each histogram.
     """
-    volumes = {name: [np.asarray(getattr(v, "array", v)) for v in several] for name, several in volumes.items() if len(several)}
+    volumes = {
+        name: [np.asarray(getattr(v, "array", v)) for v in several] for name, several in volumes.items() if len(several)
+    }
     if not volumes:
         return style.sentence("No volume was read.")
     picture = style.new_picture(height=4.6, title="Grey values of the voxels that are not zero, a line a patient")
@@ -222,20 +275,27 @@ def intensity_densities(
     for column, (name, arrays) in zip(axes.T, volumes.items(), strict=True):
         for array in arrays:
             grey = intensity.window_from_percentiles(array, percentiles)
-            _density(column[0], array[(array != 0) & np.isfinite(array)], n_bins, style.colour_of(name))
-            _density(column[1], intensity.to_uint8(array[(array != 0) & np.isfinite(array)], grey), n_bins, style.colour_of(name))
+            values = array[(array != 0) & np.isfinite(array)]
+            _density(column[0], values, n_bins, style.colour_of(name))
+            _density(column[1], intensity.to_uint8(values, grey), n_bins, style.colour_of(name))
         column[0].set(title=name, xlabel="as stored")
-        column[1].set(xlabel=f"8 bit, percentiles {percentiles[0]:g} to {percentiles[1]:g}", xlim=(0, 255), xticks=[0, 128, 255])
+        column[1].set(
+            xlabel=f"8 bit, percentiles {percentiles[0]:g} to {percentiles[1]:g}", xlim=(0, 255), xticks=[0, 128, 255]
+        )
+    for each in axes.flat:
+        each.set(yticks=[], ylim=(0, None))
+        each.spines["left"].set_visible(False)
     axes[0, 0].set_ylabel("before")
     axes[1, 0].set_ylabel("after")
     return picture
 
 
 def _density(axes, values: np.ndarray, n_bins: int, colour: str) -> None:
-    """Draw a density as a line; a sample of a million voxels is enough for it."""
-    if values.size:
-        share, edges = np.histogram(values[:: max(values.size // 1_000_000, 1)], bins=n_bins, density=True)
-        axes.plot((edges[:-1] + edges[1:]) / 2, share, color=colour, linewidth=1.2, alpha=0.7)
-    axes.set_yticks([])
-    axes.set_ylim(bottom=0)
-    axes.spines["left"].set_visible(False)
+    """Draw a density as a line; bins hold equally many whole numbers, so that stored integers make no comb."""
+    if not values.size:
+        return
+    sample = values[:: max(values.size // 1_000_000, 1)].astype(np.float64)
+    low, step = np.floor(sample.min()), (sample.max() - np.floor(sample.min())) / n_bins
+    step = np.ceil(step) if (sample == np.round(sample)).all() else max(step, 1e-12)
+    share, edges = np.histogram(sample, bins=low - 0.5 + step * np.arange(n_bins + 2), density=True)
+    axes.plot((edges[:-1] + edges[1:]) / 2, share, color=colour, linewidth=1.2, alpha=0.7)

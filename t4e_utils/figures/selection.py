@@ -6,6 +6,7 @@ tables as `annotations.measure_slices` returns them: a row a slice with slice, b
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,12 +40,13 @@ def area_profile(
     Args:
         measures: A row a slice, with the columns slice, brain_area, wt_area, et_area (and n_components).
         threshold: Share of the brain above which a slice passes.
-        kept: Whether each slice is kept.
+        kept: Whether each slice is kept; by default the column is_kept, if there is one.
         max_components: Slices with more separate tumours are marked.
         title: Title of the picture, such as patient, MRI type and plane.
         axes: Axes to draw into.
     """
     style.require_columns(measures, ["slice", "brain_area", "wt_area", "et_area"])
+    kept = measures["is_kept"] if kept is None and "is_kept" in measures else kept
     if measures.empty:
         return style.sentence(f"{title}: no slice was measured.".lstrip(": "), axes=axes)
     axes = style.axes_or_new(axes, height=3.2)
@@ -57,7 +59,8 @@ def area_profile(
         _mark_kept(axes, where, shares["WT"].to_numpy(), np.asarray(kept, dtype=bool))
     if max_components is not None and (measures["n_components"] > max_components).any():
         many = (measures["n_components"] > max_components).to_numpy()
-        axes.plot(where[many], shares["WT"][many], "x", color=style.WARM, label=f"more than {max_components} tumours")
+        axes.plot(where[many], shares["WT"][many], "x", color=style.WARM, markersize=7, zorder=4,
+                  label=f"more than {max_components} separate tumours")  # fmt: skip
     axes.set(title=title, xlabel="slice", ylabel="share of the brain", xlim=(where.min() - 0.5, where.max() + 0.5))
     axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], threshold * 1.4))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -66,9 +69,11 @@ def area_profile(
 
 
 def _mark_kept(axes: Axes, where: np.ndarray, heights: np.ndarray, kept: np.ndarray) -> None:
-    """Mark kept slices with dots on the curve and bars on the axis."""
-    axes.plot(where[kept], heights[kept], "o", color=style.INK, markersize=4.5, label=f"{kept.sum()} of {len(kept)} slices kept")
-    axes.plot(where[kept], np.zeros(kept.sum()), "|", color=style.INK, markersize=12, markeredgewidth=1.6, clip_on=False)
+    """Mark kept slices with dots on the curve and lines down to the axis."""
+    few = kept.sum() <= 40
+    axes.vlines(where[kept], 0, heights[kept], color=style.INK, linewidth=1 if few else 0.7, alpha=0.6 if few else 0.35)
+    axes.plot(where[kept], heights[kept], "o", color=style.INK, markersize=4.5 if few else 3, zorder=3,
+              label=f"{kept.sum()} of {len(kept)} slices kept")  # fmt: skip
 
 
 @style.styled
@@ -79,7 +84,7 @@ def slices_kept(
     """Show how many slices are kept of each patient as a heat map; who has none is named below.
 
     Args:
-        table: A row a kept slice, with the columns patient_id and those of `by`.
+        table: A row a slice, with the columns patient_id and those of `by`; of a table with the column is_kept, the kept ones count.
         by: What makes a column of the heat map.
         patients: All patients, so that those without a slice are seen; by default those of the table.
         groups: All columns, values of `by` (tuples if there are several); by default those of the table.
@@ -87,6 +92,7 @@ def slices_kept(
         axes: Axes to draw into.
     """
     style.require_columns(table, ["patient_id", *by])
+    table = table[table["is_kept"].astype(bool)] if "is_kept" in table else table
     counted = table.groupby(["patient_id", *by], observed=True).size().unstack(list(by), fill_value=0)
     rows = sorted(counted.index if patients is None else patients)
     names = list(counted.columns if groups is None else groups)
@@ -94,7 +100,9 @@ def slices_kept(
         return style.sentence("No slice was kept.", axes=axes)
     columns = pd.MultiIndex.from_tuples(names, names=list(by)) if len(by) > 1 else pd.Index(names)
     counted = counted.reindex(index=rows, columns=columns, fill_value=0)
-    axes = style.axes_or_new(axes, width=min(1.8 + 0.95 * len(names), style.WIDTH), height=min(1.6 + 0.24 * len(rows), 6))
+    axes = style.axes_or_new(
+        axes, width=min(1.8 + 0.95 * len(names), style.WIDTH), height=min(1.6 + 0.24 * len(rows), 6)
+    )
     _heat_map(axes, counted)
     axes.set_title(f"{title}: {int(counted.to_numpy().sum()):,} of {len(rows):,} patients")
     _name_zeros(axes, counted)
@@ -103,6 +111,8 @@ def slices_kept(
 
 def _heat_map(axes: Axes, counted: pd.DataFrame, *, most_named: int = 24) -> None:
     """Draw a table of counts; numbers and patient ids are written while there is room for them."""
+    if len(counted) > most_named:
+        counted = counted.loc[counted.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     values = counted.to_numpy()
     image = axes.imshow(values, aspect="auto", cmap=COUNT_COLOURS, vmin=0, interpolation="nearest")
     axes.set_xticks(range(values.shape[1]), ["\n".join(map(str, np.atleast_1d(name))) for name in counted.columns])
@@ -111,22 +121,29 @@ def _heat_map(axes: Axes, counted: pd.DataFrame, *, most_named: int = 24) -> Non
     axes.tick_params(length=0)
     if len(values) > most_named:
         axes.set_yticks([])
-        axes.set_ylabel(f"{len(values):,} patients")
+        axes.set_ylabel(f"{len(values):,} patients, sorted by their slices")
         axes.figure.colorbar(image, ax=axes, label="slices", pad=0.02, aspect=30).outline.set_visible(False)
         return
     axes.set_yticks(range(len(values)), counted.index)
     for (row, column), n in np.ndenumerate(values):
         axes.text(column, row, f"{n}", ha="center", va="center", fontsize=8.5, fontweight="normal" if n else "bold",
-                  color="white" if n > 0.5 * values.max() else (style.INK if n else style.WARM))  # fmt: skip
+                  color="white" if n > 0.45 * values.max() else (style.INK if n else style.WARM))  # fmt: skip
 
 
 def _name_zeros(axes: Axes, counted: pd.DataFrame, *, most: int = 6) -> None:
     """Write below a heat map which patients have no slice in which column."""
-    zeros = [(patient, " ".join(map(str, np.atleast_1d(name)))) for patient, row in counted.iterrows() for name in row.index[row == 0]]
+    zeros = [
+        (patient, " ".join(map(str, np.atleast_1d(name))))
+        for patient, row in counted.iterrows()
+        for name in row.index[row == 0]
+    ]
     named = ", ".join(f"{patient} {name}" for patient, name in zeros[:most])
     more = f" and {len(zeros) - most} more" if len(zeros) > most else ""
-    axes.set_xlabel(f"none kept: {named}{more}" if zeros else "every patient has slices in every column",
-                    color=style.WARM if zeros else style.MUTED, fontsize=8.5, loc="left", labelpad=8)  # fmt: skip
+    said = f"none kept: {named}{more}" if zeros else "every patient has slices in every column"
+    room = int(axes.figure.get_figure(root=True).get_figwidth() * 13)
+    axes.set_xlabel(
+        textwrap.fill(said, room), color=style.WARM if zeros else style.MUTED, fontsize=8.5, loc="left", labelpad=8
+    )
 
 
 @style.styled
@@ -142,7 +159,7 @@ def kept_and_dropped(
         masks: Regions (R, D, H, W).
         measures: A row a slice, as for `area_profile`.
         kept: Whether each slice is kept.
-        n: Examples of each kind, in equal steps along the series.
+        n: Examples of each kind, in equal steps along the series; blank slices are no examples.
         reasons: Why each slice was dropped, a few words; written under its number.
         regions: Names of the regions.
         spacing_mm: Distance of rows and of columns.
@@ -158,7 +175,8 @@ def kept_and_dropped(
         row[0].set_ylabel(f"{kind} ({wanted.sum()})", fontweight="bold")
         if not wanted.any():
             style.sentence("no slice", axes=row[0])
-        for each, index in zip(row, _examples(np.flatnonzero(wanted), n), strict=False):
+        shown = wanted & (measures["brain_area"].to_numpy() > 0)
+        for each, index in zip(row, _examples(np.flatnonzero(shown), n), strict=False):
             why = "" if reasons is None or wanted is kept else f"\n{reasons[index]}"
             slices.draw_slice(each, images[index], truth=masks[:, index], regions=regions, spacing_mm=spacing_mm,
                               letters=slices.PLANE_LETTERS.get(plane, {}), title=f"slice {index}: {shares[index]:.1%}{why}")  # fmt: skip
@@ -204,11 +222,21 @@ def slice_channels(
     letters = slices.PLANE_LETTERS.get(plane, {})
     slices.draw_slice(axes[0, 0], image, spacing_mm=spacing_mm, letters=letters, title="R: image, 0 to 255")
     for each, name, channel, mask in zip(axes[0, 1:], regions, "GB", masks, strict=False):
-        slices.draw_slice(each, mask.astype(np.uint8) * 255, spacing_mm=spacing_mm, title=f"{channel}: {name}, {mask.sum():,} pixels")
+        slices.draw_slice(
+            each, mask.astype(np.uint8) * 0, spacing_mm=spacing_mm, title=f"{channel}: {name}, {mask.sum():,} pixels"
+        )
         slices.draw_overlay(each, mask[None], colours=[style.colour_of(name)], alpha=1.0)
     axes[0, 3].imshow(stored, aspect=spacing_mm[0] / spacing_mm[1])
-    axes[0, 3].set_title("the file", loc="center", fontsize=9, fontweight="normal", pad=4)
-    slices.draw_slice(axes[0, 4], image, prediction=masks, regions=regions, spacing_mm=spacing_mm, letters=letters, title="masks over image")
+    axes[0, 3].set_title("the file, in RGB", loc="center", fontsize=9, fontweight="normal", pad=4)
+    slices.draw_slice(
+        axes[0, 4],
+        image,
+        prediction=masks,
+        regions=regions,
+        spacing_mm=spacing_mm,
+        letters=letters,
+        title="masks over image",
+    )
     return picture
 
 
@@ -232,15 +260,25 @@ def film_strip(
     grey, masks = split_channels(images)
     shown = _examples(np.arange(len(grey)), columns) if channels else np.arange(len(grey))
     n_rows = 3 if channels else -(-len(shown) // columns)
-    picture, axes = slices.slice_grid([grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=title, text=0.24, left=0.3, legend=not channels)
+    picture, axes = slices.slice_grid(
+        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=title, text=0.24, left=0.3, legend=not channels
+    )
     for place, frame in enumerate(shown):
         name = _frame_name(frame, positions, grey[frame])
         if channels:
             for each, channel, kind in zip(axes[:, place], (grey, *masks), ("image", *regions), strict=True):
-                slices.draw_slice(each, channel[frame].astype(np.uint8) * (1 if kind == "image" else 255), title=name if kind == "image" else "")
+                slices.draw_slice(each, channel[frame].astype(np.uint8) * (1 if kind == "image" else 255), interpolation="nearest",
+                                  title=name if kind == "image" else "")  # fmt: skip
                 axes[("image", *regions).index(kind), 0].set_ylabel(kind, fontweight="bold")
         else:
-            slices.draw_slice(axes.flat[place], grey[frame], prediction=masks[:, frame], regions=regions, title=name)
+            slices.draw_slice(
+                axes.flat[place],
+                grey[frame],
+                prediction=masks[:, frame],
+                regions=regions,
+                title=name,
+                interpolation="nearest",
+            )
     if not channels:
         slices.region_legend(picture, regions, truth=False, prediction=True)
     return picture
@@ -253,7 +291,9 @@ def _frame_name(frame: int, positions: Sequence[int] | None, image: np.ndarray) 
 
 
 @style.styled
-def chunk_windows(bounds: Sequence[tuple[int, int]], n_slices: int, *, length: int = 35, title: str = "", axes: Axes | None = None) -> Figure:
+def chunk_windows(
+    bounds: Sequence[tuple[int, int]], n_slices: int, *, length: int = 35, title: str = "", axes: Axes | None = None
+) -> Figure:
     """Show the chunks of a series as windows on its kept slices; the part that zero images fill is hatched.
 
     Args:
@@ -274,7 +314,7 @@ def chunk_windows(bounds: Sequence[tuple[int, int]], n_slices: int, *, length: i
         axes.barh(numbers[short], (starts + length - stops)[short], left=stops[short], height=0.66, facecolor="none", hatch="////",
                   edgecolor=style.PALE, label="zero images")  # fmt: skip
     axes.axvline(n_slices, color=style.INK, linewidth=1.2, linestyle=(0, (4, 3)), label=f"{n_slices} kept slices")
-    axes.set(title=title or f"{len(bounds)} chunks of {length} from {n_slices} slices", xlabel="position among the kept slices", ylabel="chunk",
+    axes.set(title=title or f"{len(bounds)} chunk{'s' * (len(bounds) > 1)} of {length} from {n_slices} slices", xlabel="position among the kept slices", ylabel="chunk",
              xlim=(0, max(n_slices, stops.max(), (starts + length).max()) + 1), ylim=(len(bounds) - 0.4, -0.6))  # fmt: skip
     axes.set_yticks(numbers[:: max(len(bounds) // 10, 1)])
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

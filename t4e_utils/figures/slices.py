@@ -32,8 +32,8 @@ EDGES = {"left": (0.02, 0.5, "left", "center"), "right": (0.98, 0.5, "right", "c
 class Cut(NamedTuple):
     """A slice of a volume in a plane, with what is needed to draw it."""
 
-    image: np.ndarray  # (H, W)
-    masks: np.ndarray | None  # (R, H, W)
+    image: np.ndarray  # (H, W), cropped to the head
+    masks: np.ndarray | None  # (R, H, W), cropped like it
     index: int  # of the slice, from 0
     n: int  # slices of the volume in this plane
     spacing_mm: tuple[float, float]  # row, column
@@ -55,7 +55,30 @@ def busiest_slice(array: np.ndarray, masks: np.ndarray | None = None) -> int:
     return int(np.argmax(areas))
 
 
-def cut(volume, plane: str | None = None, *, masks: np.ndarray | None = None, index: int | None = None) -> Cut:
+def head_box(array: np.ndarray, *, margin: float = 0.06) -> tuple[slice, slice]:
+    """Return the rows and columns of a volume (D, H, W) that hold the head, with a margin in shares of its size.
+
+    Background is what has the value of the first voxel; where it is noise nothing is cut off.
+    """
+    filled = (array != array[0, 0, 0]).any(axis=0)
+    if not filled.any():
+        return slice(None), slice(None)
+    box = []
+    for axis in (1, 0):
+        first, last = np.flatnonzero(filled.any(axis=axis))[[0, -1]]
+        room = round(margin * (last - first + 1))
+        box.append(slice(max(first - room, 0), last + room + 1))
+    return tuple(box)
+
+
+def cut(
+    volume,
+    plane: str | None = None,
+    *,
+    masks: np.ndarray | None = None,
+    index: int | None = None,
+    is_cropped: bool = True,
+) -> Cut:
     """Cut a volume in a plane, by default its own and through the slice with the most tumour.
 
     Args:
@@ -63,14 +86,16 @@ def cut(volume, plane: str | None = None, *, masks: np.ndarray | None = None, in
         plane: One of `geometry.PLANES`.
         masks: Regions of shape (R, D, H, W) on the grid of the volume.
         index: Slice to take instead, counted in the plane's display convention.
+        is_cropped: Leave out rows and columns in which the whole volume is background.
     """
     plane = plane or geometry.plane_of(volume.affine)
     array, affine = geometry.reorient(volume.array, volume.affine, plane)
     if masks is not None:
         masks = np.stack([geometry.reorient(np.asarray(mask), volume.affine, plane)[0] for mask in masks])
     index = busiest_slice(array, masks) if index is None else index
+    box = head_box(array) if is_cropped else (slice(None), slice(None))
     return Cut(
-        image=array[index], masks=None if masks is None else masks[:, index], index=index, n=len(array),
+        image=array[index][box], masks=None if masks is None else masks[(slice(None), index, *box)], index=index, n=len(array),
         spacing_mm=tuple(geometry.spacing_of(affine)[1:]), letters=geometry.orientation_letters(affine), plane=plane,
     )  # fmt: skip
 
@@ -79,6 +104,7 @@ def draw_slice(
     axes: Axes, image: np.ndarray, *, window: tuple[float, float] | None = None, truth: np.ndarray | None = None,
     prediction: np.ndarray | None = None, regions: Sequence[str] = REGIONS, spacing_mm: tuple[float, float] = (1.0, 1.0),
     letters: Mapping[str, str] | None = None, title: str = "", state_window: bool = False,
+    interpolation: str = "bilinear",
 ) -> None:  # fmt: skip
     """Draw a slice in grey, with truth as contours and prediction as filled overlays.
 
@@ -93,10 +119,12 @@ def draw_slice(
         letters: Directions at the edges, as `geometry.orientation_letters` returns them.
         title: Text above the slice.
         state_window: Write the window below the slice.
+        interpolation: Between pixels, as in matplotlib; "nearest" shows what a network receives.
     """
     image = np.asarray(image)
     low, high = window_of(image) if window is None else window
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, aspect=spacing_mm[0] / spacing_mm[1])
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, aspect=spacing_mm[0] / spacing_mm[1],
+                interpolation=interpolation)  # fmt: skip
     if prediction is not None:
         draw_overlay(axes, prediction, colours=[style.colour_of(name) for name in regions])
     for name, mask in zip(regions, () if truth is None else truth, strict=False):
@@ -143,8 +171,8 @@ def draw_letters(axes: Axes, letters: Mapping[str, str]) -> None:
     shade = [patheffects.withStroke(linewidth=2, foreground="black")]
     for edge, letter in letters.items():
         x, y, ha, va = EDGES[edge]
-        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, color="white", fontsize=8.5, fontweight="bold",
-                  path_effects=shade)  # fmt: skip
+        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, color="white", fontsize=9, fontweight="bold",
+                  family="DejaVu Sans Mono", path_effects=shade)  # fmt: skip
 
 
 def draw_cut(axes: Axes, piece: Cut, *, title: str = "", **options) -> None:
@@ -179,6 +207,7 @@ def slice_grid(
     axes = picture.subplots(len(heights), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
     for each in axes.flat:
         style.bare(each)
+        each.set_anchor("N")
     return picture, axes
 
 

@@ -90,8 +90,10 @@ def axes_or_new(axes: Axes | None, *, width: float = WIDTH, height: float = 3.6)
 def sentence(text: str, *, axes: Axes | None = None) -> Figure:
     """Draw a sentence where there is nothing else to draw."""
     axes = axes_or_new(axes, width=6, height=1.1)
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, style="italic", transform=axes.transAxes, wrap=True)
+    bare(axes)
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", color=MUTED, style="italic", transform=axes.transAxes, wrap=True
+    )
     return axes.figure
 
 
@@ -127,11 +129,6 @@ def bare(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def note(axes: Axes, text: str) -> None:
-    """Write a small remark below an axes, on the left."""
-    axes.annotate(text, (0, 0), (0, -34), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=8.5, va="top")
-
-
 def patches(colours: dict[str, str], *, alpha: float = 1.0) -> list[Patch]:
     """Return legend entries: a filled square for each name."""
     return [Patch(facecolor=colour, alpha=alpha, label=name) for name, colour in colours.items()]
@@ -147,14 +144,18 @@ def jittered(values: Sequence[float], centre: float, *, width: float = 0.32) -> 
     return centre + np.random.default_rng(len(values)).uniform(-width / 2, width / 2, len(values))
 
 
-def dots(axes: Axes, values: Sequence[float], centre: float, *, colour: str, width: float = 0.32, label: str | None = None) -> None:
+def dots(
+    axes: Axes, values: Sequence[float], centre: float, *, colour: str, width: float = 0.32, label: str | None = None
+) -> None:
     """Draw a group as a column of dots with its median and its middle half."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     if not values.size:
         return
     alpha, size = (0.75, 20) if values.size <= 60 else (0.35, 9)
-    axes.scatter(jittered(values, centre, width=width), values, s=size, color=colour, alpha=alpha, linewidths=0, label=label)
+    axes.scatter(
+        jittered(values, centre, width=width), values, s=size, color=colour, alpha=alpha, linewidths=0, label=label
+    )
     low, middle, high = np.percentile(values, (25, 50, 75))
     axes.plot([centre, centre], [low, high], color=INK, linewidth=1.2, alpha=0.8)
     axes.plot([centre - width * 0.6, centre + width * 0.6], [middle, middle], color=INK, linewidth=2.2)

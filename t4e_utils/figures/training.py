@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from t4e_utils import metrics
 from t4e_utils.figures import slices, style
 
-WARM_UP = "warm-up"
+PHASES, WARM_UP = ("phase", "stage"), "warm-up"  # column of a history, and its value while the encoder is frozen
+TRAIN = {"linewidth": 1.3, "linestyle": (0, (4, 2)), "alpha": 0.85}
+SCORE_COLOURS = {"valid_loss": style.ACCENT, "score": style.INK}
 LOSSES = ("train_loss", "valid_loss")
-NOT_SCORES = ("epoch", "stage", "lr", "seconds", *LOSSES)
+NOT_SCORES = ("epoch", *PHASES, "lr", "seconds", *LOSSES)
 
 
 @style.styled
@@ -46,7 +49,7 @@ def batch_grid(
                                       text=0.26 if len(names) else 0.08, legend=masks is not None)  # fmt: skip
     for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
         slices.draw_slice(each, image, truth=None if masks is None else masks[place], regions=regions,
-                          title=names[place] if place < len(names) else "")  # fmt: skip
+                          title=names[place] if place < len(names) else "", interpolation="nearest")  # fmt: skip
     if masks is not None:
         slices.region_legend(picture, regions)
     return picture
@@ -60,9 +63,9 @@ def training_curves(
     """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch marked.
 
     Args:
-        history: A row an epoch, with the columns epoch, stage ("warm-up" or "full"), train_loss, valid_loss and a column a score; or
-            several such tables by name, drawn in one picture.
-        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping.
+        history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is frozen), train_loss, valid_loss and a
+            column a score; or several such tables by name, drawn in one picture.
+        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of several tables, "score" alone).
         best_epoch: Epoch to mark; by default the one with the highest "score", else with the lowest valid_loss.
         title: Title of the picture.
     """
@@ -73,22 +76,39 @@ def training_curves(
     for run in runs.values():
         style.require_columns(run, ["epoch", "train_loss"])
     first = next(iter(runs.values()))
-    scores = [c for c in first if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(first[c])] if scores is None else list(scores)
+    scores = score_columns(first, is_alone=len(runs) == 1) if scores is None else list(scores)
     picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
     axes = picture.subplots(1, 2 if scores else 1, squeeze=False)[0]
     for place, (name, run) in enumerate(runs.items()):
-        colour = style.colour_of(name, place) if name else None
+        colour = style.colour_of(name, place) if len(runs) > 1 else None
         best = best_epoch if best_epoch is not None else best_row(run)
-        _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], name, colour, best)
+        _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], colour, best)
         if scores:
-            _curves(axes[1], run, [c for c in scores if c in run], name, colour, best)
+            _curves(axes[1], run, [c for c in scores if c in run], colour, best)
     for each, label in zip(axes, ("loss", "score"), strict=False):
-        _shade_warm_up(each, runs.values())
-        each.set(xlabel="epoch", ylabel=label)
         each.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        _shade_warm_up(each, list(runs.values()), height=0.04 if label == "loss" else 0.94)
+        each.set(xlabel="epoch", ylabel=label)
         style.light_grid(each)
-        each.legend(loc="best")
+        if len(runs) == 1:
+            each.legend(loc="best")
+    if len(runs) > 1:
+        colours = {name: style.colour_of(name, place) for place, name in enumerate(runs)}
+        kinds = [
+            Line2D([], [], color=style.MUTED, label="training", **TRAIN),
+            Line2D([], [], color=style.MUTED, label="validation"),
+        ]
+        picture.legend(handles=style.lines(colours) + kinds, loc="outside lower center", ncols=len(runs) + 2)
     return picture
+
+
+def score_columns(history: pd.DataFrame, *, is_alone: bool = True) -> list[str]:
+    """Return the columns of a history that are scores; "score" only where no other column says the same."""
+    columns = [c for c in history if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(history[c])]
+    if not is_alone and "score" in columns:
+        return ["score"]
+    same = any(history[c].equals(history["score"]) for c in columns if c != "score") if "score" in columns else False
+    return [c for c in columns if not (same and c == "score")]
 
 
 def best_row(history: pd.DataFrame) -> int | None:
@@ -100,27 +120,54 @@ def best_row(history: pd.DataFrame) -> int | None:
     return None
 
 
-def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], name: str, colour: str | None, best: int | None) -> None:
+def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str | None, best: int | None) -> None:
     """Draw columns of a history; one colour a run, or a colour a column where there is one run."""
     for place, column in enumerate(columns):
         faint = column == "train_loss"
-        own = colour or (style.MUTED if faint else style.colour_of(column, place))
-        label = f"{name} {column.replace('_', ' ')}".strip()
-        axes.plot(run["epoch"], run[column], color=own, label=label, linewidth=1.3 if faint else 2, linestyle=(0, (4, 2)) if faint else "-",
-                  alpha=0.8 if faint else 1, marker="o" if len(run) == 1 else None)  # fmt: skip
+        own = colour or (style.MUTED if faint else _score_colour(column, place))
+        axes.plot(run["epoch"], run[column], color=own, label=column.replace("_", " "), marker="o" if len(run) == 1 else None,
+                  **(TRAIN if faint else {}))  # fmt: skip
         if best is not None and not faint and (run["epoch"] == best).any():
-            axes.plot(best, run.loc[run["epoch"] == best, column].iloc[0], "o", color=own, markersize=7, markeredgecolor="white", zorder=4)
+            axes.plot(
+                best,
+                run.loc[run["epoch"] == best, column].iloc[0],
+                "o",
+                color=own,
+                markersize=7,
+                markeredgecolor="white",
+                zorder=4,
+            )
     if best is not None and not colour:
         axes.axvline(best, color=style.INK, linewidth=1, linestyle=":", label=f"best epoch {best}")
 
 
-def _shade_warm_up(axes: Axes, runs) -> None:
-    """Shade the epochs in which the encoder was frozen."""
-    last = max((run.loc[run["stage"] == WARM_UP, "epoch"].max() for run in runs if "stage" in run and (run["stage"] == WARM_UP).any()),
-               default=None)  # fmt: skip
-    first = min(run["epoch"].min() for run in runs)
+def _score_colour(column: str, place: int) -> str:
+    """Return the colour of the region that a column names, else one of its own."""
+    region = next((word.upper() for word in column.split("_") if word.upper() in style.REGION_COLOURS), None)
+    return (
+        style.colour_of(region)
+        if region
+        else SCORE_COLOURS.get(column, style.OTHER_COLOURS[place % len(style.OTHER_COLOURS)])
+    )
+
+
+def _shade_warm_up(axes: Axes, runs: Sequence[pd.DataFrame], *, height: float) -> None:
+    """Shade the epochs in which the encoder was frozen and limit the axis to the epochs there are."""
+    frozen = [run.loc[run[c] == WARM_UP, "epoch"] for run in runs for c in PHASES if c in run]
+    last = max((epochs.max() for epochs in frozen if len(epochs)), default=None)
+    first, end = min(run["epoch"].min() for run in runs), max(run["epoch"].max() for run in runs)
+    axes.set_xlim(first - 0.5, end + 0.5)
     if last is not None:
-        axes.axvspan(first - 0.5, last + 0.5, color=style.GRID, alpha=0.6, linewidth=0, label="warm-up", zorder=0)
+        axes.axvspan(first - 0.5, last + 0.5, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
+        axes.text(
+            (first + last) / 2,
+            height,
+            WARM_UP,
+            transform=axes.get_xaxis_transform(),
+            color=style.MUTED,
+            fontsize=8.5,
+            ha="center",
+        )
 
 
 def best_median_worst(values: Sequence[float]) -> dict[str, int]:
@@ -155,12 +202,23 @@ def triptychs(
     width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
     picture, axes = slices.slice_grid(heights, [width] * 3, title=title, width=8.4, text=0.42, left=0.5, legend=True)
     for place, row in enumerate(axes):
-        options = {"regions": regions, "spacing_mm": spacings[place], "letters": slices.PLANE_LETTERS.get(planes[place] if len(planes) else "", {})}
+        options = {
+            "regions": regions,
+            "spacing_mm": spacings[place],
+            "letters": slices.PLANE_LETTERS.get(planes[place] if len(planes) else "", {}),
+        }
         figures = " · ".join(f"{name} {metrics.dice(p, t):.2f}"
                              for name, t, p in zip(regions, truths[place], predictions[place], strict=True))  # fmt: skip
         slices.draw_slice(row[0], images[place], title="image", **options)
         slices.draw_slice(row[1], images[place], truth=truths[place], title="expert", **options)
-        slices.draw_slice(row[2], images[place], truth=truths[place], prediction=predictions[place], title=f"Dice {figures}", **options)
+        slices.draw_slice(
+            row[2],
+            images[place],
+            truth=truths[place],
+            prediction=predictions[place],
+            title=f"Dice {figures}",
+            **options,
+        )
         row[0].set_ylabel(names[place] if len(names) else "", fontweight="bold")
     slices.region_legend(picture, regions, prediction=True)
     return picture
@@ -184,14 +242,23 @@ def dice_distribution(
         return style.sentence("No patient was scored.")
     with_size = size in table
     groups = [list(dict.fromkeys(table[column])) for column in by]
-    picture = style.new_picture(height=3.8, title=title or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on")
-    axes = picture.subplots(1, len(by) + with_size, sharey=True, squeeze=False, width_ratios=[max(len(g), 2) for g in groups] + [4] * with_size)[0]
+    picture = style.new_picture(
+        height=3.8, title=title or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on"
+    )
+    axes = picture.subplots(
+        1,
+        len(by) + with_size,
+        sharey=True,
+        squeeze=False,
+        width_ratios=[max(len(g), 2) for g in groups] + [4] * with_size,
+    )[0]
     for each, column, values in zip(axes, by, groups, strict=False):
         _grouped_dots(each, table, column, values, score)
     if with_size:
         for name, group in table.groupby("region", sort=False):
             axes[-1].scatter(group[size], group[score], s=14, color=style.colour_of(name), alpha=0.7, linewidths=0)
         axes[-1].set(title="size", xlabel="true region, ml", xscale="log")
+        axes[-1].xaxis.set_major_formatter(ScalarFormatter())
     axes[0].set(ylabel=score.capitalize(), ylim=(-0.03, 1.03))
     for each in axes:
         style.light_grid(each)
@@ -210,12 +277,19 @@ def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence
             style.dots(axes, found, centre, colour=style.colour_of(region), width=0.55 / len(regions))
             if len(found):
                 axes.text(centre, -0.01, f"{found.median():.2f}", ha="center", va="bottom", fontsize=8, color=style.INK)
-    axes.set(title=column.replace("series", "MRI type"), xticks=range(len(values)), xticklabels=values, xlim=(-0.55, len(values) - 0.45))
+    axes.set(
+        title=column.replace("series", "MRI type"),
+        xticks=range(len(values)),
+        xticklabels=values,
+        xlim=(-0.55, len(values) - 0.45),
+    )
     axes.tick_params(axis="x", length=0)
 
 
 @style.styled
-def threshold_sweep(table: pd.DataFrame, *, chosen: float = 0.5, score: str = "dice", axes: Axes | None = None) -> Figure:
+def threshold_sweep(
+    table: pd.DataFrame, *, chosen: float = 0.5, score: str = "dice", axes: Axes | None = None
+) -> Figure:
     """Show the score against the threshold on the predicted probability, per region, with the best and the chosen one.
 
     Args:
@@ -231,8 +305,15 @@ def threshold_sweep(table: pd.DataFrame, *, chosen: float = 0.5, score: str = "d
     for name, group in table.groupby("region", sort=False):
         group = group.sort_values("threshold")
         best = group.loc[group[score].idxmax()]
-        axes.plot(group["threshold"], group[score], color=style.colour_of(name), label=f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}")
-        axes.plot(best["threshold"], best[score], "o", color=style.colour_of(name), markersize=7, markeredgecolor="white")
+        axes.plot(
+            group["threshold"],
+            group[score],
+            color=style.colour_of(name),
+            label=f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}",
+        )
+        axes.plot(
+            best["threshold"], best[score], "o", color=style.colour_of(name), markersize=7, markeredgecolor="white"
+        )
     axes.axvline(chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}")
     axes.set(title="Threshold on the predicted probability", xlabel="threshold", ylabel=score.capitalize(), xlim=(0, 1))
     style.light_grid(axes)
