@@ -1,0 +1,228 @@
+"""The pipeline: papermill runs the notebooks; this file says what each needs and makes, and Snakemake what is still up to date.
+
+    snakemake --cores all --configfile configs/t4e.yaml
+    snakemake --cores all --configfile configs/demo.yaml --config run_dir=runs/mine n_folds=3
+
+Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from t4e_utils import T4EError
+from t4e_utils.pipeline import NOTEBOOKS, read_plan
+
+workdir: workflow.basedir
+
+try:
+    PLAN = read_plan(config, Path(workflow.basedir) / "notebooks")
+    SEG_FOLDS, CLS_FOLDS = PLAN.folds("train_seg"), PLAN.folds("train_cls")
+except T4EError as error:
+    raise WorkflowError(str(error)) from None
+
+R = PLAN.run_dir
+TYPES = PLAN.value("train_cls", "mri_types")
+SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
+DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
+ALL_CORES = workflow.cores or 1
+GPU = int(shutil.which("nvidia-smi") is not None)  # trainings share it one at a time; without one, each takes a core
+TRAINING_CORES = ALL_CORES if GPU else 1
+
+PAPERMILL = (
+    "{sys.executable} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
+    " --log-output --no-progress-bar > {log.text:q} 2>&1"
+    " || {{ {sys.executable} -m t4e_utils.executed {log.notebook:q} >&2; exit 1; }}"
+)
+
+
+def notebook(stage):
+    return f"notebooks/{NOTEBOOKS[stage]}.ipynb"
+
+
+def logs(stage, suffix=""):
+    name = NOTEBOOKS[stage] + suffix
+    return {"notebook": f"{R}/notebooks/{name}.ipynb", "text": f"{R}/logs/{name}.txt"}
+
+
+wildcard_constraints:
+    fold=r"\d+",
+    mri_type="|".join(TYPES),
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        f"{R}/submission.csv",
+        f"{R}/report/index.html",
+
+
+rule phantoms:
+    output:
+        update("data/phantoms/phantoms.json"),  # kept before a second drawing, which then finds everything there
+    log:
+        f"{R}/logs/phantoms.txt",
+    shell:
+        "{sys.executable} -m t4e_utils.phantoms data/phantoms > {log:q} 2>&1"
+
+
+rule eda:
+    input:
+        *DATA,
+        notebook=notebook("eda"),
+    output:
+        f"{R}/eda/inventory.parquet",
+        f"{R}/eda/problems.parquet",
+    params:
+        given=PLAN.arguments("eda"),
+    log:
+        **logs("eda"),
+    shell:
+        PAPERMILL
+
+
+rule seg_data:
+    input:
+        *DATA,
+        notebook=notebook("seg_data"),
+    output:
+        f"{R}/seg/slices.parquet",
+        f"{R}/seg/patients.parquet",
+    params:
+        given=PLAN.arguments("seg_data"),
+    log:
+        **logs("seg_data"),
+    threads: ALL_CORES
+    shell:
+        PAPERMILL
+
+
+rule train_seg:
+    input:
+        rules.seg_data.output,
+        notebook=notebook("train_seg"),
+    output:
+        f"{R}/seg/models/fold{{fold}}.json",
+        f"{R}/seg/dice_fold{{fold}}.parquet",
+    params:
+        given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
+    log:
+        **logs("train_seg", "_fold{fold}"),
+    threads: TRAINING_CORES
+    resources:
+        gpu=GPU,
+    shell:
+        PAPERMILL
+
+
+rule seg_summary:
+    input:
+        rules.seg_data.output,
+        expand(rules.train_seg.output, fold=SEG_FOLDS),
+        notebook=notebook("train_seg"),
+    output:
+        f"{R}/seg/dice.parquet",
+    params:
+        given=PLAN.arguments("train_seg"),
+    log:
+        **logs("train_seg"),
+    shell:
+        PAPERMILL
+
+
+rule cls_data:
+    input:
+        *DATA,
+        SEGMENTER,
+        notebook=notebook("cls_data"),
+    output:
+        f"{R}/cls/slices.parquet",
+        f"{R}/cls/chunks.parquet",
+        f"{R}/cls/patients.parquet",
+    params:
+        given=PLAN.arguments("cls_data"),
+    log:
+        **logs("cls_data"),
+    threads: ALL_CORES
+    resources:
+        gpu=GPU,
+    shell:
+        PAPERMILL
+
+
+rule train_cls:
+    input:
+        rules.cls_data.output,
+        notebook=notebook("train_cls"),
+    output:
+        f"{R}/cls/models/{{mri_type}}_fold{{fold}}.json",
+        f"{R}/cls/oof/{{mri_type}}_fold{{fold}}.parquet",
+    params:
+        given=lambda wildcards: PLAN.arguments(
+            "train_cls", mri_types=[wildcards.mri_type], folds=[int(wildcards.fold)], summarise=False
+        ),
+    log:
+        **logs("train_cls", "_{mri_type}_fold{fold}"),
+    threads: TRAINING_CORES
+    resources:
+        gpu=GPU,
+    shell:
+        PAPERMILL
+
+
+rule cls_summary:
+    input:
+        rules.cls_data.output,
+        expand(rules.train_cls.output, mri_type=TYPES, fold=CLS_FOLDS),
+        notebook=notebook("train_cls"),
+    output:
+        f"{R}/cls/oof.parquet",
+        f"{R}/cls/summary.json",
+    params:
+        given=PLAN.arguments("train_cls"),
+    log:
+        **logs("train_cls"),
+    shell:
+        PAPERMILL
+
+
+rule submission:
+    input:
+        *DATA,
+        SEGMENTER,
+        rules.cls_summary.output,
+        notebook=notebook("submission"),
+    output:
+        f"{R}/submission.csv",
+        f"{R}/submission_report.csv",
+    params:
+        given=PLAN.arguments("submission", **{"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}),
+    log:
+        **logs("submission"),
+    threads: ALL_CORES
+    resources:
+        gpu=GPU,
+    shell:
+        PAPERMILL
+
+
+rule report:
+    input:
+        rules.eda.output,
+        rules.seg_summary.output,
+        rules.cls_summary.output,
+        rules.submission.output,
+    output:
+        f"{R}/report/index.html",
+        f"{R}/summary.json",
+    params:
+        run_dir=R,
+    log:
+        f"{R}/logs/report.txt",
+    shell:
+        "{sys.executable} -m t4e_utils.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"

@@ -1,0 +1,170 @@
+"""Executed notebooks, as papermill leaves them: how long they took, with which parameters, where they failed, what there is to see.
+
+`python -m t4e_utils.executed NOTEBOOK` says in one sentence where an executed copy failed.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import mistune
+import nbformat
+from nbformat import NotebookNode
+
+from t4e_utils import T4EError
+
+REPORT_TAG = "report"  # cells whose pictures the report shows
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
+NO_SCRIPTS = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\">"
+)
+to_html_text = mistune.create_markdown(escape=True)
+
+
+class ExecutedNotebookError(T4EError):
+    """An executed copy of a notebook is missing or damaged."""
+
+
+class Shown(NamedTuple):
+    """Pictures of one cell, with the words above it."""
+
+    heading: str  # text of the heading above, "" without one
+    caption: str  # safe HTML
+    images: list[str]  # data URIs
+
+
+class Parameter(NamedTuple):
+    """A parameter of an executed notebook."""
+
+    name: str
+    value: object
+    is_given: bool  # by the caller; otherwise the notebook's default
+    help: str  # the comment beside it
+
+
+def read(path: Path) -> NotebookNode:
+    """Read an executed copy.
+
+    Raises:
+        ExecutedNotebookError: it is missing or no notebook.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError as error:
+        raise ExecutedNotebookError(f"{path} is not there: the notebook has not started.") from error
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
+        raise ExecutedNotebookError(f"{path} is no complete notebook ({error}): run it again.") from error
+
+
+def span(notebook: NotebookNode) -> tuple[datetime, datetime] | None:
+    """Return when the notebook began and ended, or nothing where that is not recorded."""
+    times = [notebook.metadata.get("papermill", {}).get(name) for name in ("start_time", "end_time")]
+    return (datetime.fromisoformat(times[0]), datetime.fromisoformat(times[1])) if all(times) else None
+
+
+def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
+    """Return for how many seconds at least one of the spans was running: side by side counts once, pauses do not count."""
+    covered, reached = 0.0, None
+    for begin, end in sorted(spans):
+        begin = begin if reached is None else max(begin, reached)
+        covered += max(0.0, (end - begin).total_seconds())
+        reached = end if reached is None else max(end, reached)
+    return covered
+
+
+def parameters_used(path: Path) -> list[Parameter]:
+    """Return the parameters of an executed copy in the order of its parameter cell, with the values it ran with."""
+    from papermill import inspect_notebook
+
+    given = read(path).metadata.get("papermill", {}).get("parameters", {})
+    return [
+        Parameter(name, given.get(name, literal(about["default"])), name in given, about["help"])
+        for name, about in inspect_notebook(str(path)).items()
+    ]
+
+
+def literal(source: str) -> object:
+    """Return the value of a literal, or its source where it is more than a literal."""
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return source
+
+
+def failure(path: Path) -> str:
+    """Say where and why an executed copy failed, in one sentence; "" if it did not fail."""
+    heading = ""
+    for number, cell in enumerate(read(path).cells, start=1):
+        heading = heading_of(cell) or heading
+        status = cell.metadata.get("papermill", {})
+        if status.get("exception") or status.get("status") == "running":
+            name = f"In [{cell.execution_count}]" if cell.get("execution_count") else f"number {number}"
+            place = f"{path.stem} stopped in cell {name}" + (f' under "{heading}"' if heading else "")
+            return f"{place}: {_reason(cell)} The executed copy shows it: {path}"
+    return ""
+
+
+def _reason(cell: NotebookNode) -> str:
+    errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+    if not errors:
+        return "the process ended without a message, perhaps for lack of memory."
+    message = re.sub(r"\x1b\[[0-9;]*m", "", str(errors[-1].evalue)).strip()
+    return f"{errors[-1].ename}: {message}" + ("" if message.endswith((".", "!", "?")) else ".")
+
+
+def heading_of(cell: NotebookNode) -> str:
+    """Return the last heading of a markdown cell without its marks, "" if there is none."""
+    is_text = cell.cell_type == "markdown" and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    found = re.findall(r"^#{1,6}\s+(.+?)\s*#*$", cell.source, flags=re.MULTILINE) if is_text else []
+    return found[-1] if found else ""
+
+
+def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Shown]:
+    """Return the pictures of the code cells with a tag, in order, each with the text of the nearest markdown cell above it."""
+    shown, heading, caption = [], "", ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = heading_of(cell) or heading
+            caption = re.sub(r"^#{1,6}\s.*$", "", cell.source, flags=re.MULTILINE).strip()
+        elif tag in cell.metadata.get("tags", []):
+            images = [uri for output in cell.get("outputs", []) if (uri := _data_uri(output))]
+            if images:
+                shown.append(Shown(heading, to_html_text(caption), images))
+    return shown
+
+
+def _data_uri(output: NotebookNode) -> str:
+    data = output.get("data", {})
+    kind = next((kind for kind in IMAGE_TYPES if kind in data), None)
+    if kind is None:
+        return ""
+    content = data[kind] if isinstance(data[kind], str) else "".join(data[kind])
+    if kind == "image/svg+xml":
+        content = base64.b64encode(content.encode()).decode()
+    return f"data:{kind};base64,{''.join(content.split())}"
+
+
+def write_html(path: Path, target: Path, *, title: str) -> Path:
+    """Write an executed copy as one HTML page that holds no script and needs no network."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(sanitize_html=True, embed_images=True, theme="light")
+    page, _ = exporter.from_notebook_node(read(path), resources={"metadata": {"name": title}})
+    page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
+    return target
+
+
+if __name__ == "__main__":
+    try:
+        print(failure(Path(sys.argv[1])) or f"{sys.argv[1]} shows no failed cell; the text log beside it says more.")
+    except ExecutedNotebookError as error:
+        print(error)
