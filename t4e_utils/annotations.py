@@ -1,6 +1,7 @@
 """From label maps to regions, and what the slices of a volume show: areas and separate pieces.
 
-Label maps are integers `(D, H, W)`, regions are bool `(R, D, H, W)` in the order of their mapping. Areas are in pixels.
+Label maps are integers `(D, H, W)`, regions are bool `(R, D, H, W)` in the order of their mapping. Areas are
+in pixels.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def regions_from_labels(labels: np.ndarray, regions: Mapping[str, Sequence[int]]
 
 
 def count_components(mask: np.ndarray) -> int:
-    """Return the number of separate pieces of a 2D mask; pixels that touch at a corner are one piece, holes do not count."""
+    """Return the number of pieces of a 2D mask; pixels that touch at a corner are one, holes do not count."""
     _, n = ndimage.label(mask, structure=NEIGHBOURS_8)
     return int(n)
 

@@ -1,8 +1,8 @@
-"""DICOM files: what their headers say, their pixels, and writing a series.
+"""DICOM files: what their headers say, and their pixels.
 
-Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array index instead of DICOM's order (the first
-triple of Image Orientation (Patient) is the direction of growing *column* index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored.
-Values that identify a person are never read.
+Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array index
+instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of growing *column*
+index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored. Values that identify a person are never read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import get_decoder
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -25,9 +25,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    MRImageStorage,
-    RLELossless,
-    generate_uid,
 )
 
 from t4e_utils.problems import Problem, VolumeError, one_line, warnings_as_problems
@@ -50,6 +47,7 @@ READ_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+    pydicom.errors.BytesLengthException,
     pydicom.errors.InvalidDicomError,
     struct.error,
     zlib.error,
@@ -76,13 +74,14 @@ def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) 
         with_pixels: false reads the header only.
 
     Returns:
-        One frame, or those of a multi-frame image in their order, and the facts modality, transfer_syntax and bits_stored.
+        One frame, or those of a multi-frame image in their order, and the facts modality, transfer_syntax and
+        bits_stored.
 
     Raises:
         VolumeError: the file is no readable grey image.
     """
     with warnings_as_problems(path, problems):
-        header = _Header(_dataset(path, with_pixels), path, problems)
+        header = _image_header(path, problems, with_pixels)
         pixels = _pixels(header) if with_pixels else [None] * (header.integer("NumberOfFrames") or 1)
         frames = [_frame(header.of_frame(i), i, image, is_only=len(pixels) == 1) for i, image in enumerate(pixels)]
         return frames, _facts(header)
@@ -141,7 +140,7 @@ class _Header(NamedTuple):
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
-    """Return the value of an attribute or None: several times faster than `dataset.get(keyword)`, and asked for each file."""
+    """Return the value of an attribute or None, faster than `dataset.get(keyword)`: it is asked often."""
     tag = _tag(keyword)
     return dataset[tag].value if tag in dataset else None
 
@@ -151,32 +150,31 @@ def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
 
 
-def _dataset(path: Path, with_pixels: bool) -> FileDataset:
+def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> _Header:
+    """Read a file and refuse it if it is no image: with `force` any file passes for DICOM."""
     try:
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
-        is_image = bool(dataset.get("Rows") and dataset.get("Columns"))
-        has_pixels = not with_pixels or any(keyword in dataset for keyword in PIXEL_ELEMENTS)
+        header = _Header(pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels), path, problems)
     except READ_ERRORS as error:
         raise VolumeError("damaged", path, f"The file cannot be read ({one_line(error)}): get it again.") from error
-    if not is_image or not has_pixels:
+    has_pixels = not with_pixels or any(_tag(keyword) in header.dataset for keyword in PIXEL_ELEMENTS)
+    if not (has_pixels and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
-    return dataset
+    return header
 
 
 def _pixels(header: _Header) -> np.ndarray:
     """Return the stored values of all frames, (N, H, W)."""
-    dataset, path = header.dataset, header.path
-    if header.integer("SamplesPerPixel") not in (None, 1) or not header.text("PhotometricInterpretation").startswith(
-        "MONO"
-    ):
+    path = header.path
+    is_grey = header.text("PhotometricInterpretation").startswith("MONO")
+    if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
         raise VolumeError("colour_image", path, "The image has colours: only grey images are scans.")
-    syntax = _transfer_syntax(dataset, path)
+    syntax = _transfer_syntax(header.dataset, path)
     if syntax in NATIVE:
         _refuse_truncated(header)
     elif not _has_decoder(syntax):
         raise VolumeError("no_decoder", path, f"There is no decoder for {syntax.name}: install python-gdcm.")
     try:
-        pixels = dataset.pixel_array
+        pixels = header.dataset.pixel_array
     except READ_ERRORS as error:
         raise VolumeError(
             "damaged", path, f"The pixels cannot be decoded ({one_line(error)}): get the file again."
@@ -221,7 +219,7 @@ def _frame(header: _Header, i: int, pixels: np.ndarray | None, *, is_only: bool)
     slope = header.number("RescaleSlope")
     return Frame(
         path=str(header.path),
-        shape=(header.dataset.Rows, header.dataset.Columns),
+        shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
         series=header.text("SeriesInstanceUID"),
         number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
@@ -263,7 +261,7 @@ def _padding(header: _Header) -> tuple[float, float] | None:
 
 
 def _as_stored(value: float, header: _Header) -> float:
-    """Return a value of signed pixels that was written as if they were unsigned (65536 - 2000 for -2000) as it is stored."""
+    """Return a value of signed pixels as it is stored, also if it was written unsigned (65536 - 2000 for -2000)."""
     bits = header.integer("BitsAllocated") or 16
     is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
     return value - 2**bits if is_wrapped else value
@@ -282,82 +280,3 @@ def last_number(path: Path) -> int | None:
     """Return the last number in the name of a file without its suffix: 12 of `Image-12.dcm`."""
     found = re.findall(r"\d+", path.stem)
     return int(found[-1]) if found else None
-
-
-def write_series(
-    array: np.ndarray,
-    affine: np.ndarray,
-    folder: Path,
-    *,
-    patient_id: str,
-    series_description: str,
-    name_pattern: str,
-    uid_seed: str = "",
-    compress: str | None = None,
-) -> None:
-    """Write a volume as a DICOM MR series, a file a slice, numbered from 1 in the order of the array.
-
-    Args:
-        array: (D, H, W) uint8, uint16 or int16; stored as it is, without rescaling.
-        affine: 4x4, (slice, row, column) index to RAS mm; rows and columns perpendicular.
-        folder: made if missing; files of the same names are replaced.
-        patient_id: DICOM PatientID; with `series_description` and `uid_seed` it fixes all identifiers, so that equal input gives equal files.
-        series_description: DICOM SeriesDescription.
-        name_pattern: file name with `{}` for the number.
-        uid_seed: something more that tells this series from others of the same names.
-        compress: None or "rle".
-
-    Raises:
-        VolumeError: a dtype that DICOM has no place for, or rows and columns that are not perpendicular.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset = _series_dataset(array, affine, folder, (patient_id, series_description, uid_seed))
-    for i, image in enumerate(array):
-        dataset.InstanceNumber = i + 1
-        dataset.ImagePositionPatient = _decimals(affine[:3] @ (i, 0, 0, 1) * LPS_TO_RAS)
-        uid = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID, str(i)])
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        data = image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
-        dataset.PixelData = data + b"\0" * (len(data) % 2)
-        if compress == "rle":
-            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            dataset.compress(RLELossless, generate_instance_uid=False)
-        dataset.save_as(folder / name_pattern.format(i + 1), enforce_file_format=True)
-
-
-def _series_dataset(array: np.ndarray, affine: np.ndarray, folder: Path, names: tuple[str, str, str]) -> Dataset:
-    """Return what all slices share; refuse what the format cannot hold."""
-    if array.dtype not in (np.uint8, np.uint16, np.int16):
-        raise VolumeError("out_of_range", folder, f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it.")
-    steps = np.linalg.norm(affine[:3, :3], axis=0)
-    along_column, along_row = (affine[:3, :3] / steps).T[1:] * LPS_TO_RAS
-    if abs(along_row @ along_column) > 1e-4:
-        raise VolumeError("bad_affine", folder, "Rows and columns are not perpendicular: resample the volume first.")
-    patient_id, description, _ = names
-    bits = array.dtype.itemsize * 8
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
-    dataset.Modality, dataset.SeriesDescription, dataset.PatientID, dataset.PatientName = (
-        "MR",
-        description,
-        patient_id,
-        patient_id,
-    )
-    dataset.StudyInstanceUID = generate_uid(entropy_srcs=[patient_id, "study"])
-    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[patient_id, "frame of reference"])
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=list(names))
-    dataset.ImageOrientationPatient = _decimals([*along_row, *along_column])
-    dataset.PixelSpacing = _decimals(steps[1:])
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimals(steps[:1])[0]
-    dataset.Rows, dataset.Columns = array.shape[1:]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = bits
-    dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(array.dtype.kind == "i")
-    return dataset
-
-
-def _decimals(values: np.ndarray | list[float]) -> list[str]:
-    """Return numbers as DICOM decimal strings, of 16 characters at most."""
-    return [f"{value:.8f}"[:16] for value in np.asarray(values, dtype=float) + 0.0]

@@ -1,7 +1,8 @@
 """Where a volume lies in the patient: planes, the way up, spacing.
 
-Arrays are `(D, H, W)` = (slice, row, column). An affine is 4x4 and maps the index `(slice, row, column, 1)` to RAS millimetres: x grows to
-the patient's right, y to anterior, z to superior. This module alone knows which axis of an array is which axis of the body.
+Arrays are `(D, H, W)` = (slice, row, column). An affine is 4x4 and maps the index `(slice, row, column, 1)`
+to RAS millimetres: x grows to the patient's right, y to anterior, z to superior. This module alone knows
+which axis of an array is which axis of the body.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PLANES = ("axial", "coronal", "sagittal")
 NORMAL_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that the slices of a plane follow
 LETTERS = ("RL", "AP", "SI")  # positive and negative end of each RAS axis
 
-# Directions of growing (slice, row, column) index, as radiological series are drawn: the patient's right is image left, a face looks left.
+# Directions of growing (slice, row, column) index as series are drawn: right is image left, a face looks left.
 DISPLAY = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
 
 
@@ -25,7 +26,7 @@ class GeometryError(T4EError):
 
 
 def display_directions(plane: str) -> np.ndarray:
-    """Return the unit RAS directions of growing slice, row and column index in the display of `plane`, as the columns of a 3x3 matrix.
+    """Return how a display of `plane` runs: unit RAS directions of growing slice, row and column index, as columns.
 
     Raises:
         GeometryError: `plane` is not one of `PLANES`.
@@ -40,7 +41,7 @@ def display_directions(plane: str) -> np.ndarray:
 
 
 def display_affine(plane: str, spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
-    """Return the affine of a volume drawn as `plane` is, with `spacing_mm` (slice, row, column) and its first voxel at the origin."""
+    """Return the affine of a volume drawn as `plane` is; `spacing_mm` is (slice, row, column), the origin voxel 0."""
     affine = np.eye(4)
     affine[:3, :3] = display_directions(plane) * np.asarray(spacing_mm, dtype=float)
     return affine
@@ -49,8 +50,9 @@ def display_affine(plane: str, spacing_mm: tuple[float, float, float] = (1.0, 1.
 def plane_of(affine: np.ndarray) -> str:
     """Return the plane of the slices: the one whose normal lies nearest to cross(row, column).
 
-    The normal is used, not the step from slice to slice, so a tilted gantry does not change the answer. In a volume that is oblique in two
-    directions the three axes are matched as a whole (see `display_axes`), so that no two of them get the same direction.
+    The normal is used, not the step from slice to slice, so a tilted gantry does not change the answer. In a
+    volume that is oblique in two directions the three axes are matched as a whole (see `display_axes`), so
+    that no two of them get the same direction.
     """
     axis_of = _anatomical_axes(affine)
     return next(plane for plane, axis in NORMAL_AXIS.items() if axis == axis_of[0])
@@ -89,7 +91,8 @@ def reorient(array: np.ndarray, affine: np.ndarray, plane: str) -> tuple[np.ndar
         plane: one of `PLANES`.
 
     Returns:
-        A view of the array, and the affine of that view. Turning back to the old plane gives the old array, if that was in display.
+        A view of the array, and the affine of that view. Turning back to the old plane gives the old array,
+        if that was in display.
     """
     axes, flips = display_axes(affine, plane)
     rest = tuple(range(3, array.ndim))
@@ -114,7 +117,7 @@ def orientation_letters(affine: np.ndarray) -> dict[str, str]:
 
 
 def _normals(affine: np.ndarray) -> np.ndarray:
-    """Return unit vectors (columns) along which the index of each array axis grows fastest: for slices, the slice normal."""
+    """Return the unit vectors (columns) along which each index grows fastest: for slices, the slice normal."""
     matrix = np.asarray(affine, dtype=float)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
         raise GeometryError(
@@ -125,6 +128,6 @@ def _normals(affine: np.ndarray) -> np.ndarray:
 
 
 def _anatomical_axes(affine: np.ndarray) -> tuple[int, int, int]:
-    """Return the RAS axis that belongs to each array axis, all three matched so that the cosines add up to the most."""
+    """Return the RAS axis of each array axis, all three matched so that the cosines add up to the most."""
     cosines = np.abs(_normals(affine))
     return max(permutations(range(3)), key=lambda axes: sum(cosines[axis, i] for i, axis in enumerate(axes)))

@@ -25,7 +25,8 @@ def window_from_percentiles(
 
     Args:
         array: the whole volume, so that all its slices get the same window.
-        percentiles: low and high, 0 to 100. (0, 100) is minimum and maximum of the whole array, whatever `nonzero`.
+        percentiles: low and high, 0 to 100. (0, 100) is minimum and maximum of the whole array, whatever
+            `nonzero`.
         nonzero: leave zeros out, as they are background in MR; an array of zeros only gives (0, 0).
 
     Returns:
@@ -64,7 +65,7 @@ def _percentiles(values: np.ndarray, percentiles: Sequence[float]) -> np.ndarray
 
 
 def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """Return the array as grey levels: clipped to the window, low becomes 0 and high 255, rounded to the nearest level.
+    """Return the array as grey levels: clipped to the window, low becomes 0 and high 255, rounded.
 
     Args:
         array: any shape.

@@ -1,6 +1,7 @@
 """NIfTI files: values, affine, labels, and writing.
 
-Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in RAS mm; nothing is flipped here.
+Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in RAS mm;
+nothing is flipped here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,19 @@ import nibabel as nib
 import numpy as np
 
 from t4e_utils.geometry import GeometryError, plane_of
-from t4e_utils.problems import Problem, VolumeError, warnings_as_problems
+from t4e_utils.problems import Problem, VolumeError, one_line, warnings_as_problems
 
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 HEADER_BYTES = 540  # of NIfTI-2, the longer one
 NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-HEADER_ERRORS = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, ValueError, OSError)
+HEADER_ERRORS = (  # what nibabel raises on bytes that are no header
+    KeyError,
+    OSError,
+    ValueError,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+)
 
 
 class Header(NamedTuple):
@@ -40,16 +48,12 @@ def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
     """
     data = _bytes(path)
     with warnings_as_problems(path, problems):
+        header = _header(data, path, problems)
         try:
-            image = _kind(data).from_bytes(data)
-        except HEADER_ERRORS as error:
-            raise VolumeError("damaged", path, f"The file is no NIfTI image ({error}): get it again.") from error
-        header = _checked(image.header, path, problems)
-        try:
-            array = np.asarray(image.dataobj)
-        except (OSError, ValueError) as error:
+            array = np.asarray(_kind(data).from_bytes(data).dataobj)
+        except (*HEADER_ERRORS, OverflowError, MemoryError) as error:
             raise VolumeError(
-                "truncated", path, f"The file ends before its {image.shape} values: get it again."
+                "truncated", path, f"The file ends before its {header.shape} values: get it again."
             ) from error
     return _plain(array.reshape(header.shape[::-1]).transpose(2, 1, 0), path, problems), header.affine
 
@@ -60,12 +64,7 @@ def read_header(path: Path) -> Header:
     Raises:
         VolumeError: as `read`, as far as the header shows it.
     """
-    data = _bytes(path, HEADER_BYTES)
-    try:
-        header = _kind(data).header_class.from_fileobj(io.BytesIO(data))
-    except HEADER_ERRORS as error:
-        raise VolumeError("damaged", path, f"The file is no NIfTI image ({error}): get it again.") from error
-    return _checked(header, path, [])
+    return _header(_bytes(path, HEADER_BYTES), path, [])
 
 
 def _bytes(path: Path, n: int | None = None) -> bytes:
@@ -78,7 +77,9 @@ def _bytes(path: Path, n: int | None = None) -> bytes:
                 return gzip.open(file).read(n) if is_gzip else file.read(n)
             return gzip.decompress(file.read()) if is_gzip else file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise VolumeError("truncated", path, f"The file cannot be decompressed ({error}): get it again.") from error
+        raise VolumeError(
+            "truncated", path, f"The file cannot be decompressed ({one_line(error)}): get it again."
+        ) from error
     except OSError as error:
         raise VolumeError("no_files", path, f"The file cannot be read ({error.strerror}): correct the path.") from error
 
@@ -87,16 +88,20 @@ def _kind(data: bytes) -> type[nib.Nifti1Image]:
     return nib.Nifti2Image if data[:4] in NIFTI2_SIZES else nib.Nifti1Image
 
 
-def _checked(header: nib.Nifti1Header, path: Path, problems: list[Problem]) -> Header:
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+def _header(data: bytes, path: Path, problems: list[Problem]) -> Header:
+    try:
+        header = _kind(data).header_class.from_fileobj(io.BytesIO(data))
+        shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
+        affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
+    except HEADER_ERRORS as error:
+        raise VolumeError("damaged", path, f"The file is no NIfTI image ({one_line(error)}): get it again.") from error
     if dtype.names or dtype.kind not in "iuf":
         raise VolumeError("colour_image", path, f"The values are {dtype}: only grey images are scans.")
-    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or 0 in shape:
+    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or min(shape) < 1:
         raise VolumeError("not_3d", path, f"The array is {shape}, not one volume: cut out the volume you want.")
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         problems.append(Problem("no_orientation", str(path), "The orientation is not stated: taken as NIfTI assumes."))
-    affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
-    affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     try:
         plane_of(affine)
     except GeometryError as error:
@@ -108,12 +113,14 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
     """Return native byte order, float32 instead of other floats, and 0 for what is not finite."""
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        array = array.astype(np.float32, copy=False)
     is_finite = np.isfinite(array)
-    if not is_finite.all():
-        n = array.size - np.count_nonzero(is_finite)
-        problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
-        array = np.where(is_finite, array, 0)
-    return array.astype(np.float32, copy=False)
+    if is_finite.all():
+        return array
+    n = array.size - np.count_nonzero(is_finite)
+    problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
+    return np.where(is_finite, array, np.float32(0))
 
 
 def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = None) -> np.ndarray:

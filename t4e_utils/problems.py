@@ -1,6 +1,7 @@
 """What can be wrong with a scan: problems that are reported beside a volume, and errors that leave no volume.
 
-Both carry a code that stays the same from release to release, so that a table can be grouped by it, and a sentence for people.
+Both carry a code that stays the same from release to release, so that a table can be grouped by it, and a
+sentence for people.
 """
 
 from __future__ import annotations

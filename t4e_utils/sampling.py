@@ -1,7 +1,8 @@
 """Cut a volume into slices, choose among them, group them into chunks, store them, and put them back.
 
-Images are uint8, `(N, H, W)` or `(N, H, W, C)`. A stored slice is a PNG of three 8-bit channels that anyone can open: R image, G whole tumour
-(0 or 255), B enhancing tumour (0 or 255). The tables of slices have the columns of `annotations.measure_slices`.
+Images are uint8, `(N, H, W)` or `(N, H, W, C)`. A stored slice is a PNG of three 8-bit channels that anyone
+can open: R image, G whole tumour (0 or 255), B enhancing tumour (0 or 255). The tables of slices have the
+columns of `annotations.measure_slices`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SliceError(T4EError):
 
 
 def sample_every(indices: Sequence[Any], *, step: float = 0.1) -> Sequence[Any]:
-    """Return every `max(round(step * n), 1)`-th of n indices: about ten of many, as neighbouring slices look alike."""
+    """Return every `max(round(step * n), 1)`-th of n indices: about ten of many, as neighbours look alike."""
     return indices[:: max(round(step * len(indices)), 1)]
 
 
@@ -36,7 +37,8 @@ def select_tumour_slices(
     """Choose the slices to learn segmentation from: enough tumour, and not all of them (stage 1).
 
     Args:
-        measures: a row a slice in order, columns brain_area and wt_area in pixels, of one volume cut in one plane.
+        measures: a row a slice in order, columns brain_area and wt_area in pixels, of one volume cut in one
+            plane.
         min_tumour_share: smallest share (exclusive) of the brain that is tumour.
         sampling_step: see `sample_every`.
 
@@ -59,7 +61,8 @@ def select_sequence_slices(
     """Choose the slices of a series that go into the sequence to classify (stage 2); never none of them.
 
     Args:
-        measures: a row a slice in order, columns brain_area, wt_area (pixels) and n_components of the predicted tumour.
+        measures: a row a slice in order, columns brain_area, wt_area (pixels) and n_components of the
+            predicted tumour.
         n_pixels_per_slice: height x width.
         min_brain_fraction: smallest share (exclusive) of the slice that is not black.
         min_tumour_share: smallest share (exclusive) of the brain that is tumour.
@@ -67,8 +70,9 @@ def select_sequence_slices(
         sequence_length: slices to take when the filter leaves none.
 
     Returns:
-        Bool (n,), true where the slice is kept, and why: "" the filter left some; "largest tumour" it left none, so the slices with the most
-        tumour; "central slices" no tumour was predicted, so the middle of the series.
+        Bool (n,), true where the slice is kept, and why: "" the filter left some; "largest tumour" it left
+        none, so the slices with the most tumour; "central slices" no tumour was predicted, so the middle of
+        the series.
     """
     is_brain = measures["brain_area"].to_numpy() > min_brain_fraction * n_pixels_per_slice
     is_tumour = _tumour_share(measures) > min_tumour_share
@@ -97,7 +101,8 @@ def _chosen(indices: np.ndarray, n: int) -> np.ndarray:
 def chunk_bounds(n: int, *, length: int = SEQUENCE_LENGTH, stride: int = SEQUENCE_STRIDE) -> list[tuple[int, int]]:
     """Return the half-open bounds of the chunks that cover a sequence of n steps.
 
-    One chunk, maybe short, for at most `length` steps; otherwise one every `stride` steps until the end is covered, the last maybe short.
+    One chunk, maybe short, for at most `length` steps; otherwise one every `stride` steps until the end is
+    covered, the last maybe short.
 
     >>> chunk_bounds(41)
     [(0, 35), (5, 40), (10, 41)]
@@ -114,9 +119,10 @@ def to_square(
     """Bring slices of any shape to squares, as a network takes them.
 
     Args:
-        images: (N, H, W) or (N, H, W, C).
+        images: (N, H, W) or (N, H, W, C), uint8 or float32.
         size: side of the result in pixels.
-        stretch: resize to the square as it is; otherwise pad with zeros to a centred square first, which keeps proportions.
+        stretch: resize to the square as it is; otherwise pad with zeros to a centred square first, which
+            keeps proportions.
         zoom: magnification about the centre: resized to `round(zoom * size)`, then the centre cut out.
         nearest: take the nearest pixel instead of a mean, for masks.
 
@@ -132,7 +138,7 @@ def to_square(
 
 
 def from_square(maps: np.ndarray, shape: tuple[int, int], *, stretch: bool = False, zoom: float = 1.0) -> np.ndarray:
-    """Bring square maps back to slices of `shape`: the inverse of `to_square`, with zeros where a zoom had cut something off.
+    """Bring square maps back to slices: the inverse of `to_square`, with zeros where a zoom had cut something off.
 
     Args:
         maps: (N, S, S) or (N, S, S, C), usually float probabilities.
@@ -156,16 +162,14 @@ def _pad_to_square(images: np.ndarray) -> np.ndarray:
 
 def _centre(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Cut or pad with zeros about the centre; cutting undoes padding to the pixel, whatever the parity."""
-    result = images
-    for axis, wanted in zip((1, 2), shape, strict=True):
-        excess = result.shape[axis] - wanted
-        if excess > 0:
-            result = result.take(range(excess // 2, excess // 2 + wanted), axis=axis)
-        elif excess < 0:
-            widths = [(0, 0)] * result.ndim
-            widths[axis] = (-excess // 2, -excess - -excess // 2)
-            result = np.pad(result, widths)
-    return result
+    cut, widths = [slice(None)], [(0, 0)]
+    for has, wanted in zip(images.shape[1:3], shape, strict=True):
+        start, before = max(has - wanted, 0) // 2, max(wanted - has, 0) // 2
+        cut.append(slice(start, start + min(has, wanted)))
+        widths.append((before, max(wanted - has, 0) - before))
+    part = images[tuple(cut)]
+    is_padded = any(sum(width) for width in widths)
+    return np.pad(part, [*widths, *[(0, 0)] * (images.ndim - 3)]) if is_padded else part
 
 
 def _resize(images: np.ndarray, shape: tuple[int, int], how: int) -> np.ndarray:

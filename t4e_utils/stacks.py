@@ -1,6 +1,7 @@
-"""From single images to one stack: which of them belong together, in what order, and where the stack lies in the patient.
+"""From single images to one stack: which belong together, in what order, and where they lie in the patient.
 
-Positions and directions are RAS in mm, and `None` where a header does not state them. Pure numpy: what a file format says has been read before.
+Positions and directions are RAS in mm, and `None` where a header does not state them. Pure numpy: what a file
+format says has been read before.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Frame:
 def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Problem]]:
     """Keep the largest set of images that can be one stack, and report the others.
 
-    Images of one stack agree in matrix, series, pixel spacing and orientation. A series identifier that differs in every file says nothing.
+    Images of one stack agree in matrix, series, pixel spacing and orientation. A series identifier that
+    differs in every file says nothing.
     """
     names = ("matrix", "series", "pixel spacing", "orientation")
     codes = ("mixed_sizes", "mixed_series", "mixed_spacing", "mixed_orientations")
@@ -90,7 +92,8 @@ def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list
     """Order images along the slice normal; by their numbers where positions do not tell.
 
     Returns:
-        The images in order, what they were sorted by ("position", "instance number", "file number" or "file name"), and problems.
+        The images in order, what they were sorted by ("position", "instance number", "file number" or "file
+        name"), and problems.
     """
     if _have_positions(frames):
         distances = slice_positions(frames)
@@ -145,8 +148,8 @@ def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
 def affine_of(frames: Sequence[Frame], sorted_by: str, path: str) -> tuple[np.ndarray, list[Problem]]:
     """Return the affine of a stack: (slice, row, column) index to RAS mm, and what had to be assumed for it.
 
-    The distance of slices is the median distance of their positions, not the stated thickness; the direction is from the first position
-    to the last, so a tilted gantry gives a sheared affine.
+    The distance of slices is the median distance of their positions, not the stated thickness; the direction
+    is from the first position to the last, so a tilted gantry gives a sheared affine.
     """
     first, problems = frames[0], []
     if first.spacing_mm is None:
@@ -172,7 +175,7 @@ def affine_of(frames: Sequence[Frame], sorted_by: str, path: str) -> tuple[np.nd
 
 
 def even_spacing_mm(frames: Sequence[Frame], places: Sequence[int]) -> float | None:
-    """Return the distance of slices that a few images at known places of a series agree on, or None if they do not."""
+    """Return the distance of slices that a few images at known places agree on, or None if they do not."""
     if len(frames) != len(places) or not _have_positions(frames):
         return None
     distances, steps = slice_positions(frames), np.asarray(places)
@@ -191,7 +194,7 @@ def _slice_step(frames: Sequence[Frame]) -> tuple[np.ndarray, float]:
 
 
 def _display_normal(frame: Frame) -> np.ndarray:
-    """Return the normal with the sign that slices have in display: the best guess when only numbers give their order."""
+    """Return the normal in display direction: the best guess when only numbers give the order of slices."""
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([frame.normal, frame.directions])
     return frame.normal if frame.normal @ display_directions(plane_of(affine))[:, 0] >= 0 else -frame.normal
@@ -204,10 +207,11 @@ def _stated_slice_mm(frame: Frame, problems: list[Problem], path: str) -> float:
 
 
 def values_of(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the stack (D, H, W) in the units of the scanner: slope and intercept applied, padding made background, highest is brightest.
+    """Return the stack (D, H, W) in the units of the scanner: rescaled, padding made background, highest brightest.
 
-    Integers stay integers where slope and intercept are whole (int16 or uint16), otherwise float32. Inverted images are turned over
-    between their own smallest and largest value. Padding becomes 0, or the smallest value if that is below 0.
+    Integers stay integers where slope and intercept are whole (int16 or uint16), otherwise float32. Inverted
+    images are turned over between their own smallest and largest value. Padding becomes 0, or the smallest
+    value if that is below 0.
     """
     stack = np.stack([frame.pixels for frame in frames])
     is_padding = _padding(frames, stack)

@@ -1,8 +1,9 @@
 """Scans as `Volume`: read a DICOM series, a NIfTI file or a series of JPEGs; write them.
 
-Arrays are `(D, H, W)` = (slice, row, column), spacing in mm in the same order, affines map an index to RAS mm. Every reader returns the display
-orientation of a plane (see `geometry`), so that slices of any source look alike. What is odd about a scan is in `meta["problems"]`; what makes
-a scan useless is a `VolumeError` with a code (see `problems`).
+Arrays are `(D, H, W)` = (slice, row, column), spacing in mm in the same order, affines map an index to RAS
+mm. Every reader returns the display orientation of a plane (see `geometry`), so that slices of any source
+look alike. What is odd about a scan is in `meta["problems"]`; what makes a scan useless is a `VolumeError`
+with a code (see `problems`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from t4e_utils import dicom, nifti, stacks
+from t4e_utils import dicom, dicom_writing, nifti, stacks
 from t4e_utils.geometry import display_affine, display_axes, plane_of, reorient, spacing_of
 from t4e_utils.problems import Problem, VolumeError, merged
 
 SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
+SOURCES = ("dicom", "jpg")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -39,7 +41,7 @@ class Volume:
         return plane_of(self.affine)
 
     def to_plane(self, plane: str) -> Volume:
-        """Return the volume cut in `plane`, as a view in the display orientation of that plane; nothing is resampled."""
+        """Return the volume cut in `plane`, as a view in the display of that plane; nothing is resampled."""
         array, affine = reorient(self.array, self.affine, plane)
         meta = {**self.meta, "plane": plane} if "plane" in self.meta else self.meta
         return Volume(array, spacing_of(affine), affine, meta)
@@ -52,21 +54,24 @@ def _volume(array: np.ndarray, affine: np.ndarray, plane: str, meta: Mapping[str
 
 def read_series(folder: str | Path, *, source: str = "dicom") -> Volume:
     """Read a series of "dicom" or "jpg" files: `read_dicom_series` or `read_jpeg_series`."""
-    readers = {"dicom": read_dicom_series, "jpg": read_jpeg_series}
-    if source not in readers:
-        raise ValueError(f"source = {source!r} is not known: choose from {', '.join(readers)}.")
-    return readers[source](folder)
+    _refuse_other_source(source)
+    return read_jpeg_series(folder) if source == "jpg" else read_dicom_series(folder)
+
+
+def _refuse_other_source(source: str) -> None:
+    if source not in SOURCES:
+        raise ValueError(f"source = {source!r} is not known: choose from {', '.join(SOURCES)}.")
 
 
 def read_dicom_series(folder: str | Path) -> Volume:
-    """Read the DICOM images of a folder (or one multi-frame file) as one volume, in the display orientation of their own plane.
+    """Read the DICOM images of a folder, or one file, as one volume in the display orientation of its own plane.
 
-    Slices are sorted along their normal. Files that cannot be read, and images that do not belong to the largest set of like images, are
-    left out and reported.
+    Slices are sorted along their normal. Files that cannot be read, and images that do not belong to the
+    largest set of like images, are left out and reported.
 
     Returns:
-        Values after rescaling: int16 or uint16 where these are whole numbers, otherwise float32. Meta: plane, sorted_by, n_files, modality,
-        transfer_syntax, bits_stored, slice_positions_mm, problems.
+        Values after rescaling: int16 or uint16 where these are whole numbers, otherwise float32. Meta: plane,
+        sorted_by, n_files, modality, transfer_syntax, bits_stored, slice_positions_mm, problems.
 
     Raises:
         VolumeError: no folder, no files, no readable image.
@@ -135,8 +140,8 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def read_jpeg_series(folder: str | Path) -> Volume:
     """Read a folder of JPEG images as one volume, ordered by the last number in the file names.
 
-    Nothing is known about the geometry: 1 mm spacing and the affine of an axial display are made up. Images of another size than most, and
-    damaged ones, are left out and reported.
+    Nothing is known about the geometry: 1 mm spacing and the affine of an axial display are made up. Images
+    of another size than most, and damaged ones, are left out and reported.
 
     Returns:
         uint8, grey. Meta: plane, sorted_by ("file number"), n_files, problems.
@@ -165,15 +170,17 @@ def read_jpeg_series(folder: str | Path) -> Volume:
 def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any]:
     """Return what the headers of a series say, for an inventory; nothing that identifies a person.
 
-    Of a DICOM series the first, middle and last header are read; all of them only if these three do not tell the distance of slices.
+    Of a DICOM series the first, middle and last header are read; all of them only if these three do not tell
+    the distance of slices.
 
     Returns:
-        n_files, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax, bits_stored, modality; None where
-        the files do not say.
+        n_files, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax,
+        bits_stored, modality; None where the files do not say.
 
     Raises:
         VolumeError: no folder, no files, no image.
     """
+    _refuse_other_source(source)
     if source == "jpg":
         return _jpeg_header(_files(folder, JPEG_SUFFIXES))
     files, where, problems = _files(folder), str(folder), []
@@ -209,7 +216,7 @@ def _jpeg_header(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def nifti_header(path: str | Path) -> dict[str, Any]:
-    """Return what the header of a NIfTI file says, with the keys of `series_header`, for the volume as `read_nifti` returns it.
+    """Return what a NIfTI header says of the volume as `read_nifti` returns it, with the keys of `series_header`.
 
     Raises:
         VolumeError: missing, damaged, or a bad affine.
@@ -241,7 +248,8 @@ def read_nifti(path: str | Path, *, labels: bool = False, allowed: Collection[in
         Values as stored where they are integers without scaling, otherwise float32. Meta: plane, problems.
 
     Raises:
-        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels are expected.
+        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels are
+            expected.
     """
     problems: list[Problem] = []
     array, affine = nifti.read(Path(path), problems)
@@ -251,7 +259,7 @@ def read_nifti(path: str | Path, *, labels: bool = False, allowed: Collection[in
 
 
 def write_nifti(volume: Volume, path: str | Path) -> Path:
-    """Write a volume as NIfTI with its array axes as (column, row, slice): an axial display gives the storage order of BraTS.
+    """Write a volume as NIfTI with the axes (column, row, slice): an axial display is stored as BraTS is.
 
     Raises:
         VolumeError: NIfTI has no place for this dtype.
@@ -281,8 +289,8 @@ def write_dicom_series(
     uid_seed: str = "",
     compress: str | None = None,
 ) -> None:
-    """Write a volume as a DICOM MR series, a file a slice; see `dicom.write_series`."""
-    dicom.write_series(
+    """Write a volume as a DICOM MR series, a file a slice; see `dicom_writing.write_series`."""
+    dicom_writing.write_series(
         volume.array,
         volume.affine,
         Path(folder),
