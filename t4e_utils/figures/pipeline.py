@@ -1,67 +1,63 @@
 """Drawings of the method: the two stages from scans to a probability, and the sequence classifier.
 
-`python -m t4e_utils.figures.pipeline` writes the picture of the README, `docs/figures/pipeline.png`.
+The small images are a phantom's. `python -m t4e_utils.figures` writes both into `docs/figures/`.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
+from t4e_utils import intensity, phantoms
+from t4e_utils.annotations import regions_from_labels
 from t4e_utils.figures import slices, style
 
-STAGE_COLOURS = {"1": "#E8F3FA", "2": "#FDF3E1"}
-TARGET = Path("docs/figures/pipeline.png")
+STAGE_COLOURS = ("#EAF4FB", "#FDF4E3")
+SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
+REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
 
-def sketch(size: int = 96, *, level: float = 0.0, contrast: str = "FLAIR") -> tuple[np.ndarray, np.ndarray]:
-    """Draw a made-up axial brain slice and its regions.
-
-    Args:
-        size: Side in pixels.
-        level: -1 to 1, from low to high in the head; the tumour is largest at 0.
-        contrast: MRI type, which decides what is bright.
-
-    Returns:
-        Image (size, size) from 0 to 1, and masks (2, size, size) of WT and ET.
-    """
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    shrink = np.sqrt(1 - 0.55 * level**2)
-    brain = (x / 0.74) ** 2 + (y / 0.9) ** 2 < shrink**2
-    folds = 0.06 * np.sin(9 * np.arctan2(y, x) + 14 * np.hypot(x, y)) + 0.05 * np.cos(17 * x) * np.cos(13 * y)
-    ventricles = ((np.abs(x) - 0.13) / 0.09) ** 2 + (y / (0.34 - 0.1 * abs(level))) ** 2 < 1
-    far = np.hypot(x - 0.33, y + 0.3 + 0.1 * np.sin(3 * x)) / max(1 - level**2, 1e-3) ** 0.5
-    whole, rim, core = brain & (far < 0.34), brain & (far < 0.2), brain & (far < 0.11)
-    fluid, oedema, ring, dead = {"FLAIR": (0.12, 0.9, 0.75, 0.45), "T1w": (0.15, 0.36, 0.42, 0.25),
-                                 "T1wCE": (0.15, 0.36, 1.0, 0.22), "T2w": (0.95, 0.85, 0.6, 0.8)}[contrast]  # fmt: skip
-    image = np.where(brain, 0.52 + folds, 0.0)
-    for where, grey in ((ventricles & brain, fluid), (whole, oedema), (rim, ring), (core, dead)):
-        image = np.where(where, grey + 0.3 * folds, image)
-    return np.clip(image, 0, 1), np.stack([whole, rim & ~core])
+@functools.cache
+def _phantom() -> dict[str, np.ndarray]:
+    """Draw one phantom: 8-bit slices (D, S, S) of each contrast with tumour, and masks (2, D, S, S) under "masks"."""
+    patient = phantoms.make_patient(8, 1, size=112, tumour_ml=110)
+    masks = regions_from_labels(patient.labels.array, REGIONS)
+    rows, columns = slices.head_box(patient.labels.array + (patient.contrasts["FLAIR"].array > 0), margin=0.04)
+    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    box = tuple(slice((s.start + s.stop - side) // 2, (s.start + s.stop - side) // 2 + side) for s in (rows, columns))
+    shown = np.flatnonzero(masks[0].any(axis=(1, 2)))
+    images = {
+        name: intensity.to_uint8(v.array, intensity.window_from_percentiles(v.array))[shown][:, box[0], box[1]]
+        for name, v in patient.contrasts.items()
+    }
+    return images | {"masks": masks[:, shown][:, :, box[0], box[1]]}
 
 
 def thumbnail(
-    axes: Axes,
-    x: float,
-    y: float,
-    size: float,
-    image: np.ndarray,
-    masks: np.ndarray | None = None,
-    *,
-    filled: bool = True,
+    axes: Axes, x: float, y: float, size: float, *, series: str = "FLAIR", level: float = 0.5, draw: str = ""
 ) -> None:
-    """Put a small image with masks into a drawing; x and y are its centre."""
+    """Put a small slice into a drawing.
+
+    Args:
+        axes: The drawing.
+        x: Of the centre of the slice.
+        y: The same.
+        size: Side of the slice.
+        series: MRI type.
+        level: 0 to 1, from the lowest to the highest slice with tumour.
+        draw: "truth" for contours, "prediction" for overlays, "" for none.
+    """
+    drawn = _phantom()
+    index = round(level * (len(drawn[series]) - 1))
     inside = axes.inset_axes((x - size / 2, y - size / 2, size, size), transform=axes.transData)
-    slices.draw_slice(
-        inside, image, window=(0, 1), prediction=masks if filled else None, truth=None if filled else masks
-    )
-    inside.set_facecolor("black")
+    slices.draw_slice(inside, drawn[series][index], **({draw: drawn["masks"][:, index]} if draw else {}))
+    inside.spines[:].set(visible=True, color="white", linewidth=1.2)
 
 
 def box(
@@ -75,39 +71,41 @@ def box(
     colour: str = "white",
     edge: str = style.ACCENT,
 ) -> None:
-    """Draw a rounded box around a text; x and y are its centre."""
-    axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.12",
-                                  facecolor=colour, edgecolor=edge, linewidth=1.4))  # fmt: skip
-    head, _, rest = text.partition("\n")
-    axes.text(
-        x,
-        y + (0.13 * rest.count("\n") + 0.14 if rest else 0),
-        head,
-        ha="center",
-        va="center",
-        fontweight="bold",
-        fontsize=9.5,
+    """Draw a rounded box around a text, whose first line is bold; x and y are its centre."""
+    corner = (x - width / 2, y - height / 2)
+    shape = "round,pad=0,rounding_size=0.12"
+    axes.add_patch(
+        FancyBboxPatch(corner, width, height, boxstyle=shape, facecolor=colour, edgecolor=edge, linewidth=1.5)
     )
+    head, *rest = text.split("\n")
+    axes.text(x, y + 0.15 * len(rest), head, ha="center", va="center", fontweight="bold", fontsize=9.5)
     if rest:
-        axes.text(x, y - 0.13, rest, ha="center", va="center", fontsize=8.5, color=style.MUTED, linespacing=1.35)
+        below = "\n".join(rest)
+        axes.text(x, y - 0.16, below, ha="center", va="center", fontsize=8.5, color=style.MUTED, linespacing=1.35)
 
 
-def arrow(axes: Axes, start: tuple[float, float], stop: tuple[float, float], *, bend: float = 0.0) -> None:
-    """Draw an arrow between two points."""
-    axes.add_patch(FancyArrowPatch(start, stop, arrowstyle="-|>", mutation_scale=13, color=style.INK, linewidth=1.4, shrinkA=3, shrinkB=3,
-                                   connectionstyle=f"arc3,rad={bend}"))  # fmt: skip
+def arrow(axes: Axes, *points: tuple[float, float]) -> None:
+    """Draw an arrow along straight pieces."""
+    axes.plot(
+        *zip(*points[:-1], strict=True), color=style.INK, linewidth=1.5, solid_capstyle="butt", solid_joinstyle="round"
+    )
+    axes.add_patch(
+        FancyArrowPatch(
+            points[-2],
+            points[-1],
+            arrowstyle="-|>",
+            mutation_scale=13,
+            color=style.INK,
+            linewidth=1.5,
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
 
 
-def stage(axes: Axes, bottom: float, top: float, title: str, colour: str, *, right: float) -> None:
-    """Draw the background of a stage."""
-    axes.add_patch(FancyBboxPatch((0.1, bottom), right - 0.2, top - bottom, boxstyle="round,pad=0,rounding_size=0.2", facecolor=colour,
-                                  edgecolor="none", zorder=0))  # fmt: skip
-    axes.text(0.35, top - 0.25, title, fontsize=11, fontweight="bold", va="center")
-
-
-def caption(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write a small explanation, centred."""
-    axes.text(x, y, text, ha="center", va="top", fontsize=8.5, color=style.MUTED, linespacing=1.3)
+def caption(axes: Axes, x: float, y: float, text: str, *, colour: str = style.MUTED) -> None:
+    """Write a small explanation, centred, from y downwards."""
+    axes.text(x, y, text, ha="center", va="top", fontsize=8.5, color=colour, linespacing=1.35)
 
 
 def canvas(width: float, height: float, *, inches: float = 11.0) -> Axes:
@@ -118,71 +116,84 @@ def canvas(width: float, height: float, *, inches: float = 11.0) -> Axes:
     return axes
 
 
+def panel(axes: Axes, bottom: float, top: float, title: str, note: str, colour: str) -> None:
+    """Draw the background of a stage with its title."""
+    shape = "round,pad=0,rounding_size=0.22"
+    axes.add_patch(
+        FancyBboxPatch((0.1, bottom), 13.8, top - bottom, boxstyle=shape, facecolor=colour, edgecolor="none", zorder=0)
+    )
+    head, _, rest = title.partition(" · ")
+    axes.text(0.46, top - 0.3, head, fontsize=11.5, fontweight="bold", va="center")
+    axes.text(0.46, top - 0.62, rest, fontsize=9.5, va="center")
+    axes.text(13.6, top - 0.3, note, fontsize=8.5, color=style.MUTED, va="center", ha="right")
+
+
 @style.styled
 def pipeline_drawing() -> Figure:
-    """Draw the method in two stages: slices with expert masks train a segmenter; its masks choose and mark slices for the classifier."""
-    axes = canvas(14, 7.2)
-    stage(axes, 3.75, 7.1, "Stage 1 · find the tumour", STAGE_COLOURS["1"], right=14)
-    stage(axes, 0.1, 3.55, "Stage 2 · predict MGMT methylation", STAGE_COLOURS["2"], right=14)
-    _stage_one(axes, 5.35)
-    _stage_two(axes, 1.75)
-    arrow(axes, (10.05, 4.55), (4.1, 2.72), bend=0.12)
+    """Draw the method: slices with expert masks train a segmenter, whose masks choose and mark the slices for the classifier."""
+    axes = canvas(14, 7.7)
+    panel(axes, 4.2, 7.6, "Stage 1 · find the tumour", "notebooks 02 and 03", STAGE_COLOURS[0])
+    panel(axes, 0.1, 3.8, "Stage 2 · predict MGMT methylation", "notebooks 04, 05 and 06", STAGE_COLOURS[1])
+    _stage_one(axes, 5.88)
+    _stage_two(axes, 1.95)
+    arrow(axes, (7.4, 5.23), (7.4, 4.0), (3.02, 4.0), (3.02, 2.08))
+    axes.text(7.55, 4.66, "trained segmenter", fontsize=8.5, color=style.INK, va="center")
     return axes.figure
 
 
+def _four_series(axes: Axes, y: float, text: str) -> None:
+    for place, series in enumerate(SERIES):
+        thumbnail(axes, 0.95 + 0.97 * (place % 2), y + 0.42 - 0.97 * (place // 2), 0.95, series=series)
+    caption(axes, 1.43, y - 1.12, text)
+
+
 def _stage_one(axes: Axes, y: float) -> None:
-    for place, contrast in enumerate(("FLAIR", "T1w", "T1wCE", "T2w")):
-        thumbnail(axes, 0.95 + 0.95 * (place % 2), y + 0.48 - 0.95 * (place // 2), 0.9, sketch(contrast=contrast)[0])
-    caption(axes, 1.42, y - 1.05, "BraTS21 · 4 contrasts\nwith expert labels")
-    arrow(axes, (2.45, y), (3.25, y))
-    for shift, level in ((0.5, 0.5), (0.25, 0.25), (0.0, 0.0)):
-        thumbnail(axes, 4.05 + shift, y + shift * 0.6, 1.35, *sketch(level=level), filled=False)
-    caption(axes, 4.3, y - 1.05, "slices of 3 planes with more than\n1% tumour, about 10 a plane")
-    arrow(axes, (5.4, y), (6.15, y))
-    box(axes, 7.35, y, 2.3, 1.25, "UNet++\nDenseNet-121 encoder\nDice loss")
-    caption(axes, 7.35, y - 1.05, "notebook 03")
-    arrow(axes, (8.55, y), (9.3, y))
-    thumbnail(axes, 10.05, y, 1.35, *sketch(contrast="T1wCE"))
-    caption(axes, 10.05, y - 0.75, "masks")
+    _four_series(axes, y, "BraTS21: 4 contrasts\nand expert labels")
+    arrow(axes, (2.55, y), (3.3, y))
+    for shift, level in ((0.5, 0.75), (0.25, 0.62), (0.0, 0.5)):
+        thumbnail(axes, 4.1 + shift, y + 0.6 * shift - 0.1, 1.35, series="T1wCE", level=level, draw="truth")
+    caption(axes, 4.35, y - 0.95, "slices of three planes with\nmore than 1% tumour")
+    arrow(axes, (5.45, y), (6.2, y))
+    box(axes, 7.4, y, 2.3, 1.3, "UNet++\nDenseNet-121 encoder\nDice loss")
+    arrow(axes, (8.65, y), (9.4, y))
+    thumbnail(axes, 10.2, y, 1.4, series="T1wCE", draw="prediction")
+    caption(axes, 10.2, y - 0.78, "masks of unseen patients")
     for place, (name, text) in enumerate((("WT", "whole tumour (WT)"), ("ET", "enhancing tumour (ET)"))):
-        axes.add_patch(Rectangle((11.15, y + 0.15 - 0.45 * place), 0.26, 0.26, color=style.REGION_COLOURS[name]))
-        axes.text(11.55, y + 0.28 - 0.45 * place, text, va="center", fontsize=9)
+        axes.add_patch(Rectangle((11.3, y + 0.1 - 0.45 * place), 0.26, 0.26, color=style.REGION_COLOURS[name]))
+        axes.text(11.7, y + 0.23 - 0.45 * place, text, va="center", fontsize=9)
 
 
 def _stage_two(axes: Axes, y: float) -> None:
-    for place, contrast in enumerate(("FLAIR", "T1w", "T1wCE", "T2w")):
-        thumbnail(axes, 0.95 + 0.95 * (place % 2), y + 0.48 - 0.95 * (place // 2), 0.9, sketch(contrast=contrast)[0])
-    caption(axes, 1.42, y - 1.05, "RSNA-MICCAI · 4 DICOM series")
-    arrow(axes, (2.45, y), (3.1, y))
-    for shift, level in ((0.75, 0.6), (0.5, 0.4), (0.25, 0.2), (0.0, 0.0)):
-        thumbnail(axes, 3.85 + shift, y + shift * 0.5, 1.3, *sketch(level=level))
-    caption(axes, 4.3, y - 1.05, "slices with more than 2.5% tumour\nimage, WT, ET as 3 channels")
-    arrow(axes, (5.4, y), (6.0, y))
-    for place in range(7):
-        thumbnail(axes, 6.35 + 0.1 * place, y, 0.62, *sketch(size=48, level=(place - 3) / 6))
-    caption(axes, 6.65, y - 0.45, "chunks of 35,\nstride 5")
-    arrow(axes, (7.35, y), (7.85, y))
-    box(axes, 8.85, y, 1.85, 1.15, "ECA-NFNet-L0\na slice at a time")
-    arrow(axes, (9.8, y), (10.25, y))
-    box(axes, 11.05, y, 1.45, 1.15, "BiLSTM\nover the chunk")
-    caption(axes, 9.9, y - 1.05, "one model an MRI type · notebook 05")
-    arrow(axes, (11.8, y), (12.25, y))
-    _bars(axes, 13.0, y, (0.62, 0.48, 0.71, 0.55))
-    caption(axes, 13.0, y - 1.05, "mean of chunks,\nthen of types")
+    _four_series(axes, y, "RSNA-MICCAI:\n4 DICOM series")
+    arrow(axes, (2.55, y), (3.5, y))
+    for shift, level in ((0.6, 0.8), (0.4, 0.7), (0.2, 0.6), (0.0, 0.5)):
+        thumbnail(axes, 4.25 + shift, y + 0.5 * shift - 0.1, 1.25, level=level, draw="prediction")
+    caption(axes, 4.5, y - 0.87, "slices with more than 2.5%\npredicted tumour; image,\nWT and ET as 3 channels")
+    arrow(axes, (5.62, y), (6.1, y))
+    for place in range(6):
+        thumbnail(axes, 6.55 + 0.13 * place, y - 0.03 * place, 0.72, level=0.8 - 0.08 * place, draw="prediction")
+    caption(axes, 6.87, y - 0.67, "chunks of 35,\nstride 5")
+    arrow(axes, (7.68, y), (8.1, y))
+    box(axes, 9.1, y, 1.95, 1.15, "ECA-NFNet-L0\neach slice by itself")
+    arrow(axes, (10.12, y), (10.5, y))
+    box(axes, 11.25, y, 1.45, 1.15, "BiLSTM\nover the chunk")
+    caption(axes, 10.05, y - 0.75, "one model for each MRI type")
+    arrow(axes, (12.02, y), (12.4, y))
+    _bars(axes, 12.55, y, (0.62, 0.48, 0.71, 0.55))
+    caption(axes, 13.1, y - 0.87, "mean over chunks,\nthen over types")
 
 
 def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
-    for place, (name, value) in enumerate(zip(style.SERIES_COLOURS, values, strict=False)):
-        axes.add_patch(
-            Rectangle((x - 0.55, y + 0.45 - 0.3 * place), 1.1 * value, 0.2, color=style.SERIES_COLOURS[name])
-        )
-    axes.plot([x - 0.55 + 1.1 * np.mean(values)] * 2, [y - 0.6, y + 0.75], color=style.INK, linewidth=1.6)
+    """Draw a probability for each MRI type and their mean."""
+    for place, (name, value) in enumerate(zip(SERIES, values, strict=True)):
+        axes.add_patch(Rectangle((x, y + 0.42 - 0.32 * place), 1.1 * value, 0.22, color=style.SERIES_COLOURS[name]))
+    axes.plot([x + 1.1 * np.mean(values)] * 2, [y - 0.66, y + 0.76], color=style.INK, linewidth=1.8)
 
 
 @style.styled
 def classifier_drawing(
-    *, backbone: str = "eca_nfnet_l0", embedding: int = 2304, hidden: int = 64, length: int = 35, image_size: int = 224, steps: int = 4,
-) -> Figure:  # fmt: skip
+    *, backbone: str = "eca_nfnet_l0", embedding: int = 2304, hidden: int = 64, length: int = 35, image_size: int = 224
+) -> Figure:
     """Draw the sequence classifier: one backbone for every slice, a bidirectional LSTM, one linear layer, one logit.
 
     Args:
@@ -191,55 +202,35 @@ def classifier_drawing(
         hidden: LSTM units in each direction.
         length: Slices of a sequence.
         image_size: Side of the square images.
-        steps: Slices drawn; the last stands for the last of the sequence.
     """
-    axes = canvas(13, 5.4)
-    rows = np.linspace(4.6, 0.8, steps)
-    for number, y in enumerate(rows):
-        name = f"slice {number + 1}" if number < steps - 1 else f"slice {length}"
-        thumbnail(axes, 1.5, y, 0.85, *sketch(level=(number / (steps - 1) - 0.5) * 1.2))
-        axes.text(0.98, y, name, ha="right", va="center", fontsize=9)
-        arrow(axes, (1.95, y), (2.7, y))
-        box(axes, 3.85, y, 2.2, 0.62, backbone)
-        arrow(axes, (5.0, y), (5.7, y))
-        axes.add_patch(Rectangle((5.75, y - 0.13), 1.0, 0.26, facecolor=style.PALE, edgecolor=style.INK, linewidth=0.8))
-        arrow(axes, (6.8, y), (7.4, y))
-        box(axes, 8.05, y, 1.2, 0.62, f"LSTM {hidden}×2", edge=style.WARM, colour="#FDF3E1")
-        arrow(axes, (8.7, y), (9.75, 2.7 + 0.25 * (y - 2.7)))
-    for above, below in itertools.pairwise(rows):
+    axes = canvas(13, 5.5)
+    rows = np.array([4.9, 3.8, 2.7, 1.0])
+    for name, level, y in zip(
+        ("slice 1", "slice 2", "slice 3", f"slice {length}"), (0.35, 0.45, 0.55, 0.7), rows, strict=True
+    ):
+        axes.text(1.05, y, name, ha="right", va="center", fontsize=9)
+        thumbnail(axes, 1.65, y, 0.95, level=level, draw="prediction")
+        arrow(axes, (2.25, y), (2.8, y))
+        box(axes, 3.95, y, 2.25, 0.62, backbone)
+        arrow(axes, (5.12, y), (5.65, y))
         axes.add_patch(
-            FancyArrowPatch(
-                (8.05, above - 0.31), (8.05, below + 0.31), arrowstyle="<|-|>", mutation_scale=10, color=style.WARM
-            )
+            Rectangle((5.7, y - 0.13), 1.1, 0.26, facecolor=style.PALE, edgecolor=style.MUTED, linewidth=0.8)
         )
-    axes.text(
-        3.85,
-        (rows[-1] + rows[-2]) / 2,
-        "same weights for every slice",
-        ha="center",
-        va="center",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
-    axes.text(
-        6.25,
-        (rows[-1] + rows[-2]) / 2,
-        f"{embedding:,} numbers",
-        ha="center",
-        va="center",
-        fontsize=8.5,
-        color=style.MUTED,
-    )
-    axes.text(
-        1.5, 0.25, f"3 channels, {image_size} × {image_size}", ha="center", va="center", fontsize=8.5, color=style.MUTED
-    )
-    box(axes, 10.55, 2.7, 1.5, 1.2, f"linear\n{length} × {2 * hidden} → 1")
-    arrow(axes, (11.3, 2.7), (11.9, 2.7))
-    axes.text(12.4, 2.7, "logit of\nmethylation", ha="center", va="center", fontsize=9.5, fontweight="bold")
+        arrow(axes, (6.85, y), (7.38, y))
+        box(axes, 8.1, y, 1.4, 0.62, f"LSTM {hidden} × 2", edge=style.WARM, colour=STAGE_COLOURS[1])
+        arrow(axes, (8.85, y), (9.2, y), (9.75, 2.95 + 0.2 * (y - 2.95)))
+    for above, below in itertools.pairwise(rows):
+        ends = (8.1, above - 0.33), (8.1, below + 0.33)
+        axes.add_patch(
+            FancyArrowPatch(*ends, arrowstyle="<|-|>", mutation_scale=10, color=style.WARM, shrinkA=0, shrinkB=0)
+        )
+    for x in (1.65, 3.95, 6.25):
+        axes.text(x, 1.85, "⋮", ha="center", va="center", fontsize=15, color=style.MUTED)
+    caption(axes, 1.65, 0.42, f"3 channels, {image_size} × {image_size}")
+    caption(axes, 3.95, 0.6, "the same weights for every slice")
+    caption(axes, 6.25, 0.6, f"{embedding:,} numbers each")
+    caption(axes, 8.1, 0.6, "both directions")
+    box(axes, 10.6, 2.95, 1.6, 1.2, f"linear\n{length} × {2 * hidden} → 1")
+    arrow(axes, (11.42, 2.95), (11.9, 2.95))
+    axes.text(12.45, 2.95, "logit of\nmethylation", ha="center", va="center", fontsize=9.5, fontweight="bold")
     return axes.figure
-
-
-if __name__ == "__main__":
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    pipeline_drawing().savefig(TARGET, dpi=110)
-    print(f"wrote {TARGET}")

@@ -132,7 +132,11 @@ def series_agreement(table: pd.DataFrame, *, series: Sequence[str], label: str =
         else pd.Series(style.ACCENT, index=table.index)
     )
     size = min(1.9 * len(series) + 0.6, 8.5)
-    picture = style.new_picture(width=size, height=size, title=title or f"Agreement of MRI types, n = {len(table)}")
+    picture = style.new_picture(
+        width=size,
+        height=size,
+        title=title or f"Agreement of MRI types, n = {len(table)}; numbers are Spearman's correlations",
+    )
     axes = picture.subplots(len(series), len(series), squeeze=False)
     ranks = table[list(series)].rank().corr(min_periods=3)
     for (row, column), each in np.ndenumerate(axes):
@@ -159,7 +163,7 @@ def _pair(
         axes.set(ylim=(-0.04, 1.04), yticks=[0, 0.5, 1])
     else:
         style.bare(axes)
-        shown = f"{correlation:.2f}" if np.isfinite(correlation) else "–"
+        shown = f"{correlation:.2f}".replace("-", "−") if np.isfinite(correlation) else "–"
         axes.text(0.5, 0.5, shown, ha="center", va="center", fontsize=15, transform=axes.transAxes, color=style.INK)
 
 
