@@ -2,15 +2,28 @@
 
 A picture takes its data first and options by keyword, never changes its data, and returns a matplotlib Figure that pyplot does not know: it is
 shown once as the last expression of a cell. What one axes can hold can be drawn into `axes`. Missing data give a picture with a sentence.
-The pictures are grouped by what they show: `scans`, `cohort`, `selection`, `training`, `results`,
-`predictions`, `outcome`, `pipeline`.
+The pictures are grouped by what they show: `scans`, `cohort`, `selection`, `training`, `results`, `outcome`, `pipeline`.
 """
 
 from t4e_utils.figures.cohort import counts, folds, label_balance, patient_overlap, series_overview, tumour_sizes
-from t4e_utils.figures.outcome import duration, fallback_list, funnel, patient_story, prediction_shift, stage_times
+from t4e_utils.figures.outcome import (
+    duration,
+    fallback_list,
+    funnel,
+    patient_story,
+    prediction_shift,
+    slice_influence,
+    stage_times,
+)
 from t4e_utils.figures.pipeline import classifier_drawing, pipeline_drawing
-from t4e_utils.figures.predictions import chunk_spread, probabilities_by_class, series_agreement, slice_influence
-from t4e_utils.figures.results import calibration, chance_auc, roc
+from t4e_utils.figures.results import (
+    calibration,
+    chance_auc,
+    chunk_spread,
+    probabilities_by_class,
+    roc,
+    series_agreement,
+)
 from t4e_utils.figures.scans import (
     intensity_densities,
     labels_and_regions,

@@ -48,9 +48,10 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     _by_series(axes[0, 1], inventory, "spacing_slice_mm", "Distance of slices", "mm")
     _by_series(axes[0, 2], inventory, "spacing_row_mm", "Size of a pixel", "mm")
     _shares(axes[1, 0], inventory, inventory["plane"].fillna("unknown"), "Plane")
-    matrix = inventory["rows"].map("{:.0f}".format) + " × " + inventory["columns"].map("{:.0f}".format)
-    _shares(axes[1, 1], inventory, matrix, "Matrix")
-    _shares(axes[1, 2], inventory, inventory["transfer_syntax"].replace("", None).fillna("none"), "Transfer syntax")
+    sides = inventory[["rows", "columns"]].astype(float)
+    matrix = sides["rows"].map("{:.0f}".format) + " × " + sides["columns"].map("{:.0f}".format)
+    _shares(axes[1, 1], inventory, matrix.where(sides.notna().all(axis=1), "unknown"), "Matrix")
+    _shares(axes[1, 2], inventory, inventory["transfer_syntax"].fillna("unknown"), "Transfer syntax")
     return picture
 
 

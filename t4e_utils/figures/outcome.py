@@ -1,4 +1,4 @@
-"""Pictures of a finished run: the way from patients to predictions, one patient from series to probability, fallbacks, time."""
+"""Pictures of a finished run: from patients to predictions, one patient from series to probability, what drives it, time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from t4e_utils.figures import selection, slices, style
 
@@ -127,6 +128,55 @@ def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float |
         xlabel="probability" if is_last else "",
     )
     axes.spines["bottom"].set_visible(is_last)
+
+
+@style.styled
+def slice_influence(
+    stored: np.ndarray, influence: Sequence[float], *, positions: Sequence[int] | None = None, n: int = 6,
+    regions: Sequence[str] = slices.REGIONS, title: str = "", unit: str = "change of the probability without the slice",
+) -> Figure:  # fmt: skip
+    """Show which slices drive a prediction: the influence of each, and the most influential ones.
+
+    Args:
+        stored: Slices of the sequence (T, H, W, 3) or (T, 3, H, W), 8 bit.
+        influence: One number a slice; the sign says towards which class.
+        positions: Number of each slice in its series.
+        n: Slices to show.
+        regions: Names of channels 2 and 3.
+        title: Title of the picture.
+        unit: What the influence is.
+    """
+    influence = np.asarray(influence, dtype=float)
+    if not len(influence):
+        return style.sentence(f"{title}: there is no slice.".lstrip(": "))
+    grey, masks = selection.split_channels(np.asarray(stored)[: len(influence)])
+    where = np.arange(len(influence)) if positions is None else np.asarray(positions)
+    picture = style.new_picture(height=4.6, title=title)
+    above, below = picture.subfigures(2, 1, height_ratios=[1.0, 1.05])
+    axes = above.add_subplot()
+    axes.bar(
+        where,
+        influence,
+        color=[style.CLASS_COLOURS[int(value > 0)] for value in influence],
+        width=0.8 * np.diff(where).min(initial=1),
+    )
+    axes.axhline(0, color=style.INK, linewidth=0.8)
+    axes.set(xlabel="slice", title=unit)
+    entries = {f"towards {style.CLASS_NAMES[k]}": style.CLASS_COLOURS[k] for k in (1, 0)}
+    axes.legend(handles=style.patches(entries), loc="upper left", bbox_to_anchor=(1, 1))
+    strongest = np.sort(np.argsort(-np.abs(influence), kind="stable")[:n])
+    for each, index in zip(below.subplots(1, n, squeeze=False)[0], [*strongest, *[None] * n], strict=False):
+        style.bare(each)
+        if index is not None:
+            slices.draw_slice(
+                each,
+                grey[index],
+                prediction=masks[:, index],
+                regions=regions,
+                title=f"slice {where[index]}: {influence[index]:+.2f}".replace("-", "−"),
+            )
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    return picture
 
 
 @style.styled

@@ -165,7 +165,7 @@ def labels_and_regions(
     for row, piece in zip(axes, cuts, strict=True):
         _image_labels_regions(row, piece, len(masks), regions, list(label_names), window(volume, percentiles))
     colours = {f"{number} {name}": LABEL_COLOURS[number] for number, name in label_names.items()}
-    entries = style.patches(colours, alpha=0.7) + style.lines({name: style.colour_of(name) for name in regions})
+    entries = style.patches(colours, alpha=0.7) + style.lines(style.colours_of(regions))
     picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))
     return picture
 

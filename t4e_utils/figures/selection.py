@@ -225,7 +225,7 @@ def slice_channels(
         slices.draw_slice(
             each, mask.astype(np.uint8) * 0, spacing_mm=spacing_mm, title=f"{channel}: {name}, {mask.sum():,} pixels"
         )
-        slices.draw_overlay(each, mask[None], colours=[style.colour_of(name)], alpha=1.0)
+        slices.draw_overlay(each, mask[None], colours=[style.colours_of(regions)[name]], alpha=1.0)
     axes[0, 3].imshow(stored, aspect=spacing_mm[0] / spacing_mm[1])
     axes[0, 3].set_title("the file, in RGB", loc="center", fontsize=9, fontweight="normal", pad=4)
     slices.draw_slice(

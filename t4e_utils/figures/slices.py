@@ -125,10 +125,11 @@ def draw_slice(
     low, high = window_of(image) if window is None else window
     axes.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, aspect=spacing_mm[0] / spacing_mm[1],
                 interpolation=interpolation)  # fmt: skip
+    colours = style.colours_of(regions)
     if prediction is not None:
-        draw_overlay(axes, prediction, colours=[style.colour_of(name) for name in regions])
+        draw_overlay(axes, prediction, colours=list(colours.values()))
     for name, mask in zip(regions, () if truth is None else truth, strict=False):
-        draw_contour(axes, mask, colour=style.colour_of(name))
+        draw_contour(axes, mask, colour=colours[name])
     draw_letters(axes, letters or {})
     style.bare(axes)
     axes.set_title(title, loc="center", fontsize=9, fontweight="normal", pad=4)
@@ -213,7 +214,7 @@ def slice_grid(
 
 def region_legend(picture: Figure, regions: Sequence[str], *, truth: bool = True, prediction: bool = False) -> None:
     """Explain contours and overlays in a line below the images."""
-    colours = {name: style.colour_of(name) for name in regions}
+    colours = style.colours_of(regions)
     entries = style.lines({f"{name} expert" if prediction else name: c for name, c in colours.items()}) if truth else []
     entries += style.patches({f"{name} predicted": c for name, c in colours.items()}, alpha=0.6) if prediction else []
     picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))

@@ -152,6 +152,11 @@ def colour_of(name, index: int = 0) -> str:
     return fixed.get(name, OTHER_COLOURS[index % len(OTHER_COLOURS)])
 
 
+def colours_of(names: Iterable) -> dict[str, str]:
+    """Return a colour for each name, in order."""
+    return {name: colour_of(name, place) for place, name in enumerate(names)}
+
+
 def light_grid(axes: Axes, axis: str = "y") -> None:
     """Draw pale lines behind the data, across one axis."""
     axes.grid(True, axis=axis)

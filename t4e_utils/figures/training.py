@@ -5,14 +5,14 @@ Images are `(H, W)`, masks `(R, H, W)`; histories are the tables that `training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from t4e_utils import metrics
 from t4e_utils.figures import slices, style
@@ -79,8 +79,9 @@ def training_curves(
     scores = score_columns(first, is_alone=len(runs) == 1) if scores is None else list(scores)
     picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
     axes = picture.subplots(1, 2 if scores else 1, squeeze=False)[0]
-    for place, (name, run) in enumerate(runs.items()):
-        colour = style.colour_of(name, place) if len(runs) > 1 else None
+    colours = _run_colours(runs)
+    for name, run in runs.items():
+        colour = colours[name][1] if len(runs) > 1 else None
         best = best_epoch if best_epoch is not None else best_row(run)
         _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], colour, best)
         if scores:
@@ -93,13 +94,20 @@ def training_curves(
         if len(runs) == 1:
             each.legend(loc="best")
     if len(runs) > 1:
-        colours = {name: style.colour_of(name, place) for place, name in enumerate(runs)}
-        kinds = [
-            Line2D([], [], color=style.MUTED, label="training", **TRAIN),
-            Line2D([], [], color=style.MUTED, label="validation"),
-        ]
-        picture.legend(handles=style.lines(colours) + kinds, loc="outside lower center", ncols=len(runs) + 2)
+        entries = style.lines(dict(colours.values()))
+        entries += [Line2D([], [], color=style.MUTED, label="training", **TRAIN)]
+        entries += [Line2D([], [], color=style.MUTED, label="validation")]
+        picture.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 8))
     return picture
+
+
+def _run_colours(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return for each run the name in the legend and the colour; runs of one MRI type, such as its folds, share both."""
+    known = {
+        name: name.split()[0] if name.split() and name.split()[0] in style.SERIES_COLOURS else name for name in names
+    }
+    colours = style.colours_of(dict.fromkeys(known.values()))
+    return {name: (group, colours[group]) for name, group in known.items()}
 
 
 def score_columns(history: pd.DataFrame, *, is_alone: bool = True) -> list[str]:
@@ -128,15 +136,8 @@ def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str |
         axes.plot(run["epoch"], run[column], color=own, label=column.replace("_", " "), marker="o" if len(run) == 1 else None,
                   **(TRAIN if faint else {}))  # fmt: skip
         if best is not None and not faint and (run["epoch"] == best).any():
-            axes.plot(
-                best,
-                run.loc[run["epoch"] == best, column].iloc[0],
-                "o",
-                color=own,
-                markersize=7,
-                markeredgecolor="white",
-                zorder=4,
-            )
+            value = run.loc[run["epoch"] == best, column].iloc[0]
+            axes.plot(best, value, "o", color=own, markersize=7, markeredgecolor="white", zorder=4)
     if best is not None and not colour:
         axes.axvline(best, color=style.INK, linewidth=1, linestyle=":", label=f"best epoch {best}")
 
@@ -240,7 +241,7 @@ def dice_distribution(
     style.require_columns(table, ["patient_id", "region", score, *by])
     if table.empty:
         return style.sentence("No patient was scored.")
-    with_size = size in table
+    with_size, colours = size in table, style.colours_of(dict.fromkeys(table["region"]))
     groups = [list(dict.fromkeys(table[column])) for column in by]
     picture = style.new_picture(
         height=3.8, title=title or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on"
@@ -253,28 +254,33 @@ def dice_distribution(
         width_ratios=[max(len(g), 2) for g in groups] + [4] * with_size,
     )[0]
     for each, column, values in zip(axes, by, groups, strict=False):
-        _grouped_dots(each, table, column, values, score)
+        _grouped_dots(each, table, column, values, score, colours)
     if with_size:
-        for name, group in table.groupby("region", sort=False):
-            axes[-1].scatter(group[size], group[score], s=14, color=style.colour_of(name), alpha=0.7, linewidths=0)
-        axes[-1].set(title="size", xlabel="true region, ml", xscale="log")
-        axes[-1].xaxis.set_major_formatter(ScalarFormatter())
+        _score_by_size(axes[-1], table[table[size] > 0], size, score, colours)
     axes[0].set(ylabel=score.capitalize(), ylim=(-0.03, 1.03))
     for each in axes:
         style.light_grid(each)
-    entries = style.patches({name: style.colour_of(name) for name in dict.fromkeys(table["region"])})
-    picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    picture.legend(handles=style.patches(colours), loc="outside lower center", ncols=len(colours))
     return picture
 
 
-def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str) -> None:
-    """Draw a score as dots, groups by the values of a column and regions side by side, medians written above."""
-    regions = list(dict.fromkeys(table["region"]))
+def _score_by_size(axes: Axes, table: pd.DataFrame, size: str, score: str, colours: Mapping[str, str]) -> None:
+    """Draw a score against the size of the true region; regions that are not there have no size."""
+    for name, group in table.groupby("region", sort=False):
+        axes.scatter(group[size], group[score], s=14, color=colours[name], alpha=0.7, linewidths=0)
+    axes.set(title="size", xlabel="true region, ml", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str, colours: Mapping) -> None:
+    """Draw a score as dots, groups by the values of a column and regions side by side, medians written below."""
     for place, value in enumerate(values):
-        for number, region in enumerate(regions):
+        for number, (region, colour) in enumerate(colours.items()):
             found = table.loc[(table[column] == value) & (table["region"] == region), score].dropna()
-            centre = place + 0.8 * ((number + 0.5) / len(regions) - 0.5)
-            style.dots(axes, found, centre, colour=style.colour_of(region), width=0.55 / len(regions))
+            centre = place + 0.8 * ((number + 0.5) / len(colours) - 0.5)
+            style.dots(axes, found, centre, colour=colour, width=0.55 / len(colours))
             if len(found):
                 axes.text(centre, -0.01, f"{found.median():.2f}", ha="center", va="bottom", fontsize=8, color=style.INK)
     axes.set(
@@ -302,18 +308,13 @@ def threshold_sweep(
     if table.empty:
         return style.sentence("No threshold was tried.", axes=axes)
     axes = style.axes_or_new(axes, width=7, height=3.2)
-    for name, group in table.groupby("region", sort=False):
-        group = group.sort_values("threshold")
+    known = table.dropna(subset=[score]).sort_values("threshold", kind="stable")
+    for name, colour in style.colours_of(dict.fromkeys(known["region"])).items():
+        group = known[known["region"] == name]
         best = group.loc[group[score].idxmax()]
-        axes.plot(
-            group["threshold"],
-            group[score],
-            color=style.colour_of(name),
-            label=f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}",
-        )
-        axes.plot(
-            best["threshold"], best[score], "o", color=style.colour_of(name), markersize=7, markeredgecolor="white"
-        )
+        said = f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}"
+        axes.plot(group["threshold"], group[score], color=colour, label=said)
+        axes.plot(best["threshold"], best[score], "o", color=colour, markersize=7, markeredgecolor="white")
     axes.axvline(chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}")
     axes.set(title="Threshold on the predicted probability", xlabel="threshold", ylabel=score.capitalize(), xlim=(0, 1))
     style.light_grid(axes)
