@@ -34,7 +34,7 @@ class ClassifierSettings:
     """Network and input of the sequence classifier."""
 
     backbone: str = "eca_nfnet_l0"  # of timm
-    weights: str = ""  # "": random; "imagenet"; or a file or folder
+    start_weights: str = ""  # "": random; "imagenet"; or a file or folder
     lstm_hidden: int = 64  # the team's text; its published checkpoints have 128
     sequence_length: int = 35  # slices a chunk
     chunk_stride: int = 5  # slices between the starts of chunks
@@ -93,7 +93,7 @@ def train_classifier(
     valid = ChunkDataset(tables[1], slices, root, **options) if len(tables[1]) else None
     seed_everything(config.seed + split.fold)
     model = build_classifier(
-        settings.backbone, lstm_hidden=settings.lstm_hidden, sequence_length=settings.sequence_length, weights=settings.weights or None
+        settings.backbone, lstm_hidden=settings.lstm_hidden, sequence_length=settings.sequence_length, weights=settings.start_weights or None
     )
     result = fit(
         model,

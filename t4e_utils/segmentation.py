@@ -40,7 +40,7 @@ class SegmenterSettings:
 
     encoder: str = "densenet121"  # of segmentation_models_pytorch, or "tu-" and a name of timm
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)
-    weights: str = ""  # "": random; "imagenet"; or a file or folder
+    start_weights: str = ""  # "": random; "imagenet"; or a file or folder
     image_size: int = 224  # pixels a side
     is_stretched: bool = False  # any slice to the square; otherwise padded first
     augment: bool = True
@@ -78,7 +78,7 @@ def train_segmenter(
     train = SliceDataset(tables[0], root, augment=settings.augment, **options)
     valid = SliceDataset(tables[1], root, **options) if len(tables[1]) else None
     seed_everything(config.seed + split.fold)
-    model = build_segmenter(settings.encoder, decoder_channels=settings.decoder_channels, weights=settings.weights or None)
+    model = build_segmenter(settings.encoder, decoder_channels=settings.decoder_channels, weights=settings.start_weights or None)
     result = fit(
         model,
         train,

@@ -1,0 +1,106 @@
+"""Networks over slices: the fast path equals the plain one, and masks land where the tissue is."""
+
+import numpy as np
+import pytest
+import torch
+from stand_ins import BrightIsTumour, disc
+
+from t4e_utils.inference import (
+    VIEWS,
+    chunk_probabilities,
+    classify_sequence,
+    embed_slices,
+    load_network,
+    region_probabilities,
+    segment_slices,
+    view_of,
+)
+from t4e_utils.models import build_classifier, normalise, save_weights
+from t4e_utils.sampling import chunk_bounds
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(0)
+    return build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (40, 36, 3), dtype=np.uint8) for _ in range(14)]
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.2])
+@pytest.mark.parametrize("is_stretched", [True, False])
+def test_masks_land_on_the_bright_disc_whatever_the_way_to_the_square(zoom, is_stretched):
+    truth = disc((60, 48), (33, 20), 9)
+    images = np.where(truth, 200, 30)[None].astype(np.uint8)
+    masks = segment_slices(BrightIsTumour().eval(), images, size=96, is_stretched=is_stretched, zoom=zoom)
+    overlap = 2 * (masks[0, 0] & truth).sum() / (masks[0, 0].sum() + truth.sum())
+    assert masks.shape == (2, 1, 60, 48)
+    assert overlap > 0.93
+    assert not masks[1].any()
+
+
+def test_what_the_zoom_cuts_off_is_not_tumour():
+    images = np.full((1, 60, 60), 255, np.uint8)
+    masks = segment_slices(BrightIsTumour().eval(), images, size=64, zoom=1.2)
+    assert masks[0, 0, 30, 30]
+    assert not masks[0, 0, [0, 2, -1, -3], :].any()
+
+
+def test_masks_do_not_depend_on_the_batch_size():
+    images = np.random.default_rng(1).integers(0, 256, (7, 32, 32), dtype=np.uint8)
+    parts = [np.concatenate([maps for _, maps in region_probabilities(BrightIsTumour().eval(), images, size=32, batch_size=b)]) for b in (1, 3, 7)]
+    np.testing.assert_allclose(parts[0], parts[1], atol=1e-6)
+    np.testing.assert_allclose(parts[0], parts[2], atol=1e-6)
+
+
+def test_no_slices_give_no_masks():
+    assert segment_slices(BrightIsTumour().eval(), np.zeros((0, 20, 20), np.uint8), size=32).shape == (2, 0, 20, 20)
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 14])
+def test_windows_over_embeddings_equal_the_plain_computation_chunk_by_chunk(classifier, pictures, n):
+    squares = view_of(pictures[:n], 32)
+    fast = chunk_probabilities(classifier, embed_slices(classifier, squares), length=6, stride=2)
+    slow = []
+    for start, stop in chunk_bounds(n, length=6, stride=2):
+        chunk = np.zeros((1, 6, 3, 32, 32), np.uint8)
+        chunk[0, : stop - start] = squares[start:stop]
+        with torch.no_grad():
+            slow.append(float(classifier(normalise(torch.from_numpy(chunk))).sigmoid()))
+    np.testing.assert_allclose(fast, slow, atol=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_batch_size(classifier, pictures):
+    one, other = (classify_sequence(classifier, pictures, size=32, length=6, stride=2, batch_size=b) for b in (1, 16))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_views_are_averaged_as_probabilities(classifier, pictures):
+    options = {"size": 32, "length": 6, "stride": 2}
+    both = classify_sequence(classifier, pictures, views=("identity", "hflip"), **options)
+    single = [classify_sequence(classifier, pictures, views=(view,), **options) for view in ("identity", "hflip")]
+    np.testing.assert_allclose(both, np.mean(single, axis=0), atol=1e-12)
+    assert not np.allclose(single[0], single[1], atol=1e-7)
+
+
+def test_views_turn_the_picture_as_their_names_say(pictures):
+    plain = view_of(pictures[:1], 40)
+    np.testing.assert_array_equal(view_of(pictures[:1], 40, view="hflip"), plain[..., ::-1])
+    np.testing.assert_array_equal(view_of(pictures[:1], 40, view="vflip"), plain[..., ::-1, :])
+    wide = np.zeros((40, 40, 3), np.uint8)
+    wide[disc((40, 40), (19.5, 19.5), 10)] = 255
+    grown = view_of([wide], 40, view="zoom_1.2") > 127
+    assert grown[0, 0].sum() / (wide[..., 0] > 127).sum() == pytest.approx(1.44, rel=0.05)
+    assert all(view_of(pictures[:2], 32, view=view).shape == (2, 3, 32, 32) for view in VIEWS)
+
+
+def test_a_saved_network_is_loaded_for_inference(tmp_path, classifier, pictures):
+    save_weights(classifier, tmp_path / "best.safetensors", {})
+    loaded = load_network(tmp_path / "best.safetensors")
+    assert not loaded.training
+    options = {"size": 32, "length": 6, "stride": 2}
+    np.testing.assert_array_equal(classify_sequence(loaded, pictures, **options), classify_sequence(classifier, pictures, **options))

@@ -1,0 +1,77 @@
+"""Annotated volumes become slices: the right ones, the right way up, and a faulty contrast costs only itself."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t4e_utils.catalog import CatalogError
+from t4e_utils.geometry import display_affine
+from t4e_utils.preparation import SLICE_COLUMNS, SliceRule, cut_patient, cut_patients
+from t4e_utils.sampling import read_slice
+from t4e_utils.volumes import Volume, read_nifti, write_nifti
+
+SHAPE = (20, 24, 28)
+RULE = SliceRule({"WT": (1, 2, 4), "ET": (4,)}, percentiles=(0, 100))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """One contrast and its labels: an off-centre box of oedema with an enhancing corner."""
+    affine = display_affine("axial", (2.0, 1.0, 1.0))
+    array = np.zeros(SHAPE, np.int16)
+    array[2:18, 3:22, 4:25] = np.random.default_rng(0).integers(50, 200, (16, 19, 21))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[6:15, 5:12, 8:20] = 2
+    labels[8:12, 5:9, 8:11] = 4
+    paths = {"FLAIR": tmp_path / "p_flair.nii.gz", "labels": tmp_path / "p_seg.nii.gz"}
+    for name, values in (("FLAIR", array), ("labels", labels)):
+        write_nifti(Volume(values, (2.0, 1.0, 1.0), affine), paths[name])
+    return {name: str(path) for name, path in paths.items()}
+
+
+def test_slices_hold_what_a_slow_cut_of_the_volume_holds(files, tmp_path):
+    table, problems = cut_patient("00006", files, tmp_path / "slices", root=tmp_path, rule=RULE)
+    image, labels = read_nifti(files["FLAIR"]), read_nifti(files["labels"], labels=True)
+    scaled = np.round(image.array / image.array.max() * 255)
+    assert problems == []
+    assert table.groupby("plane").size().to_dict() == {"axial": 20, "coronal": 24, "sagittal": 28}
+    for row in table[table["is_kept"]].itertuples():
+        picture = read_slice(tmp_path / row.path)
+        # axial (slice, row, column) = (from below, from the front, from the right); a coronal slice is drawn from above
+        slow = {
+            "axial": lambda a, k: a[k],
+            "coronal": lambda a, k: a[::-1, k],
+            "sagittal": lambda a, k: a[::-1, :, k],
+        }[row.plane]
+        np.testing.assert_array_equal(picture[..., 0], slow(scaled, row.slice))
+        np.testing.assert_array_equal(picture[..., 1] > 0, slow(labels.array, row.slice) > 0)
+        np.testing.assert_array_equal(picture[..., 2] > 0, slow(labels.array, row.slice) == 4)
+        assert row.wt_area == (slow(labels.array, row.slice) > 0).sum()
+        assert row.brain_area == (slow(scaled, row.slice) > 0).sum()
+
+
+def test_kept_slices_are_those_with_enough_tumour_and_spacing_goes_with_the_plane(files, tmp_path):
+    table, _ = cut_patient("00006", files, tmp_path / "slices", root=tmp_path, rule=RULE)
+    axial = table[table["plane"] == "axial"]
+    assert axial.loc[axial["is_kept"], "slice"].tolist() == list(range(6, 15))
+    assert set(zip(table["plane"], table["row_mm"], table["column_mm"], strict=True)) == {("axial", 1, 1), ("coronal", 2, 1), ("sagittal", 2, 1)}
+    assert tuple(table.columns) == SLICE_COLUMNS
+
+
+def test_a_contrast_of_another_shape_is_left_out_and_named(files, tmp_path):
+    other = tmp_path / "p_t2.nii.gz"
+    write_nifti(Volume(np.ones((4, 5, 6), np.int16), (1, 1, 1), display_affine("axial")), other)
+    table, problems = cut_patient("00006", {**files, "T2w": str(other)}, tmp_path / "slices", root=tmp_path, rule=RULE)
+    assert set(table["series"]) == {"FLAIR"}
+    assert [(problem.code, problem.path) for problem in problems] == [("shape_differs", str(other))]
+
+
+def test_a_patient_without_readable_labels_costs_only_itself(files, tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"\x1f\x8b no gzip")
+    rows = [("00006", name, path) for name, path in files.items()] + [("00007", "FLAIR", files["FLAIR"]), ("00007", "labels", str(broken))]
+    table, problems = cut_patients(pd.DataFrame(rows, columns=["patient_id", "series", "path"]), tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)
+    assert set(table["patient_id"]) == {"00006"}
+    assert [problem.path for problem in problems] == [str(broken)]
+    with pytest.raises(CatalogError, match="None of 1 patients could be cut"):
+        cut_patients(pd.DataFrame(rows[2:], columns=["patient_id", "series", "path"]), tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)

@@ -1,0 +1,154 @@
+"""From a series folder to a sequence: what is kept, what is done when nothing is, and that no series ends the run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stand_ins import BrightIsTumour, disc
+
+from t4e_utils.catalog import CatalogError
+from t4e_utils.classification import predict_held_out
+from t4e_utils.geometry import display_affine
+from t4e_utils.models import build_classifier
+from t4e_utils.preparation import chunk_table
+from t4e_utils.problems import Problem
+from t4e_utils.sampling import read_slice
+from t4e_utils.sequences import (
+    PREDICTION_COLUMNS,
+    SeriesRule,
+    predict_all,
+    prepare_all,
+    prepare_series,
+    read_for_segmentation,
+    write_sequences,
+)
+from t4e_utils.volumes import Volume, write_dicom_series
+
+RULE = SeriesRule(percentiles=(0, 100), segmenter_size=64, segmentation_zoom=1.0, sequence_length=6, chunk_stride=2)
+SHAPE = (16, 40, 36)
+
+
+def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000):
+    """A brain of grey 300 in slices 2 to 14, with bright discs in some of them; slice 0 holds the brightest pixel."""
+    array = np.zeros(SHAPE, np.uint16)
+    array[2:14, disc(SHAPE[1:], (20, 18), 15)] = 300
+    array[0, 0, 0] = 1000
+    for index in tumour_slices:
+        for k in range(n_discs):
+            array[index, disc(SHAPE[1:], (20 - 8 * (n_discs > 1) + 4 * (k // 3) * 2, 8 + 8 * (k % 3)), radius)] = brightness
+    return Volume(array, (4.0, 1.0, 1.0), display_affine("axial", (4.0, 1.0, 1.0)))
+
+
+def prepared(volume):
+    top = volume.array.max()
+    return prepare_series(volume, (volume.array / top * 255).round().astype(np.uint8), BrightIsTumour().eval(), RULE)
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Two patients with two series each; one of the series holds no image."""
+    rows = []
+    for patient, tumour in (("00002", (5, 6, 7)), ("00011", (8, 9))):
+        for name in ("FLAIR", "T2w"):
+            folder = tmp_path / "train" / patient / name
+            write_dicom_series(head(tumour), folder, patient_id=patient, series_description=name)
+            rows.append({"patient_id": patient, "series": name, "path": str(folder)})
+    for file in (tmp_path / "train" / "00011" / "T2w").iterdir():
+        file.write_bytes(b"no image at all")
+    return pd.DataFrame(rows)
+
+
+def test_slices_with_enough_tumour_are_kept_and_pictured():
+    found = prepared(head((5, 6, 7)))
+    assert found.kept.tolist() == [5, 6, 7]
+    assert found.fallback == ""
+    assert found.pictures.shape == (3, 40, 36, 3)
+    assert found.pictures[1, 20, 8].tolist() == [255, 255, 255]
+    assert found.pictures[1, 30, 25].tolist() == [round(300 / 1000 * 255), 0, 0]
+
+
+def test_too_little_tumour_and_too_many_pieces_are_filtered_then_the_fallback_says_so():
+    small = prepared(head((5, 6), radius=1))
+    assert small.fallback == "largest tumour"
+    assert small.kept.tolist() == [5, 6]
+    pieces = prepared(head((5,), radius=2, n_discs=6))
+    assert pieces.measures["n_components"].max() == 6
+    assert pieces.fallback == "largest tumour"
+
+
+def test_without_any_predicted_tumour_the_central_slices_are_kept():
+    found = prepared(head())
+    assert found.fallback == "central slices"
+    assert found.kept.tolist() == [5, 6, 7, 8, 9, 10]
+
+
+def test_blank_slices_are_not_segmented():
+    volume = head((5,))
+    volume.array[1, :2, :5] = 1000
+    assert prepared(volume).measures["wt_area"].tolist()[1] == 0
+
+
+def test_a_series_without_contrast_is_a_problem_not_a_sequence(tmp_path):
+    write_dicom_series(Volume(np.full(SHAPE, 7, np.uint16), (4, 1, 1), display_affine("axial", (4.0, 1.0, 1.0))), tmp_path / "s", patient_id="00001", series_description="FLAIR")
+    table = pd.DataFrame({"patient_id": ["00001"], "series": ["FLAIR"], "path": [str(tmp_path / "s")]})
+    ((_, found),) = prepare_all(table, BrightIsTumour().eval(), RULE)
+    assert isinstance(found, Problem)
+    assert found.code == "blank"
+
+
+def test_all_series_come_in_order_and_an_unreadable_one_is_a_problem(series):
+    found = list(prepare_all(series, BrightIsTumour().eval(), RULE))
+    assert [(row.patient_id, row.series) for row, _ in found] == list(zip(series["patient_id"], series["series"], strict=True))
+    assert [isinstance(result, Problem) for _, result in found] == [False, False, False, True]
+
+
+def test_written_sequences_read_back_as_they_were(series, tmp_path):
+    table, problems = write_sequences(series, BrightIsTumour().eval(), RULE, tmp_path / "cls" / "slices", root=tmp_path)
+    assert [problem.code for problem in problems] == ["no_pixels"]
+    kept = table[table["is_kept"]]
+    assert kept.groupby(["patient_id", "series"]).size().to_dict() == {("00002", "FLAIR"): 3, ("00002", "T2w"): 3, ("00011", "FLAIR"): 2}
+    volume, image = read_for_segmentation(series["path"][0], RULE)
+    again = prepare_series(volume, image, BrightIsTumour().eval(), RULE)
+    stored = [read_slice(tmp_path / path) for path in kept[(kept["patient_id"] == "00002") & (kept["series"] == "FLAIR")]["path"]]
+    np.testing.assert_array_equal(stored, again.pictures)
+    assert table.loc[~table["is_kept"], "path"].eq("").all()
+    assert kept["plane"].eq("axial").all()
+
+
+def test_when_no_series_can_be_read_the_first_reason_is_given(series, tmp_path):
+    with pytest.raises(CatalogError, match="None of 1 series could be read"):
+        write_sequences(series.tail(1), BrightIsTumour().eval(), RULE, tmp_path / "out", root=tmp_path)
+
+
+def test_chunks_follow_the_kept_slices():
+    slices = pd.DataFrame({"patient_id": ["00001"] * 9, "series": ["T1w"] * 9, "is_kept": [True] * 8 + [False]})
+    table = chunk_table(slices, length=6, stride=2)
+    assert table[["chunk", "start", "stop"]].to_numpy().tolist() == [[0, 0, 6], [1, 2, 8]]
+    assert chunk_table(slices[~slices["is_kept"]], length=6, stride=2).empty
+
+
+def test_scans_and_their_stored_slices_are_predicted_alike(series, tmp_path):
+    torch.manual_seed(0)
+    classifier = build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()
+    readable = series.head(3)
+    table, _ = write_sequences(readable, BrightIsTumour().eval(), RULE, tmp_path / "slices", root=tmp_path)
+    flair = table[table["is_kept"] & (table["series"] == "FLAIR")]
+    stored = predict_held_out(classifier, flair, ["00002", "00011", "00404"], root=tmp_path, size=32, views=("identity",), length=6, stride=2)
+    direct, problems = predict_all(readable, BrightIsTumour().eval(), {"FLAIR": [classifier]}, RULE, size=32, views=("identity",))
+    assert direct["patient_id"].tolist() == ["00002", "00011"]
+    np.testing.assert_allclose(stored.groupby("patient_id")["probability"].mean(), direct["probability"], atol=1e-6)
+    assert tuple(direct.columns) == PREDICTION_COLUMNS
+    assert problems == []
+
+
+def test_only_series_that_have_a_classifier_are_read(series):
+    predictions, problems = predict_all(series, BrightIsTumour().eval(), {}, RULE, size=32)
+    assert predictions.empty
+    assert problems == []
+
+
+def test_predictions_do_not_depend_on_the_order_of_patients(series):
+    torch.manual_seed(0)
+    classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()]}
+    one, other = (predict_all(table, BrightIsTumour().eval(), classifiers, RULE, size=32, batch_size=b)[0].set_index("patient_id") for table, b in ((series, 4), (series[::-1], 1)))
+    np.testing.assert_allclose(one["probability"], other.loc[one.index, "probability"], atol=1e-4)
