@@ -19,7 +19,7 @@ lab: .venv/installed
 
 data: .venv/installed
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[kaggle]"
-	python -m t4e_utils.download data
+	python -m t4e_utils.competitions.brain_tumor_download data
 
 report: .venv/installed
 	python -m t4e_utils.report $(RUN)

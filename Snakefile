@@ -13,6 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from t4e_utils import T4EError
+from t4e_utils.executed import failure
 from t4e_utils.pipeline import NOTEBOOKS, read_plan
 
 workdir: workflow.basedir
@@ -34,7 +35,6 @@ TRAINING_CORES = ALL_CORES if GPU else 1
 PAPERMILL = (
     "{sys.executable} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
     " --log-output --no-progress-bar > {log.text:q} 2>&1"
-    " || {{ {sys.executable} -m t4e_utils.executed {log.notebook:q} >&2; exit 1; }}"
 )
 
 
@@ -226,3 +226,9 @@ rule report:
         f"{R}/logs/report.txt",
     shell:
         "{sys.executable} -m t4e_utils.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
+
+
+onerror:
+    for copy in sorted(Path(f"{R}/notebooks").glob("*.ipynb")):
+        if sentence := failure(copy):
+            print(f"\n{sentence}\nThe executed copy to open is {copy}", file=sys.stderr)

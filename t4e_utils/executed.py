@@ -1,14 +1,10 @@
-"""Executed notebooks, as papermill leaves them: how long they took, with which parameters, where they failed, what there is to see.
-
-`python -m t4e_utils.executed NOTEBOOK` says in one sentence where an executed copy failed.
-"""
+"""Executed notebooks, as papermill leaves them: how long they took, with which parameters, where they failed, what there is to see."""
 
 from __future__ import annotations
 
 import ast
 import base64
 import re
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +31,6 @@ class ExecutedNotebookError(T4EError):
 class Shown(NamedTuple):
     """Pictures of one cell, with the words above it."""
 
-    heading: str  # text of the heading above, "" without one
     caption: str  # safe HTML
     images: list[str]  # data URIs
 
@@ -99,24 +94,31 @@ def literal(source: str) -> object:
 
 
 def failure(path: Path) -> str:
-    """Say where and why an executed copy failed, in one sentence; "" if it did not fail."""
-    heading = ""
-    for number, cell in enumerate(read(path).cells, start=1):
+    """Say where and why an executed copy stopped, in one sentence; "" if it ran to its end."""
+    notebook, heading, stopped = read(path), "", None
+    is_unfinished = any(cell.metadata.get("papermill", {"duration": 0})["duration"] is None for cell in notebook.cells)
+    for number, cell in enumerate(notebook.cells, start=1):
         heading = heading_of(cell) or heading
         status = cell.metadata.get("papermill", {})
-        if status.get("exception") or status.get("status") == "running":
+        if status.get("exception") or (is_unfinished and status.get("start_time")):
             name = f"In [{cell.execution_count}]" if cell.get("execution_count") else f"number {number}"
-            place = f"{path.stem} stopped in cell {name}" + (f' under "{heading}"' if heading else "")
-            return f"{place}: {_reason(cell)} The executed copy shows it: {path}"
-    return ""
+            stopped = f"{path.stem} stopped in cell {name}" + (f' under "{heading}"' if heading else "") + f": {_reason(cell)}"
+        if status.get("exception"):
+            break
+    return stopped or ""
 
 
 def _reason(cell: NotebookNode) -> str:
     errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
     if not errors:
-        return "the process ended without a message, perhaps for lack of memory."
+        return "no message is there, so it is still running, or was killed, perhaps for lack of memory."
     message = re.sub(r"\x1b\[[0-9;]*m", "", str(errors[-1].evalue)).strip()
     return f"{errors[-1].ename}: {message}" + ("" if message.endswith((".", "!", "?")) else ".")
+
+
+def title_of(notebook: NotebookNode) -> str:
+    """Return the first heading of a notebook, "" if there is none."""
+    return next((heading for cell in notebook.cells if (heading := heading_of(cell))), "")
 
 
 def heading_of(cell: NotebookNode) -> str:
@@ -128,15 +130,14 @@ def heading_of(cell: NotebookNode) -> str:
 
 def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Shown]:
     """Return the pictures of the code cells with a tag, in order, each with the text of the nearest markdown cell above it."""
-    shown, heading, caption = [], "", ""
+    shown, caption = [], ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heading = heading_of(cell) or heading
             caption = re.sub(r"^#{1,6}\s.*$", "", cell.source, flags=re.MULTILINE).strip()
         elif tag in cell.metadata.get("tags", []):
             images = [uri for output in cell.get("outputs", []) if (uri := _data_uri(output))]
             if images:
-                shown.append(Shown(heading, to_html_text(caption), images))
+                shown.append(Shown(to_html_text(caption), images))
     return shown
 
 
@@ -162,9 +163,3 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     target.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
     return target
 
-
-if __name__ == "__main__":
-    try:
-        print(failure(Path(sys.argv[1])) or f"{sys.argv[1]} shows no failed cell; the text log beside it says more.")
-    except ExecutedNotebookError as error:
-        print(error)

@@ -1,0 +1,115 @@
+"""Fetch data sets with the Kaggle client and the user's own token.
+
+The client is called as a command, with whatever token it finds; nothing here reads or stores one. A data set appears under its name only
+when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from t4e_utils import T4EError
+
+TAIL = 4000  # characters of the client's last words that are searched for a reason
+REASONS = (
+    (r"\b403\b|forbidden", "Kaggle refuses {name}: its terms are not accepted. Open {page} with the account of your token, accept them, and run this again."),
+    (
+        r"\b401\b|unauthorized|authenticat|kaggle\.json|credentials",
+        "The Kaggle client has no valid token: make one at https://www.kaggle.com/settings/api, save it as ~/.kaggle/access_token "
+        "(or set KAGGLE_API_TOKEN), and run this again.",
+    ),
+    (r"\b404\b|not found", "Kaggle does not know {name}: is {page} still there?"),
+    (r"resolve|connection|timed? ?out", "Kaggle cannot be reached: is there a network? Run this again, it goes on where it stopped."),
+    (r"no space left", "The disk is full: make room, or give a folder on another disk."),
+)
+
+
+class DownloadError(T4EError):
+    """A data set cannot be fetched or unpacked."""
+
+
+def kaggle_client() -> str:
+    """Return the path of the `kaggle` command.
+
+    Raises:
+        DownloadError: it is not installed.
+    """
+    found = shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
+    if not found:
+        raise DownloadError("The Kaggle client is not installed: `make data` installs it, or `pip install kaggle`.")
+    return found
+
+
+def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
+    """Run the client's download command and return the archive.
+
+    Args:
+        arguments: such as `["competitions", "download", "-c", "some-challenge"]`.
+        folder: where the archive goes; what is complete there is not fetched again.
+        name: of the data set, for messages.
+        page: where its terms are.
+
+    Raises:
+        DownloadError: no client, no token, terms not accepted, no network; or it brought no archive.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    code, said = _run([kaggle_client(), *arguments, "-p", str(folder)])
+    if code:
+        raise DownloadError(_reason(said, name=name, page=page))
+    archives = sorted(folder.glob("*.zip"))
+    if len(archives) != 1:
+        raise DownloadError(f"The Kaggle client should have left one archive in {folder}, there are {len(archives)}: empty the folder and run this again.")
+    return archives[0]
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a command, show what it says as it says it (its progress bar too), and return its exit code and last words."""
+    said = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while chunk := os.read(process.stdout.fileno(), 4096):
+            text = chunk.decode(errors="replace")
+            print(text, end="", flush=True)
+            said = (said + text)[-TAIL:]
+    return process.returncode, said
+
+
+def _reason(said: str, *, name: str, page: str) -> str:
+    for pattern, sentence in REASONS:
+        if re.search(pattern, said, flags=re.IGNORECASE):
+            return sentence.format(name=name, page=page)
+    last = said.strip().splitlines()[-1:] or ["it said nothing"]
+    return f"The Kaggle client could not fetch {name} ({last[0]}): try the same by hand, from {page}."
+
+
+def unpack(archive: Path, folder: Path, *, take: Callable[[zipfile.ZipFile, str, Path], None] | None = None) -> Path:
+    """Unpack a zip archive into a folder that appears only when it is complete, and remove the archive.
+
+    Args:
+        archive: the zip file.
+        folder: to make; it must not exist.
+        take: what to do with a member (archive, its name, target folder); plain extraction if not given.
+
+    Raises:
+        DownloadError: the archive is damaged.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for name in tqdm(opened.namelist(), desc=f"unpacking {folder.name}", mininterval=5, unit="file"):
+                take(opened, name, partial) if take else opened.extract(name, partial)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise DownloadError(f"{archive} is damaged ({error}): delete it and run this again.") from error
+    partial.rename(folder)
+    archive.unlink()
+    return folder
