@@ -1,9 +1,10 @@
 """A head phantom as continuous functions of position, painted on any grid.
 
-A `Head` is a few hundred seeded numbers: where the tumour sits, how the cortex folds, how wide each ventricle is. Nothing in it knows of voxels:
-`paint` evaluates it at the world position (RAS, mm) of every voxel of a grid `(D, H, W)`, so that two series of one patient, in different planes
-and matrix sizes, show the same anatomy. Shapes are signed distances in mm, negative inside. Intensities are relative to white matter = 1, float32.
-Right and left, front and back, top and bottom all differ, so that a swapped or flipped axis is seen.
+A `Head` is a few hundred seeded numbers: where the tumour sits, how the cortex folds, how wide each ventricle is.
+Nothing in it knows of voxels: `paint` evaluates it at the world position (RAS, mm) of every voxel of a grid
+`(D, H, W)`, so that two series of one patient, in different planes and matrix sizes, show the same anatomy. Shapes are
+signed distances in mm, negative inside. Intensities are relative to white matter = 1, float32. Right and left, front
+and back, top and bottom all differ, so that a swapped or flipped axis is seen.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Relative brightness, white matter = 1; the order of the columns follows what radiology books say of the four contrasts.
+# Relative brightness, white matter = 1.
 INTENSITIES = {
-    #            white grey  fluid oedema rim   core  vessel
     "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.00, rim=1.45, core=0.75, vessel=0.60),
     "T1w": dict(white=1.0, grey=0.76, fluid=0.34, oedema=0.70, rim=0.84, core=0.42, vessel=0.60),
     "T1wCE": dict(white=1.0, grey=0.78, fluid=0.34, oedema=0.70, rim=1.95, core=0.45, vessel=1.80),
@@ -25,10 +25,10 @@ INTENSITIES = {
 }
 GRAIN_CONTRAST = 0.2  # standard deviation of the oedema texture, share of its mean
 GRAIN_MM = {0: 9.0, 1: 20.0}  # wavelength of the oedema texture
-RIM_MM = {0: 4.5, 1: 10.0}  # thickness of the enhancing rim
+RIM_MM = {0: 4.5, 1: 9.5}  # thickness of the enhancing rim
 TUMOUR_ML = (100.0, 200.0)  # whole tumour
 CORE_SHARE = 0.32  # rim and necrosis together, share of the whole tumour's volume
-RIM_SHARE = 0.6  # of rim and necrosis: the share at which no brightness has to be compensated
+RIM_SHARE = 0.68  # of rim and necrosis: the share at which no brightness has to be compensated
 LOBES_MM = {"frontal": (30, 36, 16), "parietal": (32, -26, 28), "temporal": (38, 2, -12), "occipital": (27, -48, 10)}
 # Chains of x, y, z, radius; x is the distance from the midline.
 VENTRICLE_MM = ((9, 34, 3, 2.6), (8, 20, 11, 4.4), (12, -10, 19, 4.4), (24, -36, 10, 6.2), (25, -58, 4, 2.6))
@@ -44,7 +44,7 @@ LATTICE_MM = 3.5  # on which volumes and means of the tumour are measured
 
 
 class Waves(NamedTuple):
-    """A smooth random function of position: a sum of cosines of one wavelength in random directions; mean 0, variance 1."""
+    """A smooth random function of position: cosines of one wavelength in random directions; mean 0, variance 1."""
 
     vectors: np.ndarray  # (K, 3), radians per mm
     phases: np.ndarray  # (K,)
@@ -64,24 +64,24 @@ def make_waves(rng: np.random.Generator, wavelength_mm: float, *, n: int = 24) -
     return Waves(vectors.astype(np.float32), rng.uniform(0, 2 * np.pi, n).astype(np.float32))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tumour:
-    """An off-centre tumour; radii in mm of its own lumpy distance, see `_tumour_distances`."""
+    """An off-centre tumour; its radii are lumpy distances in mm. `_fit_tumour` sets what has a default."""
 
     centre_mm: np.ndarray  # (3,) of the rim
     offset_mm: np.ndarray  # (3,) from there to the centre of the oedema
     lumps: Waves  # of the direction from the centre
     grain: Waves  # of the position, in the oedema
-    grain_mean: float
-    grain_std: float
-    oedema_mm: float
-    rim_mm: float
-    core_mm: float
-    rim_share: float  # of rim and necrosis together
     brightness: dict[str, np.ndarray]  # contrast -> factors of oedema, rim and core
+    oedema_mm: float = 0.0
+    rim_mm: float = 0.0
+    core_mm: float = 0.0
+    rim_share: float = RIM_SHARE  # of rim and necrosis together
+    grain_mean: float = 0.0
+    grain_std: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Head:
     """Everything that is drawn of one patient."""
 
@@ -98,7 +98,8 @@ def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None) -> H
 
     Args:
         seed: Decides everything but the phenotype: shape, place and size of the tumour, folds.
-        phenotype: 1 has a coarse oedema texture and a thick rim, 0 a fine one and a thin rim, at equal volume and mean brightness.
+        phenotype: 1 has a coarse oedema texture and a thick rim, 0 a fine one and a thin rim, at equal volume and
+            mean brightness.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
     """
     rng = np.random.default_rng([seed, 1])
@@ -107,12 +108,11 @@ def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None) -> H
     centre = np.array([x * rng.choice([-1, 1]), y, z]) + rng.uniform(-5, 5, 3)
     scale = rng.uniform(0.97, 1.03, 3)
     tumour = Tumour(
-        (centre * scale).astype(np.float32),
-        rng.uniform(-6, 6, 3).astype(np.float32),
-        make_waves(rng, 1.4, n=12),
-        make_waves(rng, GRAIN_MM[phenotype], n=40),
-        *(0.0, 1.0, 1e-3, 1e-3, 1e-3, RIM_SHARE),
-        {c: rng.uniform(0.93, 1.07, 3).astype(np.float32) for c in INTENSITIES},
+        centre_mm=(centre * scale).astype(np.float32),
+        offset_mm=rng.uniform(-6, 6, 3).astype(np.float32),
+        lumps=make_waves(rng, 1.4, n=12),
+        grain=make_waves(rng, GRAIN_MM[phenotype], n=40),
+        brightness={contrast: rng.uniform(0.93, 1.07, 3).astype(np.float32) for contrast in INTENSITIES},
     )
     ventricles = (rng.uniform(0.75, 0.95), rng.uniform(1.1, 1.35))
     folds, clouds = make_waves(rng, FOLD_MM), make_waves(rng, 45.0, n=10)
@@ -132,7 +132,8 @@ def _rotation(degrees: Sequence[float]) -> np.ndarray:
 def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
     """Choose the radii that give the wanted volumes inside this brain, and measure what has to be compensated.
 
-    Sorting the distances of a lattice of points makes volumes equal whatever the place: the k-th smallest is the radius that holds k points.
+    Sorting the distances of a lattice of points makes volumes equal whatever the place: the k-th smallest is the radius
+    that holds k points.
     """
     axis = np.arange(-84, 84, LATTICE_MM, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
@@ -152,7 +153,7 @@ def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
     return replace(head.tumour, **radii, grain_mean=float(grain.mean()), grain_std=float(grain.std()))
 
 
-# Shapes ------------------------------------------------------------------------------------------------------------------------------------
+# Shapes ------------------------------------------------------------
 
 
 def _ellipsoid(points: np.ndarray, centre: Sequence[float], radii: Sequence) -> np.ndarray:
@@ -227,7 +228,7 @@ def _folia(head: Head, points: np.ndarray, pushed: np.ndarray) -> np.ndarray:
 
 
 def _tumour_distances(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lumpy distances in mm from the centres of the oedema and of the rim, and how much nearer the core's border lies (nodes of the rim)."""
+    """Lumpy distances in mm from the centres of the oedema and of the rim, and the rim's nodes: where it is thicker."""
     tumour, distances = head.tumour, []
     for centre in (tumour.centre_mm + tumour.offset_mm, tumour.centre_mm):
         away = points - centre[:, None]
@@ -249,7 +250,7 @@ def _sulcus_distance(head: Head, points: np.ndarray, pushed: np.ndarray, depth: 
     return np.minimum(np.minimum(sulci, fissure), 0.8 * sylvian)
 
 
-# Painting ----------------------------------------------------------------------------------------------------------------------------------
+# Painting ----------------------------------------------------------
 
 
 def _healthy_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[np.ndarray, list]:
@@ -270,7 +271,7 @@ def _healthy_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[np.
 
 
 def _tumour_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[list, np.ndarray]:
-    """What is painted last, in order, and labels `(N,)`: 0, 1, 2, 4. Oedema stops at the ventricles, the rim does not."""
+    """What is painted last, in order, and labels `(N,)`. Oedema stops at the ventricles, the rim does not."""
     tumour, ventricle = head.tumour, _ventricle_distance(head, points)
     outer, inner, nodes = _tumour_distances(head, points)
     rim, core = inner - tumour.rim_mm, np.maximum(inner - tumour.rim_mm, inner + nodes - tumour.core_mm)
@@ -287,8 +288,8 @@ def _colour(head: Head, contrast: str, tissue: str, points: np.ndarray) -> np.nd
     if tissue == "oedema":
         grain = np.clip((tumour.grain(points) - tumour.grain_mean) / tumour.grain_std, -2, 2)
         return oedema * (1 + np.sign(table["oedema"] - 1) * GRAIN_CONTRAST * grain)
-    shift = (RIM_SHARE - tumour.rim_share) * (rim - core)
-    return {"rim": rim + shift, "core": core + shift}.get(tissue, table.get(tissue))
+    usual, found = (share * rim + (1 - share) * core for share in (RIM_SHARE, tumour.rim_share))
+    return {"rim": rim * usual / found, "core": core * usual / found}.get(tissue, table.get(tissue))
 
 
 def paint(
@@ -303,7 +304,8 @@ def paint(
         contrasts: Names out of `INTENSITIES`.
 
     Returns:
-        Brightness `(C, D, H, W)` float32, white matter about 1, exactly 0 outside the brain; labels `(D, H, W)` uint8 (0, 1, 2, 4).
+        Brightness `(C, D, H, W)` float32, white matter about 1, exactly 0 outside the brain; labels `(D, H, W)` uint8
+        (0, 1, 2, 4).
     """
     values = np.zeros((len(contrasts), *shape), np.float32)
     labels = np.zeros(shape, np.uint8)

@@ -1,6 +1,7 @@
 """Scans of one phantom patient: annotated volumes as BraTS21 has them, and series as a hospital has them.
 
-Volumes are `(D, H, W)` int16 or uint16, skull-stripped: background is exactly 0, the brain above 0. Affines map to RAS mm.
+Volumes are `(D, H, W)` int16 or uint16, skull-stripped: background is exactly 0, the brain above 0. Affines map to RAS
+mm.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ FIELDS_MM = {"axial": (152, 224, 224), "coronal": (184, 184, 184), "sagittal": (
 SHORT_SIDE = {"axial": 2, "sagittal": 1}  # the axis on which a matrix may be cut: heads are longer than wide or high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Patient:
-    """An annotated patient: contrast name -> volume, labels (0, 1, 2, 4), all on one grid; and the head they were painted from."""
+    """An annotated patient: contrasts and labels (0, 1, 2, 4) on one grid, and the head they were painted from."""
 
     contrasts: dict[str, Volume]
     labels: Volume
@@ -41,7 +42,7 @@ def make_patient(
         seed: Of this patient; the anatomy depends on it.
         label: 1 methylated, 0 not.
         size: Rows and columns; there are three quarters as many slices.
-        label_signal: Chance that the image shows the label is (1 + label_signal) / 2.
+        label_signal: Chance that the image shows the label, see `draw_phenotype`.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
     """
     shape = (round(0.75 * size), size, size)
@@ -58,9 +59,10 @@ def make_patient(
 def make_series(
     seed: int, label: int, *, size: int = 64, label_signal: float = 1.0, tumour_ml: float | None = None
 ) -> dict[str, Volume]:
-    """Draw the four series of a patient as a hospital has them: each with its own plane, tilt, matrix, spacing and number of slices.
+    """Draw the four series of a patient as a hospital has them, each with its own plane, tilt, matrix and spacing.
 
-    The arguments are those of `make_patient`; the same ones give the same anatomy, here where the patient lay in the scanner.
+    The arguments are those of `make_patient`; the same ones give the same anatomy, here where the patient lay in the
+    scanner. A series has 24 to 48 slices.
     """
     head = _head(seed, label, label_signal, tumour_ml)
     rng = np.random.default_rng([seed, 4])
@@ -72,10 +74,15 @@ def make_series(
     return series
 
 
+def draw_phenotype(seed: int, label: int, label_signal: float) -> int:
+    """Draw what the image shows: the label with a chance of `label_signal`, otherwise 0 or 1 whatever the label."""
+    rng = np.random.default_rng([seed, 2])
+    anything = int(rng.integers(2))
+    return label if rng.random() < label_signal else anything
+
+
 def _head(seed: int, label: int, label_signal: float, tumour_ml: float | None) -> Head:
-    """Make the head, whose phenotype is the label with a chance of (1 + label_signal) / 2."""
-    is_shown = np.random.default_rng([seed, 2]).random() < (1 + label_signal) / 2
-    return make_head(seed, label if is_shown else 1 - label, tumour_ml=tumour_ml)
+    return make_head(seed, draw_phenotype(seed, label, label_signal), tumour_ml=tumour_ml)
 
 
 def _draw_grid(head: Head, plane: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -95,7 +102,7 @@ def _draw_grid(head: Head, plane: str, size: int, rng: np.random.Generator) -> t
 
 
 def _acquire(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scanner's share: gain, a smooth bias field, noise, whole numbers; the brain stays above 0, the background exactly 0."""
+    """The scanner's share: gain, bias field, noise, whole numbers. Brain stays above 0, background exactly 0."""
     axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape), indexing="ij", sparse=True)
     slopes, bends = rng.uniform(-0.1, 0.1, (2, 3)).astype(np.float32)
     bias = np.exp(sum(s * a + b * a * a for s, b, a in zip(slopes, bends, axes, strict=True)))

@@ -1,8 +1,9 @@
 """Seeded phantom patients, written as BraTS21 NIfTI folders and RSNA DICOM folders.
 
-A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1 necrosis, 2 oedema, 4 enhancing rim), and an
-MGMT label that shows in the oedema's texture and the rim's thickness, but not in the tumour's volume or mean brightness. Skull-stripped:
-background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same seed gives the same bytes, whatever the number of processes.
+A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1 necrosis, 2 oedema,
+4 enhancing rim), and an MGMT label that shows in the oedema's texture and the rim's thickness, but not in the tumour's
+volume or mean brightness. Scans are skull-stripped: background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS
+mm. The same seed gives the same bytes, whatever the number of processes.
 
     python -m t4e_utils.phantoms ROOT --seed 3 --n-train 48 --label-signal 0
 """
@@ -80,7 +81,7 @@ class Member:
     split: str  # "train", "test" or "": in no RSNA set
 
 
-# A cohort -----------------------------------------------------------------------------------------------------------------------------------
+# A cohort ----------------------------------------------------------
 
 
 def plan_cohort(config: PhantomConfig) -> list[Member]:
@@ -125,14 +126,14 @@ def _share(members: list[Member], config: PhantomConfig) -> list[Member]:
     return shared
 
 
-# Files --------------------------------------------------------------------------------------------------------------------------------------
+# Files -------------------------------------------------------------
 
 
 def write_phantoms(root: str | Path, config: PhantomConfig | None = None, *, n_jobs: int = -1) -> bool:
     """Draw a cohort into `root/brats21` and `root/rsna`.
 
-    The folder appears under its name when it is complete, with `phantoms.json` (the configuration) and `test_labels.csv` (what a competition
-    keeps to itself) in it.
+    The folder appears under its name when it is complete, with `phantoms.json` (the configuration) and
+    `test_labels.csv` (what a competition keeps to itself) in it.
 
     Args:
         root: Folder to make; nothing that is there is ever changed.
@@ -180,11 +181,20 @@ def _is_drawn(root: Path, config: PhantomConfig) -> bool:
     card = root / "phantoms.json"
     if not card.is_file():
         raise PhantomError(f"{root} exists and has no phantoms.json, so it holds no phantoms: choose another folder.")
-    found, wanted = json.loads(card.read_text()), _card(config)
+    found, wanted = _read_card(card), _card(config)
     if found != wanted:
         other = ", ".join(f"{k} = {found.get(k)} (asked: {wanted[k]})" for k in wanted if found.get(k) != wanted[k])
         raise PhantomError(f"{root} holds other phantoms, {other}: choose another folder, or remove this one yourself.")
     return True
+
+
+def _read_card(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise PhantomError(
+            f"{path} is damaged ({error}): remove the folder yourself, or choose another one."
+        ) from error
 
 
 def _card(config: PhantomConfig) -> dict:
