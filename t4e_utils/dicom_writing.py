@@ -44,7 +44,10 @@ def write_series(
 
     Raises:
         VolumeError: a dtype that DICOM has no place for, or rows and columns that are not perpendicular.
+        ValueError: another compression.
     """
+    if compress not in (None, "rle"):
+        raise ValueError(f"compress = {compress!r} is not known: choose from None, 'rle'.")
     folder.mkdir(parents=True, exist_ok=True)
     dataset = _series_dataset(array, affine, folder, (patient_id, series_description, uid_seed))
     for i, image in enumerate(array):
@@ -52,17 +55,17 @@ def write_series(
         dataset.ImagePositionPatient = _decimals(affine[:3] @ (i, 0, 0, 1) * LPS_TO_RAS)
         uid = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID, str(i)])
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        data = image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = image.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
         if compress == "rle":
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            dataset.compress(RLELossless, generate_instance_uid=False)
+            dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         dataset.save_as(folder / name_pattern.format(i + 1), enforce_file_format=True)
 
 
 def _series_dataset(array: np.ndarray, affine: np.ndarray, folder: Path, names: tuple[str, str, str]) -> Dataset:
     """Return what all slices share; refuse what the format cannot hold."""
-    if array.dtype not in DTYPES:
+    if array.dtype.newbyteorder("=") not in DTYPES:
         raise VolumeError("out_of_range", folder, f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it.")
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     along_column, along_row = (affine[:3, :3] / steps).T[1:] * LPS_TO_RAS
