@@ -19,6 +19,9 @@ from t4e_utils import T4EError
 from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.volumes import nifti_header, series_header
 
+HEADER_FACTS = (
+    "n_files", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "transfer_syntax", "bits_stored", "modality",
+)  # fmt: skip
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
 
@@ -167,13 +170,13 @@ def inventory(table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2) ->
         n_jobs: processes.
 
     Returns:
-        The table with the columns of `volumes.series_header`, and the problems of series that cannot be read.
+        The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and the problems of these.
     """
     progress = tqdm(table["path"], desc="headers", mininterval=PROGRESS_SECONDS, unit="series")
     facts = Parallel(n_jobs=n_jobs)(delayed(_header)(path, source) for path in progress)
     problems = [fact for fact in facts if isinstance(fact, Problem)]
     rows = [{} if isinstance(fact, Problem) else fact for fact in facts]
-    return pd.concat([table.reset_index(drop=True), pd.DataFrame(rows)], axis=1), problems
+    return pd.concat([table.reset_index(drop=True), pd.DataFrame(rows, columns=list(HEADER_FACTS))], axis=1), problems
 
 
 def _header(path: str, source: str) -> dict | Problem:

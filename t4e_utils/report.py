@@ -19,7 +19,7 @@ import pandas as pd
 
 from t4e_utils import T4EError, __version__, executed
 from t4e_utils.pipeline import NOTEBOOKS
-from t4e_utils.runs import MissingInputError, read_json, read_table, require_folder, resolve, versions, write_json
+from t4e_utils.runs import MissingInputError, made_with_of, read_json, read_table, require_folder, resolve, versions, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}
@@ -76,14 +76,13 @@ def gather(run: Path) -> dict[str, Any]:
     """Collect what the page shows; a part that is missing is None and named in "missing"."""
     missing: list[str] = []
     copies = find_copies(run / "notebooks")
-    used = {copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary}
     return {
         "name": run.name,
         "version": __version__,
         "made_at": datetime.now().astimezone(),
         "copies": copies,
-        "parameters": used,
-        "data": data_kind(used),
+        "parameters": {copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary},
+        "data": data_kind(run),
         "segmentation": _part(missing, segmentation_figures, run),
         "classification": _part(missing, classification_figures, run),
         "submission": _part(missing, submission_facts, run),
@@ -126,12 +125,12 @@ def seconds_by_stage(copies: list[Copy]) -> dict[str, float]:
     return {**seconds, "total": executed.seconds_covered([span for own in spans.values() for span in own])} if seconds else {}
 
 
-def data_kind(parameters: Mapping[str, list[executed.Parameter]]) -> str:
-    """Return "phantoms" if the data folder of the run holds drawn patients, "scans" if not, "unknown" without executed notebooks."""
-    folders = [resolve(str(p.value)) for used in parameters.values() for p in used if p.name in ("rsna_dir", "brats_dir")]
-    if not folders:
-        return "unknown"
-    return "phantoms" if any((folder.parent / PHANTOM_CARD).is_file() for folder in folders) else "scans"
+def data_kind(run: Path) -> str:
+    """Return "phantoms" if the data that the run read hold drawn patients, "scans" if not, "unknown" before any table is there."""
+    for table in (run / "eda" / "inventory.parquet", run / "seg" / "patients.parquet"):
+        if table.is_file() and (folder := made_with_of(table).get("rsna_dir")):
+            return "phantoms" if (resolve(folder).parent / PHANTOM_CARD).is_file() else "scans"
+    return "unknown"
 
 
 def segmentation_figures(run: Path) -> dict[str, Any]:

@@ -205,8 +205,15 @@ def is_current(path: Path, made_with: Mapping[str, Any]) -> bool:
 
 
 def made_with_of(path: Path) -> dict[str, Any]:
-    """Return the parameters that a table was made with."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
+    """Return the parameters that a table was made with.
+
+    Raises:
+        MissingInputError: the file is damaged.
+    """
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
+    except pa.ArrowInvalid as error:
+        raise MissingInputError(f"{_shown(path)} is damaged ({error}): delete it, it will be made anew.") from error
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:

@@ -82,7 +82,7 @@ def test_what_the_client_complains_about_becomes_one_sentence_that_says_what_to_
 
 def test_missing_credentials_end_the_command_with_the_sentence_alone(client, tmp_path):
     client(says=NO_TOKEN)
-    with pytest.raises(SystemExit, match="^The Kaggle client has no valid token"):
+    with pytest.raises(SystemExit, match=r"^The Kaggle client has no valid token"):
         main([str(tmp_path / "data")])
     assert not (tmp_path / "data" / "rsna").exists()
 

@@ -1,0 +1,216 @@
+"""Catalogues of patients and series: ids stay text, folds stay apart, and what is odd gets a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t4e_utils import catalog
+from t4e_utils.geometry import display_affine
+from t4e_utils.volumes import Problem, Volume, write_dicom_series, write_nifti
+
+SERIES = ("FLAIR", "T1w")
+CONTRASTS = {"FLAIR": ("_flair", "-t2f"), "labels": ("_seg",)}
+COLUMNS = {"id_column": "BraTS21ID", "value_column": "MGMT_value"}
+
+
+def ids(n: int) -> list[str]:
+    return [f"{i:05d}" for i in range(n)]
+
+
+def cohort(n: int, n_folds: int = 3) -> pd.DataFrame:
+    """Patients with alternating labels, dealt into folds."""
+    table = pd.DataFrame({"patient_id": ids(n), "label": np.arange(n) % 2})
+    return table.assign(fold=catalog.make_folds(table["patient_id"], n_folds=n_folds, seed=0, labels=table["label"]))
+
+
+def csv(tmp_path, text: str):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return path
+
+
+def test_series_folders_are_listed_by_patient_with_ids_as_text(tmp_path):
+    for name in ("00006/T1w", "00006/FLAIR", "00002/T1w", "00002/notes", ".cache/FLAIR"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    (tmp_path / "train" / "readme.txt").touch()
+    found = catalog.find_series(tmp_path, split="train", series=SERIES)
+    assert found[["patient_id", "split", "series"]].to_numpy().tolist() == [
+        ["00002", "train", "T1w"], ["00006", "train", "FLAIR"], ["00006", "train", "T1w"],
+    ]  # fmt: skip
+    assert found["path"][0] == str(tmp_path / "train" / "00002" / "T1w")
+    assert catalog.missing_series(found, ["00002", "00006"], series=SERIES, root=tmp_path) == [
+        Problem("missing_series", str(tmp_path), "Patient 00002 has no FLAIR.")
+    ]
+
+
+def test_volumes_are_found_under_each_of_their_names(tmp_path):
+    for name in ("P-00001/P-00001-t2f.nii.gz", "P-00002/P-00002_flair.nii", "P-00002/P-00002_seg.nii.gz", "P-00003/other_flair.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
+    assert found[["patient_id", "series"]].to_numpy().tolist() == [["00001", "FLAIR"], ["00002", "FLAIR"], ["00002", "labels"]]
+    assert found["path"][0].endswith("P-00001-t2f.nii.gz")
+
+
+def test_a_missing_or_empty_data_folder_is_refused(tmp_path):
+    with pytest.raises(catalog.CatalogError, match="train is not there: give the folder of the data set"):
+        catalog.find_series(tmp_path, split="train", series=SERIES)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(catalog.CatalogError, match=r"holds no patient folder: is the data set unpacked there\?"):
+        catalog.find_series(tmp_path, split="train", series=SERIES)
+
+
+def test_ids_and_labels_are_read_in_order_and_ids_stay_text(tmp_path):
+    path = csv(tmp_path, "BraTS21ID,MGMT_value,other\n00006,1,x\n00002,0,y\n")
+    assert catalog.read_ids(path, **COLUMNS).to_numpy().tolist() == [["00006", "1"], ["00002", "0"]]
+    labels = catalog.read_labels(path, id_column="BraTS21ID", label_column="MGMT_value")
+    assert labels.to_numpy().tolist() == [["00006", 1], ["00002", 0]]
+    assert labels["label"].dtype == int
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty: it must have the columns BraTS21ID and MGMT_value"),
+        ("BraTS21ID,label\n00001,1\n", "has no column MGMT_value; it has BraTS21ID, label: correct the header"),
+        ("BraTS21ID,MGMT_value\n", "has no rows: it must name at least one patient"),
+        ("BraTS21ID,MGMT_value\n00001,1\n,0\n", r"has a row without BraTS21ID \(line 3\)"),
+        ("BraTS21ID,MGMT_value\n00001,1\n00001,0\n", "names 00001 more than once"),
+        ("BraTS21ID,MGMT_value\n00001,2\n", "gives 00001 the MGMT_value '2': a label must be 0 or 1"),
+        ("BraTS21ID,MGMT_value\n00001,\n", "gives 00001 the MGMT_value nan: a label must be 0 or 1"),
+    ],
+)
+def test_a_label_table_that_cannot_be_used_is_refused(tmp_path, text, message):
+    with pytest.raises(catalog.CatalogError, match=message):
+        catalog.read_labels(csv(tmp_path, text), id_column="BraTS21ID", label_column="MGMT_value")
+
+
+def test_a_missing_label_table_is_refused(tmp_path):
+    with pytest.raises(catalog.CatalogError, match=r"labels\.csv is not there: see the README's section on data"):
+        catalog.read_ids(tmp_path / "labels.csv", **COLUMNS)
+
+
+def test_only_patients_with_folder_and_label_are_joined_and_the_others_are_named(tmp_path):
+    found = pd.DataFrame({"patient_id": ["00001", "00001", "00002"], "series": ["FLAIR", "T1w", "FLAIR"]})
+    labels = pd.DataFrame({"patient_id": ["00003", "00002"], "label": [0, 1]})
+    both, problems = catalog.join_labels(found, labels, root=tmp_path)
+    assert both.to_numpy().tolist() == [["00002", 1]]
+    assert [(p.code, p.sentence) for p in problems] == [
+        ("label_without_folder", "Patient 00003 has a label but no folder."),
+        ("folder_without_label", "Patient 00001 has a folder but no label."),
+    ]
+
+
+def test_ids_that_do_not_belong_together_are_refused_with_an_example_of_each(tmp_path):
+    found, labels = pd.DataFrame({"patient_id": ["00001"]}), pd.DataFrame({"patient_id": ["1"], "label": [1]})
+    with pytest.raises(catalog.CatalogError, match=r"folders such as 00001, labels such as 1\): do the ids belong together"):
+        catalog.join_labels(found, labels, root=tmp_path)
+
+
+def test_the_inventory_has_header_facts_and_an_unreadable_series_becomes_a_problem(tmp_path):
+    volume = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), (5.0, 1.0, 2.0), display_affine("coronal", (5.0, 1.0, 2.0)))
+    write_dicom_series(volume, tmp_path / "good", patient_id="00001", series_description="FLAIR")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "Image-1.dcm").write_text("no image")
+    table = pd.DataFrame({"patient_id": ["00001", "00002"], "series": "FLAIR", "path": [str(tmp_path / "good"), str(tmp_path / "bad")]}, index=[7, 8])
+    found, problems = catalog.inventory(table, n_jobs=1)
+    good, bad = found.iloc[0], found.iloc[1]
+    assert (good["n_files"], good["plane"], good["rows"], good["columns"]) == (3, "coronal", 4, 5)
+    assert good[["spacing_slice_mm", "spacing_row_mm", "spacing_column_mm"]].tolist() == [5.0, 1.0, 2.0]
+    assert bad["patient_id"] == "00002"
+    assert pd.isna(bad["n_files"])
+    assert [problem.path for problem in problems] == [str(tmp_path / "bad" / "Image-1.dcm")]
+
+
+def test_the_inventory_reads_volumes_and_keeps_its_columns_when_nothing_can_be_read(tmp_path):
+    volume = Volume(np.zeros((3, 4, 5), np.float32), (1.0, 1.0, 1.0), display_affine("axial"))
+    path = write_nifti(volume, tmp_path / "a.nii.gz")
+    found, problems = catalog.inventory(pd.DataFrame({"path": [str(path)]}), source="nifti", n_jobs=1)
+    assert not problems
+    assert found["n_files"].tolist() == [1]
+    nothing, problems = catalog.inventory(pd.DataFrame({"path": [str(tmp_path / "gone.nii.gz")]}), source="nifti", n_jobs=1)
+    assert len(nothing) == len(problems) == 1
+    assert list(nothing.columns) == list(found.columns) == ["path", *catalog.HEADER_FACTS]
+
+
+def test_problems_become_a_table_even_if_there_are_none():
+    assert list(catalog.problems_table([]).columns) == ["code", "path", "sentence"]
+    assert catalog.problems_table([Problem("gap", "/x", "A gap.")]).to_numpy().tolist() == [["gap", "/x", "A gap."]]
+
+
+@given(labels=st.lists(st.integers(0, 1), min_size=2, max_size=60), n_folds=st.integers(2, 7), seed=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_folds_are_equal_to_within_one_patient_in_all_and_for_each_label(labels, n_folds, seed):
+    n_folds = min(n_folds, len(labels))
+    folds = catalog.make_folds(ids(len(labels)), n_folds=n_folds, seed=seed, labels=labels)
+    for group in (folds, folds[np.array(labels) == 0], folds[np.array(labels) == 1]):
+        sizes = [Counter(group.tolist())[fold] for fold in range(n_folds)]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_patients():
+    labels = dict(zip(ids(20), np.arange(20) % 2, strict=True))
+    first = dict(zip(labels, catalog.make_folds(list(labels), n_folds=4, seed=1, labels=list(labels.values())), strict=True))
+    turned = list(labels)[::-1]
+    again = dict(zip(turned, catalog.make_folds(turned, n_folds=4, seed=1, labels=[labels[p] for p in turned]), strict=True))
+    other = dict(zip(labels, catalog.make_folds(list(labels), n_folds=4, seed=2, labels=list(labels.values())), strict=True))
+    assert first == again
+    assert first != other
+
+
+def test_folds_that_cannot_be_dealt_are_refused():
+    with pytest.raises(catalog.CatalogError, match="n_folds = 5 does not fit 3 patients: choose 2 to 3 folds"):
+        catalog.make_folds(ids(3), n_folds=5, seed=0)
+    with pytest.raises(catalog.CatalogError, match="n_folds = 1 does not fit"):
+        catalog.make_folds(ids(3), n_folds=1, seed=0)
+    with pytest.raises(catalog.CatalogError, match="more than once"):
+        catalog.make_folds(["00001", "00001"], n_folds=2, seed=0)
+
+
+def test_a_fold_has_three_groups_that_share_nobody_and_miss_nobody():
+    patients = cohort(30)
+    split = catalog.split_fold(patients, 1, select_share=0.2, seed=0)
+    groups = [split.fitted, split.choosing, split.held_out]
+    assert sorted(patient for group in groups for patient in group) == ids(30)
+    assert split.counts == {"n_fitted": 16, "n_choosing": 4, "n_held_out": 10}
+    assert set(split.held_out) == set(patients.loc[patients["fold"] == 1, "patient_id"])
+    assert split.select_on == "inner"
+
+
+def test_the_inner_split_does_not_see_the_labels_of_held_out_patients():
+    patients = cohort(30)
+    swapped = patients.assign(label=np.where(patients["fold"] == 1, 1 - patients["label"], patients["label"]))
+    assert catalog.split_fold(patients, 1, select_share=0.2, seed=0) == catalog.split_fold(swapped, 1, select_share=0.2, seed=0)
+
+
+def test_with_outer_selection_the_held_out_patients_choose_and_all_others_are_fitted():
+    split = catalog.split_fold(cohort(30), 1, select_share=0.2, seed=0, select_on="outer")
+    assert split.choosing == split.held_out
+    assert len(split.fitted) == 20
+    assert split.select_on == "outer"
+
+
+@pytest.mark.parametrize(("n", "share"), [(30, 0.0), (4, 0.2)])
+def test_without_a_share_or_with_few_patients_nobody_chooses(n, share):
+    split = catalog.split_fold(cohort(n, n_folds=2), 0, select_share=share, seed=0)
+    assert split.choosing == []
+    assert split.select_on == "last epoch"
+
+
+def test_a_fold_that_is_empty_or_holds_everybody_cannot_be_held_out():
+    with pytest.raises(catalog.CatalogError, match=r"Fold 5 cannot be held out: the folds are \[0, 1, 2\]"):
+        catalog.split_fold(cohort(9), 5, select_share=0.2, seed=0)
+    with pytest.raises(catalog.CatalogError, match="Fold 0 cannot be held out"):
+        catalog.split_fold(cohort(9).assign(fold=0), 0, select_share=0.2, seed=0)
+
+
+def test_patients_on_both_sides_are_named():
+    catalog.assert_disjoint(ids(3), ["00003"], what="the split")
+    with pytest.raises(catalog.LeakError, match=r"6 patients stand on both sides of the split: 00000, 00001, 00002, 00003, 00004 \.\.\."):
+        catalog.assert_disjoint(ids(6), ids(6), what="the split")
