@@ -241,7 +241,7 @@ def stage_times(seconds: Mapping[str, float], *, title: str = "Time of each stag
 
 def duration(seconds: float) -> str:
     """Write a duration the way a person says it: 8.2 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

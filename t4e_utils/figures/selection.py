@@ -222,9 +222,9 @@ def slice_channels(
     letters = slices.PLANE_LETTERS.get(plane, {})
     slices.draw_slice(axes[0, 0], image, spacing_mm=spacing_mm, letters=letters, title="R: image, 0 to 255")
     for each, name, channel, mask in zip(axes[0, 1:], regions, "GB", masks, strict=False):
-        slices.draw_slice(
-            each, mask.astype(np.uint8) * 0, spacing_mm=spacing_mm, title=f"{channel}: {name}, {mask.sum():,} pixels"
-        )
+        n, black = int(mask.sum()), np.zeros(mask.shape, np.uint8)
+        said = f"{channel}: {name}, {n:,} pixel{'s' * (n != 1)}"
+        slices.draw_slice(each, black, spacing_mm=spacing_mm, title=said)
         slices.draw_overlay(each, mask[None], colours=[style.colours_of(regions)[name]], alpha=1.0)
     axes[0, 3].imshow(stored, aspect=spacing_mm[0] / spacing_mm[1])
     axes[0, 3].set_title("the file, in RGB", loc="center", fontsize=9, fontweight="normal", pad=4)
@@ -285,9 +285,9 @@ def film_strip(
 
 
 def _frame_name(frame: int, positions: Sequence[int] | None, image: np.ndarray) -> str:
-    if not image.any() and (positions is None or frame >= len(positions)):
-        return "zero"
-    return f"{frame}" if positions is None else f"slice {positions[frame]}"
+    if positions is None:
+        return f"{frame}" if image.any() else "zero"
+    return f"slice {positions[frame]}" if frame < len(positions) else "zero"
 
 
 @style.styled

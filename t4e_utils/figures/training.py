@@ -57,7 +57,7 @@ def batch_grid(
 
 @style.styled
 def training_curves(
-    history: pd.DataFrame | Mapping[str, pd.DataFrame], *, scores: Sequence[str] | None = None, best_epoch: int | None = None,
+    history: pd.DataFrame | Mapping[str, pd.DataFrame], *, scores: Sequence[str] | None = None, best_epoch: int | Mapping[str, int] | None = None,
     title: str = "",
 ) -> Figure:  # fmt: skip
     """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch marked.
@@ -66,7 +66,8 @@ def training_curves(
         history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is frozen), train_loss, valid_loss and a
             column a score; or several such tables by name, drawn in one picture.
         scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of several tables, "score" alone).
-        best_epoch: Epoch to mark; by default the one with the highest "score", else with the lowest valid_loss.
+        best_epoch: Epoch to mark, of several tables one for each name; by default the one with the lowest valid_loss, else with the
+            highest "score".
         title: Title of the picture.
     """
     runs = {"": history} if isinstance(history, pd.DataFrame) else dict(history)
@@ -82,7 +83,8 @@ def training_curves(
     colours = _run_colours(runs)
     for name, run in runs.items():
         colour = colours[name][1] if len(runs) > 1 else None
-        best = best_epoch if best_epoch is not None else best_row(run)
+        given = best_epoch.get(name) if isinstance(best_epoch, Mapping) else best_epoch
+        best = best_row(run) if given is None else given
         _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], colour, best)
         if scores:
             _curves(axes[1], run, [c for c in scores if c in run], colour, best)
@@ -120,11 +122,11 @@ def score_columns(history: pd.DataFrame, *, is_alone: bool = True) -> list[str]:
 
 
 def best_row(history: pd.DataFrame) -> int | None:
-    """Return the epoch with the highest score, else the one with the lowest validation loss, else None."""
-    if "score" in history and history["score"].notna().any():
-        return int(history.loc[history["score"].idxmax(), "epoch"])
+    """Return the epoch with the lowest validation loss, else the one with the highest score, else None."""
     if "valid_loss" in history and history["valid_loss"].notna().any():
         return int(history.loc[history["valid_loss"].idxmin(), "epoch"])
+    if "score" in history and history["score"].notna().any():
+        return int(history.loc[history["score"].idxmax(), "epoch"])
     return None
 
 
