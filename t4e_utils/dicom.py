@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -163,7 +163,7 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> _He
 
 
 def _pixels(header: _Header) -> np.ndarray:
-    """Return the stored values of all frames, (N, H, W)."""
+    """Return the values of all frames, (N, H, W): as stored, or looked up if the file brings a table for that."""
     path = header.path
     is_grey = header.text("PhotometricInterpretation").startswith("MONO")
     if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
@@ -175,6 +175,8 @@ def _pixels(header: _Header) -> np.ndarray:
         raise VolumeError("no_decoder", path, f"There is no decoder for {syntax.name}: install python-gdcm.")
     try:
         pixels = header.dataset.pixel_array
+        if _value(header.dataset, "ModalityLUTSequence"):
+            pixels = apply_modality_lut(pixels, header.dataset)
     except READ_ERRORS as error:
         raise VolumeError(
             "damaged", path, f"The pixels cannot be decoded ({one_line(error)}): get the file again."

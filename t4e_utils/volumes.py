@@ -129,7 +129,8 @@ def _files(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
     files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
     files = [file for file in files if not suffixes or file.suffix.lower() in suffixes]
     if not files:
-        raise VolumeError("no_files", folder, f"The folder has no {'/'.join(suffixes)} files: correct the path.")
+        kind = "/".join(suffixes) or "readable"
+        raise VolumeError("no_files", folder, f"The folder has no {kind} files: correct the path.")
     return sorted(files, key=_natural)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydicom.uid import (
 )
 
 from t4e_utils.geometry import display_affine, plane_of, spacing_of
-from t4e_utils.problems import CODES, VolumeError, merged
+from t4e_utils.problems import CODES, VolumeError, merged, warnings_as_problems
 from t4e_utils.volumes import Volume, read_dicom_series, series_header, write_dicom_series
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -266,6 +267,17 @@ def test_each_slice_has_its_own_slope(tmp_path):
     np.testing.assert_allclose(volume.array, expected, rtol=1e-6)
 
 
+def test_a_table_of_values_is_looked_up(tmp_path):
+    array = array_of(high=4)
+    folder = written(tmp_path / "s", array)
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [4, 0, 16])
+    table.add_new("LUTData", "US", [7, 0, 500, 60000])
+    table.ModalityLUTType = "US"
+    edit(folder, setting(ModalityLUTSequence=Sequence([table])))
+    np.testing.assert_array_equal(read_dicom_series(folder).array, np.array([7, 0, 500, 60000])[array])
+
+
 def test_a_slope_of_zero_is_taken_as_written(tmp_path):
     folder = written(tmp_path / "s", array_of())
     edit(folder, setting(RescaleSlope=0, RescaleIntercept=3))
@@ -486,6 +498,19 @@ def test_an_error_comes_back_whole_from_another_process():
     assert merged([copy.as_problem()] * 3)[0].sentence == "It is damaged. (and 2 more files)"
 
 
+def test_only_what_a_reader_says_to_its_user_becomes_a_problem(tmp_path):
+    problems = []
+
+    def read() -> None:
+        with warnings_as_problems(tmp_path, problems):
+            warnings.warn("padded\n  twice", UserWarning, stacklevel=1)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    with pytest.warns(DeprecationWarning, match="old"):
+        read()
+    assert [problem.sentence for problem in problems] == ["The reader warned: padded twice"]
+
+
 def test_nothing_that_identifies_a_person_is_kept(tmp_path):
     folder = written(tmp_path / "s", array_of())
     secret = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "19700101"}
@@ -633,6 +658,14 @@ def test_all_headers_are_read_if_names_are_out_of_order(tmp_path):
     for i, k in enumerate([4, 0, 7, 2, 8, 1, 6, 3, 5]):
         (folder / f"Image-{i + 1}.dcm").rename(folder / f"{k}.dcm")
     assert series_header(folder)["spacing_slice_mm"] == pytest.approx(3.0)
+
+
+def test_a_header_of_no_image_is_refused(tmp_path):
+    (tmp_path / "1").write_bytes(b"no image")
+    (tmp_path / "2").write_bytes(b"no image either")
+    with pytest.raises(VolumeError, match="None of the 2 files") as refused:
+        series_header(tmp_path)
+    assert refused.value.code == "no_pixels"
 
 
 def test_a_header_without_geometry_leaves_it_open(tmp_path):
