@@ -193,7 +193,7 @@ def test_without_data_a_picture_says_so_in_a_sentence(name):
 
 
 def test_a_missing_column_stops_with_its_name():
-    with pytest.raises(figures.FigureError, match="no column 'plane'; it has 'patient_id'.*Pass a table"):
+    with pytest.raises(figures.FigureError, match=r"no column 'plane'; it has 'patient_id'.*Pass a table"):
         figures.series_overview(INVENTORY.drop(columns="plane"))
 
 

@@ -95,6 +95,11 @@ def test_the_window_of_an_image_is_8_bit_or_its_finite_extremes(image, window):
     assert slices.window_of(image) == window
 
 
+def test_a_window_is_written_with_the_digits_that_matter():
+    assert slices.window_text((-0.12345, 2009.4)) == "window -0.123 to 2,009"
+    assert slices.window_text((0, 255)) == "window 0 to 255"
+
+
 def test_a_constant_image_is_drawn_without_a_warning():
     axes = one_axes()
     slices.draw_slice(axes, np.full((3, 3), 7.0))
@@ -190,8 +195,7 @@ def test_a_patient_has_a_row_a_plane_and_a_column_a_contrast():
         "FLAIR\nsagittal slice 15 of 20",
     ]
     assert figure.get_suptitle() == "Patient 00006"
-    low, high = window_from_percentiles(volume.array)
-    assert figure.axes[0].get_xlabel() == f"window {low:.4g} to {high:.4g}"
+    assert figure.axes[0].get_xlabel() == slices.window_text(window_from_percentiles(volume.array))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["WT", "ET"]
     assert all(axes.collections for axes in figure.axes)
 

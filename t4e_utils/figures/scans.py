@@ -121,7 +121,7 @@ def series_strip(
     plane = geometry.plane_of(volume.affine)
     chosen = np.unique(np.linspace(0, len(volume.array) - 1, n).round().astype(int))
     low, high = window(volume, percentiles)
-    title = f"Patient {patient_id} · {series} · {plane}, {len(volume.array)} slices · window {low:.4g} to {high:.4g}"
+    title = f"Patient {patient_id} · {series} · {plane}, {len(volume.array)} slices · {slices.window_text((low, high))}"
     pieces = [slices.cut(volume, plane, masks=masks, index=index) for index in chosen]
     height, width = (size * mm for size, mm in zip(pieces[0].image.shape, pieces[0].spacing_mm, strict=True))
     picture, axes = slices.slice_grid(

@@ -134,7 +134,7 @@ def draw_slice(
     style.bare(axes)
     axes.set_title(title, loc="center", fontsize=9, fontweight="normal", pad=4)
     if state_window:
-        axes.set_xlabel(f"window {low:.4g} to {high:.4g}", fontsize=8, color=style.MUTED, labelpad=3)
+        axes.set_xlabel(window_text((low, high)), fontsize=8, color=style.MUTED, labelpad=3)
 
 
 def window_of(image: np.ndarray) -> tuple[float, float]:
@@ -143,6 +143,12 @@ def window_of(image: np.ndarray) -> tuple[float, float]:
         return 0, 255
     finite = image[np.isfinite(image)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def window_text(window: tuple[float, float]) -> str:
+    """Write a window in words; numbers of 10 and more without decimals."""
+    low, high = (f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}" for value in window)
+    return f"window {low} to {high}"
 
 
 def draw_contour(axes: Axes, mask: np.ndarray, *, colour: str, width: float = 1.4) -> None:
