@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t4e_utils.intensity import WindowError, to_uint8, window_from_percentiles
@@ -60,6 +60,7 @@ def test_grey_levels_match_a_table_made_by_hand():
     np.testing.assert_array_equal(to_uint8(values, (10, 60)), [0, 0, 5, 10, 128, 255, 255])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30), st.floats(-100, 100), st.floats(0.5, 500))
 def test_grey_levels_match_the_formula_in_double_precision(values, low, width):
     array = np.array(values, np.float32)

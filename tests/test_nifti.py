@@ -183,7 +183,11 @@ def test_a_truncated_file_is_refused(tmp_path, share):
         assert refused.value.code == "truncated"
 
 
-@pytest.mark.parametrize("data", [b"", b"no NIfTI", b"no NIfTI" * 100, gzip.compress(b"no NIfTI" * 100)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no NIfTI", b"no NIfTI" * 100, gzip.compress(b"no NIfTI" * 100, mtime=0)],
+    ids=["empty", "short", "text", "packed text"],
+)
 def test_a_file_that_is_no_nifti_is_refused(tmp_path, data):
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(data)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t4e_utils.sampling import (
@@ -87,6 +87,7 @@ def test_without_tumour_the_central_slices_are_taken(n, length, expected):
     assert (np.flatnonzero(kept).tolist(), fallback) == (expected, "central slices")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60), st.integers(0, 9)), min_size=1, max_size=80))
 def test_a_series_never_loses_all_its_slices(rows):
     kept, fallback = select_sequence_slices(measures(*zip(*rows, strict=True)), 1000)
@@ -119,6 +120,7 @@ def test_a_hundred_steps_give_fourteen_chunks():
     assert chunk_bounds(100)[-1] == (65, 100)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 20))
 def test_chunks_cover_every_step_if_the_stride_is_not_longer_and_only_the_last_is_short(n, length, stride):
     bounds = chunk_bounds(n, length=length, stride=stride)
