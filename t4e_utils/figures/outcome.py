@@ -133,13 +133,13 @@ def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float |
 @style.styled
 def slice_influence(
     stored: np.ndarray, influence: Sequence[float], *, positions: Sequence[int] | None = None, n: int = 6,
-    regions: Sequence[str] = slices.REGIONS, title: str = "", unit: str = "change of the probability without the slice",
+    regions: Sequence[str] = slices.REGIONS, title: str = "", unit: str = "how much each slice raises the probability",
 ) -> Figure:  # fmt: skip
     """Show which slices drive a prediction: the influence of each, and the most influential ones.
 
     Args:
         stored: Slices of the sequence (T, H, W, 3) or (T, 3, H, W), 8 bit.
-        influence: One number a slice; the sign says towards which class.
+        influence: One number a slice: probability with it minus probability without it, so positive is towards class 1.
         positions: Number of each slice in its series.
         n: Slices to show.
         regions: Names of channels 2 and 3.
