@@ -161,14 +161,21 @@ def classification_figures(run: Path) -> dict[str, Any]:
 
 
 def submission_facts(run: Path) -> dict[str, Any]:
-    """Return the first rows of the submission, and whose prediction rests on a fallback."""
+    """Return the submission, and whose prediction rests on a fallback."""
     path = run / "submission.csv"
     if not path.is_file():
         raise MissingInputError(f"{path.name} is not there: run {NOTEBOOKS['submission']} with the same run_dir.")
     table = pd.read_csv(path, dtype=str)
     beside = path.with_name("submission_report.csv")
-    report = pd.read_csv(beside, dtype={"patient_id": str}, keep_default_na=False) if beside.is_file() else pd.DataFrame({"fallback": []})
-    return {"n": len(table), "columns": list(table.columns), "rows": table.to_numpy().tolist(), "fallbacks": report[report["fallback"] != ""].to_dict("records")}
+    if not beside.is_file():
+        raise MissingInputError(f"{beside.name} is not there: run {NOTEBOOKS['submission']} again, it writes it beside {path.name}.")
+    report = pd.read_csv(beside, dtype=str, keep_default_na=False)
+    return {
+        "n": len(table),
+        "columns": list(table.columns),
+        "rows": table.to_numpy().tolist(),
+        "fallbacks": report[report["fallback"] != ""].to_dict("records"),
+    }
 
 
 def problems_found(run: Path) -> list[dict[str, Any]]:
