@@ -97,8 +97,11 @@ class _Header(NamedTuple):
 
     def of_frame(self, i: int) -> _Header:
         """Return the header for one frame of a multi-frame image; the same header for an ordinary image."""
-        own = (_value(self.dataset, "PerFrameFunctionalGroupsSequence") or ())[i : i + 1]
-        shared = (_value(self.dataset, "SharedFunctionalGroupsSequence") or ())[:1]
+        try:
+            own = (_value(self.dataset, "PerFrameFunctionalGroupsSequence") or ())[i : i + 1]
+            shared = (_value(self.dataset, "SharedFunctionalGroupsSequence") or ())[:1]
+        except READ_ERRORS:
+            return self
         return self._replace(groups=(*own, *shared))
 
     def numbers(self, keyword: str, n: int) -> np.ndarray | None:
@@ -112,13 +115,20 @@ class _Header(NamedTuple):
             numbers = np.empty(0)
         if len(numbers) == n and np.isfinite(numbers).all():
             return numbers
-        expected = "a number" if n == 1 else f"{n} numbers"
-        self.problems.append(Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out."))
-        return None
+        return self._report(keyword, f"{n} numbers")
 
     def number(self, keyword: str) -> float | None:
-        found = self.numbers(keyword, 1)
-        return None if found is None else float(found[0])
+        try:
+            value = self._find(keyword)
+            if value is None or value == "":
+                return None
+            number = float(value)
+        except READ_ERRORS:
+            number = math.nan
+        return number if math.isfinite(number) else self._report(keyword, "a number")
+
+    def _report(self, keyword: str, expected: str) -> None:
+        self.problems.append(Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out."))
 
     def integer(self, keyword: str) -> int | None:
         found = self.number(keyword)
@@ -168,12 +178,8 @@ def _pixels(header: _Header) -> np.ndarray:
     is_grey = header.text("PhotometricInterpretation").startswith("MONO")
     if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
         raise VolumeError("colour_image", path, "The image has colours: only grey images are scans.")
-    syntax = _transfer_syntax(header.dataset, path)
-    if syntax in NATIVE:
-        _refuse_truncated(header)
-    elif not _has_decoder(syntax):
-        raise VolumeError("no_decoder", path, f"There is no decoder for {syntax.name}: install python-gdcm.")
     try:
+        _refuse_undecodable(header)
         pixels = header.dataset.pixel_array
         if _value(header.dataset, "ModalityLUTSequence"):
             pixels = apply_modality_lut(pixels, header.dataset)
@@ -184,10 +190,18 @@ def _pixels(header: _Header) -> np.ndarray:
     return pixels.reshape(-1, *pixels.shape[-2:])
 
 
+def _refuse_undecodable(header: _Header) -> None:
+    syntax = _transfer_syntax(header.dataset, header.path)
+    if syntax in NATIVE:
+        _refuse_truncated(header)
+    elif not _has_decoder(syntax):
+        raise VolumeError("no_decoder", header.path, f"There is no decoder for {syntax.name}: install python-gdcm.")
+
+
 def _refuse_truncated(header: _Header) -> None:
     size = [header.integer(keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")]
     expected = math.prod(size) // 8
-    stored = max(len(header.dataset.get(name) or b"") for name in PIXEL_ELEMENTS)
+    stored = max(len(_value(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
     if stored < expected:
         raise VolumeError(
             "truncated", header.path, f"The file has {stored} of {expected} bytes of pixels: get it again."
@@ -240,7 +254,7 @@ def _frame(header: _Header, i: int, pixels: np.ndarray | None, *, is_only: bool)
 def _directions(cosines: np.ndarray, header: _Header) -> np.ndarray | None:
     """Return unit vectors of growing row and column index as columns, or None if the cosines span no plane."""
     along_row, along_column = cosines.reshape(2, 3) * LPS_TO_RAS
-    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    lengths = math.hypot(*along_row), math.hypot(*along_column)
     if min(lengths) < 0.9 or abs(along_row @ along_column) > 0.1:
         sentence = "ImageOrientationPatient is not two perpendicular directions and was left out."
         header.problems.append(Problem("bad_value", str(header.path), sentence))
