@@ -101,6 +101,29 @@ def cut_patients(
     return pd.concat(tables, ignore_index=True), problems
 
 
+def measure_tumours(files: pd.DataFrame, regions: Mapping[str, Sequence[int]], *, n_jobs: int = -1) -> pd.DataFrame:
+    """Return the size of the annotated regions: patient_id and a column <region>_ml each; patients without readable labels have no row.
+
+    Args:
+        files: patient_id, series, path; only the rows whose series is "labels" are read.
+        regions: label values of each region.
+        n_jobs: processes; -1 is one a core.
+    """
+    labels = files[files["series"] == "labels"]
+    progress = tqdm(labels["path"], desc="annotations", mininterval=PROGRESS_SECONDS)
+    sizes = Parallel(n_jobs=n_jobs)(delayed(_region_sizes)(path, regions) for path in progress)
+    columns = [f"{name.lower()}_ml" for name in regions]
+    return pd.DataFrame(sizes, columns=columns, dtype=float).assign(patient_id=labels["patient_id"].to_numpy()).dropna()
+
+
+def _region_sizes(path: str, regions: Mapping[str, Sequence[int]]) -> list[float]:
+    try:
+        volume = read_nifti(path, labels=True)
+    except VolumeError:
+        return [float("nan")] * len(regions)  # notebook 02 reports it with its reason
+    return (regions_from_labels(volume.array, regions).sum(axis=(1, 2, 3)) * np.prod(volume.spacing_mm) / 1000).tolist()
+
+
 def chunk_table(slices: pd.DataFrame, *, length: int, stride: int) -> pd.DataFrame:
     """Return the chunks of each series: patient_id, series, chunk, start, stop (positions among the kept slices, half open)."""
     counts = slices[slices["is_kept"]].groupby(["patient_id", "series"], sort=False).size()

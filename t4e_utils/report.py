@@ -19,7 +19,16 @@ import pandas as pd
 
 from t4e_utils import T4EError, __version__, executed
 from t4e_utils.pipeline import NOTEBOOKS
-from t4e_utils.runs import MissingInputError, made_with_of, read_json, read_table, require_folder, resolve, versions, write_json
+from t4e_utils.runs import (
+    MissingInputError,
+    made_with_of,
+    read_json,
+    read_table,
+    require_folder,
+    resolve,
+    versions,
+    write_json,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}

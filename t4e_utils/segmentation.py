@@ -117,6 +117,11 @@ class PlaneCut:
     predicted: np.ndarray  # (2, D, H, W) bool
     affine: np.ndarray  # index to RAS mm
 
+    def largest(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the slice with most of the first true region: its index, image (H, W), truth (2, H, W) and prediction (2, H, W)."""
+        index = int(self.truth[0].sum(axis=(1, 2)).argmax())
+        return index, self.image[index], self.truth[:, index], self.predicted[:, index]
+
 
 def segment_plane(
     segmenter: nn.Module, volume: Volume, truth: np.ndarray, plane: str, *, percentiles: Sequence[float], **options: Any

@@ -6,7 +6,7 @@ import pytest
 
 from t4e_utils.catalog import CatalogError
 from t4e_utils.geometry import display_affine
-from t4e_utils.preparation import SLICE_COLUMNS, SliceRule, cut_patient, cut_patients
+from t4e_utils.preparation import SLICE_COLUMNS, SliceRule, cut_patient, cut_patients, measure_tumours
 from t4e_utils.sampling import read_slice
 from t4e_utils.volumes import Volume, read_nifti, write_nifti
 
@@ -75,3 +75,11 @@ def test_a_patient_without_readable_labels_costs_only_itself(files, tmp_path):
     assert [problem.path for problem in problems] == [str(broken)]
     with pytest.raises(CatalogError, match="None of 1 patients could be cut"):
         cut_patients(pd.DataFrame(rows[2:], columns=["patient_id", "series", "path"]), tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)
+
+
+def test_tumour_sizes_are_voxels_times_their_volume(files):
+    table = pd.DataFrame([("00006", name, path) for name, path in files.items()], columns=["patient_id", "series", "path"])
+    sizes = measure_tumours(table, RULE.regions, n_jobs=1)
+    assert sizes.to_dict("list") == {"wt_ml": [9 * 7 * 12 * 2 / 1000], "et_ml": [4 * 4 * 3 * 2 / 1000], "patient_id": ["00006"]}
+    broken = table.assign(path="nowhere.nii.gz")
+    assert measure_tumours(broken, RULE.regions, n_jobs=1).empty

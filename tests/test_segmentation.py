@@ -9,7 +9,14 @@ from t4e_utils.catalog import FoldSplit
 from t4e_utils.geometry import display_affine
 from t4e_utils.metrics import dice
 from t4e_utils.preparation import SliceRule, cut_patients
-from t4e_utils.segmentation import SegmenterSettings, evaluate_patients, patient_dice, segmentation_score, sweep_thresholds, train_segmenter
+from t4e_utils.segmentation import (
+    SegmenterSettings,
+    evaluate_patients,
+    patient_dice,
+    segmentation_score,
+    sweep_thresholds,
+    train_segmenter,
+)
 from t4e_utils.training import TrainConfig
 from t4e_utils.volumes import Volume, write_nifti
 

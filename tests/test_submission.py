@@ -61,7 +61,7 @@ def test_a_prediction_that_is_no_probability_is_refused(bad):
 
 
 def test_a_prevalence_and_weights_that_make_no_sense_are_refused():
-    with pytest.raises(SubmissionError, match="prevalence = 1.5"):
+    with pytest.raises(SubmissionError, match=r"prevalence = 1\.5"):
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=1.5)
     with pytest.raises(SubmissionError, match="T1w has no weight"):
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5, weights={"FLAIR": 1.0})
