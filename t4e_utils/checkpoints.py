@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from t4e_utils import T4EError
@@ -70,6 +71,13 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     if present:
         raise CheckpointError(f"No checkpoint in {folder} can be read: start the run again with overwrite=True.")
     return None
+
+
+def write_history(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows of the epochs as a table, complete or not at all."""
+    temporary = folder / f".history.csv.{os.getpid()}.tmp"
+    pd.DataFrame(rows).to_csv(temporary, index=False)
+    os.replace(temporary, folder / "history.csv")
 
 
 def remove_run(folder: Path) -> None:

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from t4e_utils import T4EError
+from t4e_utils.runs import write_json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of images in 0..1, red green blue
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -212,9 +213,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> No
     save_file(state, _temporary(path))
     os.replace(_temporary(path), path)
     recipe = {"model": model.recipe} if hasattr(model, "recipe") else {}
-    card_path = path.with_suffix(".json")
-    _temporary(card_path).write_text(json.dumps({**recipe, **card}, indent=2) + "\n", encoding="utf-8")
-    os.replace(_temporary(card_path), card_path)
+    write_json({**recipe, **card}, path.with_suffix(".json"))
 
 
 def _temporary(path: Path) -> Path:

@@ -1,15 +1,15 @@
 """One training loop for every network here: warm-up with a frozen encoder, mixed precision, early stopping, exact resume.
 
-`fit` knows no competition: it is given data sets, a loss, a score, and a function that turns a batch into inputs and targets. It runs on
-Accelerate, on what the machine has. A run lives in a folder of its own: `history.csv` (a row an epoch),
-`best.safetensors` with its card `best.json`, the last checkpoint, and TensorBoard events. On the CPU a run that was
-killed and started again ends with the same history and weights, bit for bit.
+`fit` knows no competition: it is given data sets, a loss, a score, and a function that turns a batch into inputs and
+targets. It runs on Accelerate, on what the machine has. A run lives in a folder of its own: `history.csv` (a row an
+epoch), `best.safetensors` with its card `best.json`, the last checkpoint, and TensorBoard events. On the CPU a run that
+was killed and started again ends with the same history and weights, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from t4e_utils.batches import Batch, count_overlap, pick_device, predict, prepare_chunks, prepare_slices
 from t4e_utils.checkpoints import (
     PREVIOUS,
     random_states,
@@ -32,12 +33,36 @@ from t4e_utils.checkpoints import (
     remove_run,
     restore_random_states,
     write_checkpoint,
+    write_history,
 )
 from t4e_utils.datasets import make_loader, set_epoch
-from t4e_utils.models import freeze, load_weights, normalise, save_weights, unfreeze
-from t4e_utils.training_plan import Progress, TrainConfig, TrainingError, make_schedule, resolve_precision
+from t4e_utils.models import ModelError, freeze, load_weights, read_card, save_weights, unfreeze
+from t4e_utils.training_plan import (
+    LossWatch,
+    Progress,
+    TrainConfig,
+    TrainingError,
+    check_plan,
+    make_schedule,
+    require_same_run,
+    resolve_precision,
+    smaller_batch,
+)
 
-Batch = Mapping[str, Tensor]
+__all__ = [  # predict and its like are met here too
+    "FitResult",
+    "TrainConfig",
+    "TrainingError",
+    "count_overlap",
+    "fit",
+    "pick_device",
+    "predict",
+    "prepare_chunks",
+    "prepare_slices",
+    "seed_everything",
+]
+BEST = "best.safetensors"
+PROGRESS_SECONDS = 10  # between two prints of the progress bar
 LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes it wait
 
 
@@ -45,9 +70,7 @@ LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes
 class FitResult:
     """What a run came to; the model given to `fit` holds the best weights."""
 
-    history: (
-        pd.DataFrame
-    )  # a row an epoch: epoch, phase, lr, train_loss, valid_loss and what the score function returns
+    history: pd.DataFrame  # a row an epoch: epoch, phase, lr, train_loss, valid_loss and what the score returns
     best_epoch: int  # from 1; without validation data the last one
     best_score: float  # of that epoch, nan if there is none
     best_path: Path  # safetensors
@@ -92,53 +115,34 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite:
         remove_run(folder)
-    _check(model, valid, encoder, config)
+    check_plan(config, has_validation=valid is not None, encoder=encoder, starts_from=getattr(model, "starts_from", ""))
     run = _Run(model, train, valid, loss, prepare, score, summarise, encoder, config, folder)
     run.resume()
     try:
-        with tqdm(total=config.epochs, initial=run.progress.epoch, desc=folder.name, mininterval=10) as bar:
+        options = {"desc": folder.name, "mininterval": PROGRESS_SECONDS}
+        with tqdm(total=config.epochs, initial=run.progress.epoch, **options) as bar:
             while not run.progress.is_finished:
                 run.enter_phase()
                 row = {"train_loss": run.train_epoch(), **run.evaluate()}
                 run.close_epoch(row)
+                bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False)
                 bar.update()
     except torch.OutOfMemoryError as error:
-        raise TrainingError(_out_of_memory(config)) from error
+        raise TrainingError(smaller_batch(config)) from error
     finally:
         run.end()
     return run.result()
-
-
-def _check(model: nn.Module, valid: Dataset | None, encoder: nn.Module | None, config: TrainConfig) -> None:
-    if valid is None and (config.schedule == "plateau" or config.early_stopping or config.select == "score"):
-        raise TrainingError(
-            "Without validation data there is no plateau, early stopping or score: use another schedule, "
-            "early_stopping=0 and select='loss'."
-        )
-    if config.warmup_epochs and encoder is None:
-        raise TrainingError("The warm-up needs to know what to freeze: give encoder, or warmup_epochs=0.")
-    if config.warmup_epochs and getattr(model, "starts_from", "") == "random weights":
-        raise TrainingError(
-            "The encoder starts from random weights, frozen it would learn nothing: use warmup_epochs=0 or give weights."
-        )
-
-
-def _out_of_memory(config: TrainConfig) -> str:
-    half = max(config.batch_size // 2, 1)
-    return (
-        f"The GPU's memory does not hold a batch of {config.batch_size}: try batch_size={half} with accumulate="
-        f"{config.accumulate * 2}, which takes the same steps, or a smaller image_size."
-    )
 
 
 class _Run:
     """The parts of a run and what happens to them from epoch to epoch."""
 
     def __init__(self, model, train, valid, loss, prepare, score, summarise, encoder, config, folder):
-        self.data = {"train": train, "valid": valid}
+        self.data, self.has_validation = {"train": train, "valid": valid}, valid is not None
         self.loss, self.prepare, self.score, self.summarise = loss, prepare, score, summarise
         self.model, self.encoder, self.config, self.folder = model, encoder, config, folder
         self.progress, self.phase, self.stored = Progress(), None, None
+        self.starts_from = getattr(model, "starts_from", "unknown")
         self.accelerator = _make_accelerator(config, folder)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -148,12 +152,14 @@ class _Run:
         set_seed(self.config.seed)
         state = read_checkpoint(self.folder)
         if state is not None:
-            _require_same_run(state["about"], self.about(), self.folder)
+            require_same_run(state["about"], self.about(), self.folder)
             self.progress = Progress(**state["progress"])
             self.model.load_state_dict(state["model"])
             self.stored = state
-            if self.progress.best_epoch == self.progress.epoch and self.keeps_best():
-                self.write_best()  # it may have been killed after the checkpoint, before the best weights
+            if self.accelerator.is_main_process:
+                write_history(self.folder, self.progress.history)
+                if not self.has_best():
+                    self.write_best()
         if not self.progress.is_finished:
             events = {"purge_step": self.progress.epoch + 1}
             self.accelerator.init_trackers("events", init_kwargs={"tensorboard": events})
@@ -174,20 +180,25 @@ class _Run:
             (freeze if phase == "warm-up" else unfreeze)(self.encoder)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimiser = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-        batch_size = max(config.batch_size // accelerator.num_processes, 1)
-        loaders = {
-            name: make_loader(
-                data, batch_size=batch_size, shuffle=name == "train", num_workers=config.num_workers, seed=config.seed
-            )
-            for name, data in self.data.items()
-            if data is not None
-        }
         n_batches = -(-len(self.data["train"]) // config.batch_size)
         steps = -(-n_batches // config.accumulate) * (config.epochs - config.warmup_epochs)
-        self.schedule = make_schedule(optimiser, config, phase, n_steps=steps, has_validation="valid" in loaders)
+        self.schedule = make_schedule(optimiser, config, phase, n_steps=steps, has_validation=self.has_validation)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
-        self.loaders = {name: accelerator.prepare(loader) for name, loader in loaders.items()}
+        self.loaders = {
+            name: accelerator.prepare(self.loader(name)) for name in self.data if self.data[name] is not None
+        }
         self._restore()
+
+    def loader(self, name: str) -> DataLoader:
+        """Loader of the training or validation data, for this process."""
+        size = max(self.config.batch_size // self.accelerator.num_processes, 1)
+        return make_loader(
+            self.data[name],
+            batch_size=size,
+            shuffle=name == "train",
+            num_workers=self.config.num_workers,
+            seed=self.config.seed,
+        )
 
     def _restore(self) -> None:
         """What the checkpoint knows beyond weights, once, where it was written in the same phase."""
@@ -206,7 +217,7 @@ class _Run:
         """One pass over the training data; the mean loss."""
         accelerator, epoch = self.accelerator, self.progress.epoch + 1
         self.lr = self.optimiser.param_groups[0]["lr"]
-        watch = _LossWatch(epoch, self.folder, every=1 if accelerator.device.type == "cpu" else LOOK_EVERY)
+        watch = LossWatch(epoch, self.folder, every=1 if accelerator.device.type == "cpu" else LOOK_EVERY)
         set_epoch(self.loaders["train"], epoch)
         self.model.train()
         for batch in self.loaders["train"]:
@@ -231,7 +242,7 @@ class _Run:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Validation loss and score; nothing without validation data."""
-        if "valid" not in self.loaders:
+        if not self.has_validation:
             return {}
         self.model.eval()
         total, kept = 0.0, []
@@ -248,16 +259,15 @@ class _Run:
         return {"valid_loss": loss, **{name: float(value) for name, value in figures.items()}}
 
     def close_epoch(self, row: dict[str, float]) -> None:
-        """Schedule, bookkeeping, and everything to disk; the best weights last, as `resume` can write them again."""
+        """Schedule, bookkeeping, and everything to disk; the results last, as `resume` can write them again."""
         row = {"epoch": self.progress.epoch + 1, "phase": self.phase, "lr": self.lr, **row}
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(row["valid_loss"])
-        is_best = self.progress.record(row, self.config)
+        self.progress.record(row, self.config)
         if self.accelerator.is_main_process:
             write_checkpoint(self.folder, self.state())
-            _write_history(self.folder, self.progress.history)
-            if is_best and self.keeps_best():
-                self.write_best()
+            write_history(self.folder, self.progress.history)
+            self.write_best()
             if self.progress.is_finished:
                 (self.folder / PREVIOUS).unlink(missing_ok=True)
         figures = {name: value for name, value in row.items() if isinstance(value, float)}
@@ -274,21 +284,26 @@ class _Run:
             state["random"] = random_states()
         return state
 
-    def keeps_best(self) -> bool:
-        """Without validation data only the end of the run is worth keeping."""
-        return self.data["valid"] is not None or self.progress.is_finished
-
     def write_best(self) -> None:
-        """Weights of now as those of the best epoch, with a card."""
-        has_choice = self.data["valid"] is not None
+        """Weights of now with a card, if this epoch is the best; where nobody chooses, only at the end."""
+        progress = self.progress
+        if progress.best_epoch < progress.epoch or not (self.has_validation or progress.is_finished):
+            return
         card = {
-            "epoch": self.progress.best_epoch,
-            "chosen_by": f"validation {self.config.select}" if has_choice else "nobody: the last epoch",
-            "figures": self.progress.history[self.progress.best_epoch - 1],
-            "starts_from": getattr(self.model, "starts_from", "unknown"),
+            "epoch": progress.best_epoch,
+            "chosen_by": f"validation {self.config.select}" if self.has_validation else "nobody: the last epoch",
+            "figures": progress.history[-1],
+            "starts_from": self.starts_from,
             "training": self.about(),
         }
-        save_weights(self.accelerator.unwrap_model(self.model), self.folder / "best.safetensors", card)
+        save_weights(self.accelerator.unwrap_model(self.model), self.folder / BEST, card)
+
+    def has_best(self) -> bool:
+        """False if the run was killed between a checkpoint and the best weights that belong to it."""
+        try:
+            return (self.folder / BEST).exists() and read_card(self.folder / BEST)["epoch"] == self.progress.best_epoch
+        except ModelError:
+            return False
 
     def end(self) -> None:
         """Give the model back as it came, and close the events."""
@@ -298,46 +313,11 @@ class _Run:
 
     def result(self) -> FitResult:
         """Load the best weights into the model and tell how it went."""
-        path = self.folder / "best.safetensors"
+        path = self.folder / BEST
         load_weights(self.model, path)
         best = self.progress.history[self.progress.best_epoch - 1]
         history = pd.DataFrame(self.progress.history)
         return FitResult(history, self.progress.best_epoch, best.get("score", np.nan), path)
-
-
-class _LossWatch:
-    """Losses of an epoch: their mean, and a look now and then for one that is not finite."""
-
-    def __init__(self, epoch: int, folder: Path, *, every: int):
-        self.epoch, self.folder, self.every = epoch, folder, every
-        self.losses, self.indices, self.n_seen = [], [], 0
-
-    def add(self, loss: Tensor, index: Tensor) -> None:
-        """Take in a batch's mean loss."""
-        self.losses.append(loss)
-        self.indices.append(index)
-        if len(self.losses) - self.n_seen >= self.every:
-            self.look()
-
-    def look(self) -> None:
-        """Raise for the first loss that is not finite since the last look."""
-        values = torch.stack(self.losses).tolist()
-        for place, loss in enumerate(values[self.n_seen :], start=self.n_seen):
-            if not np.isfinite(loss):
-                raise TrainingError(
-                    f"The loss is {loss} in epoch {self.epoch}, in the batch with the items "
-                    f"{self.indices[place].tolist()}: look at these, or lower lr, limit grad_clip, or use "
-                    f"precision='fp32'. The checkpoint of the epoch before is kept in {self.folder}."
-                )
-        self.n_seen = len(self.losses)
-
-    def mean(self, accelerator: Accelerator) -> float:
-        """Mean over all items, of all processes."""
-        self.look()
-        sizes = torch.tensor([len(index) for index in self.indices], device=self.losses[0].device)
-        sums = torch.stack([(torch.stack(self.losses) * sizes).sum(), sizes.sum()])
-        total, n = accelerator.reduce(sums, "sum").tolist()
-        return total / n
 
 
 def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
@@ -345,15 +325,14 @@ def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     GradientState._reset_state()
     precision = {"fp32": "no"}.get(name := resolve_precision(config.precision, pick_device()), name)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-    accelerator = Accelerator(
+    return Accelerator(
         mixed_precision=precision,
         gradient_accumulation_steps=config.accumulate,
         log_with="tensorboard",
         project_config=project,
         step_scheduler_with_optimizer=False,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
     )
-    accelerator.dataloader_config.non_blocking = True
-    return accelerator
 
 
 def _unprepare(accelerator: Accelerator, model: nn.Module) -> nn.Module:
@@ -361,64 +340,6 @@ def _unprepare(accelerator: Accelerator, model: nn.Module) -> nn.Module:
     model.__dict__.pop("_is_accelerate_prepared", None)
     accelerator.free_memory()
     return model
-
-
-def _require_same_run(stored: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    """How many workers there are changes nothing; everything else does."""
-    differs = [key for key in wanted if key != "num_workers" and stored.get(key) != wanted[key]]
-    if differs:
-        what = ", ".join(f"{key} {stored.get(key)} there and {wanted[key]} now" for key in differs)
-        raise TrainingError(f"{folder} holds another run ({what}): use another folder, or overwrite=True.")
-
-
-def _write_history(folder: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = folder / f".history.csv.{os.getpid()}.tmp"
-    pd.DataFrame(rows).to_csv(temporary, index=False)
-    os.replace(temporary, folder / "history.csv")
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module,
-    loader: DataLoader,
-    *,
-    prepare: Callable[[Batch], tuple[Tensor, Tensor]],
-    device: torch.device | None = None,
-    precision: str = "auto",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (float32) and indices of everything a loader gives, a row an item."""
-    device = device or pick_device()
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(precision, device))
-    model.to(device).eval()
-    logits, indices = [], []
-    for batch in loader:
-        inputs, _ = prepare({name: value.to(device, non_blocking=True) for name, value in batch.items()})
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits.append(model(inputs).float().cpu().numpy())
-        indices.append(batch["index"].numpy())
-    return np.concatenate(logits), np.concatenate(indices)
-
-
-def prepare_slices(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Inputs (B, 3, S, S) and targets (B, 2, S, S) of a batch of a SliceDataset."""
-    return normalise(batch["image"]), batch["masks"].float()
-
-
-def prepare_chunks(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Inputs (B, T, 3, S, S) and targets (B,) of a batch of a ChunkDataset."""
-    return normalise(batch["images"]), batch["label"]
-
-
-def count_overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (B, C) predicted and true of each channel, as (both, either) for `fit`'s summarise."""
-    predicted, true = logits > 0, targets > 0.5
-    both, predicted, true = (x.flatten(2).sum(-1) for x in (predicted & true, predicted, true))
-    return torch.stack([both, predicted], -1), true
-
-
-def pick_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def seed_everything(seed: int) -> None:

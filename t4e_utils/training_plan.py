@@ -1,12 +1,14 @@
-"""The plan of a training run: its settings, the learning rate over time, which epoch is the best, and when to stop."""
+"""The plan of a training run: settings, the learning rate over time, which epoch is the best, and what stops a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
@@ -127,3 +129,78 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("precision='fp16' needs a GPU: use 'auto', 'bf16' or 'fp32'.")
     return precision
+
+
+def check_plan(config: TrainConfig, *, has_validation: bool, encoder: nn.Module | None, starts_from: str) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        TrainingError: with what to change.
+    """
+    if not has_validation and (config.schedule == "plateau" or config.early_stopping or config.select == "score"):
+        raise TrainingError(
+            "Without validation data there is no plateau, early stopping or score: use another schedule, "
+            "early_stopping=0 and select='loss'."
+        )
+    if config.warmup_epochs and encoder is None:
+        raise TrainingError("The warm-up needs to know what to freeze: give encoder, or warmup_epochs=0.")
+    if config.warmup_epochs and starts_from == "random weights":
+        raise TrainingError(
+            "The encoder starts from random weights, frozen it would learn nothing: use warmup_epochs=0 or give weights."
+        )
+
+
+def smaller_batch(config: TrainConfig) -> str:
+    """What to say when the memory of the GPU is too small."""
+    half = max(config.batch_size // 2, 1)
+    return (
+        f"The GPU's memory does not hold a batch of {config.batch_size}: try batch_size={half} with accumulate="
+        f"{config.accumulate * 2}, which takes the same steps, or a smaller image_size."
+    )
+
+
+def require_same_run(stored: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run of other settings; how many workers there are changes nothing.
+
+    Raises:
+        TrainingError: naming what differs.
+    """
+    differs = [key for key in wanted if key != "num_workers" and stored.get(key) != wanted[key]]
+    if differs:
+        what = ", ".join(f"{key} {stored.get(key)} there and {wanted[key]} now" for key in differs)
+        raise TrainingError(f"{folder} holds another run ({what}): use another folder, or overwrite=True.")
+
+
+class LossWatch:
+    """Losses of an epoch: their mean, and a look now and then for one that is not finite."""
+
+    def __init__(self, epoch: int, folder: Path, *, every: int):
+        self.epoch, self.folder, self.every = epoch, folder, every
+        self.losses, self.indices, self.n_seen = [], [], 0
+
+    def add(self, loss: Tensor, index: Tensor) -> None:
+        """Take in a batch's mean loss."""
+        self.losses.append(loss)
+        self.indices.append(index)
+        if len(self.losses) - self.n_seen >= self.every:
+            self.look()
+
+    def look(self) -> None:
+        """Raise for the first loss that is not finite since the last look."""
+        values = torch.stack(self.losses).tolist()
+        for place, loss in enumerate(values[self.n_seen :], start=self.n_seen):
+            if not np.isfinite(loss):
+                raise TrainingError(
+                    f"The loss is {loss} in epoch {self.epoch}, in the batch with the items "
+                    f"{self.indices[place].tolist()}: look at these, or lower lr, limit grad_clip, or use "
+                    f"precision='fp32'. The checkpoint of the epoch before is kept in {self.folder}."
+                )
+        self.n_seen = len(self.losses)
+
+    def mean(self, accelerator: Any) -> float:
+        """Mean over all items, of all processes."""
+        self.look()
+        sizes = torch.tensor([len(index) for index in self.indices], device=self.losses[0].device)
+        sums = torch.stack([(torch.stack(self.losses) * sizes).sum(), sizes.sum()])
+        total, n = accelerator.reduce(sums, "sum").tolist()
+        return total / n
