@@ -72,13 +72,15 @@ def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a command, show what it says as it says it (its progress bar too), and return its exit code and last words."""
-    said = ""
+    """Run the client, show its progress once it downloads, and return its exit code and last words."""
+    said, is_downloading = "", False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while chunk := os.read(process.stdout.fileno(), 4096):
             text = chunk.decode(errors="replace")
-            print(text, end="", flush=True)
             said = (said + text)[-TAIL:]
+            is_downloading = is_downloading or "ownloading" in said
+            if is_downloading:
+                print(text, end="", flush=True)
     return process.returncode, said
 
 
