@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def augmentation() -> A.Compose:
 def draw_seed(seed: int, epoch: int, index: int) -> int:
     """Seed of one item's draw, a 32-bit number."""
     return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
+
+
+def seed_draw(transform: A.Compose, seed: int) -> None:
+    """Make the next call of `transform` depend on `seed` alone.
+
+    Not `set_random_seed`: that gives each part the same seed, and then a slice is flipped both ways and turned, or nothing.
+    """
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 class SliceCache:
@@ -111,7 +120,7 @@ class _Drawn(Dataset):
         """One draw for all of `images`, (N, S, S, 3)."""
         if self.augmentation is None:
             return images
-        self.augmentation.set_random_seed(draw_seed(self.seed, self.epoch, index))
+        seed_draw(self.augmentation, draw_seed(self.seed, self.epoch, index))
         return self.augmentation(images=images)["images"]
 
 
