@@ -32,7 +32,7 @@ from t4e_utils.runs import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}
-PHANTOM_CARD = "phantoms.json"  # lies beside the folders of drawn patients
+DEFAULT_RSNA, PHANTOM_CARD = "data/phantoms/rsna", "phantoms.json"  # where phantoms are by default, and what lies beside them anywhere
 N_PREVIEW = 8  # rows of a table that are shown at once
 FEW = 50  # patients below which an AUC says next to nothing
 
@@ -138,7 +138,8 @@ def data_kind(run: Path) -> str:
     """Return "phantoms" if the data that the run read hold drawn patients, "scans" if not, "unknown" before any table is there."""
     for table in (run / "eda" / "inventory.parquet", run / "seg" / "patients.parquet"):
         if table.is_file() and (folder := made_with_of(table).get("rsna_dir")):
-            return "phantoms" if (resolve(folder).parent / PHANTOM_CARD).is_file() else "scans"
+            is_phantom = folder == DEFAULT_RSNA or (resolve(folder).parent / PHANTOM_CARD).is_file()
+            return "phantoms" if is_phantom else "scans"
     return "unknown"
 
 

@@ -93,7 +93,7 @@ def test_the_page_shows_figures_with_n_and_interval_pictures_fallbacks_and_links
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for words in (
         "0.800 median Dice 95% interval 0.600 to 0.900 n = 3 held-out patients",
-        "0.800 AUC 95% interval 0.500 to 0.900 n = 40 held-out patients, p = 0.0100",
+        "0.800 AUC 95% interval 0.500 to 0.900 n = 40 held-out patients permutation p = 0.0100",
         "These patients are phantoms, drawn by a program.",
         "00013 T1w: largest tumour",
         "gap 2",
