@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import bleach
 import mistune
 import nbformat
 from nbformat import NotebookNode
@@ -21,6 +22,11 @@ NO_SCRIPTS = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\">"
 )
+SAFE_TAGS = {
+    "a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img",
+    "li", "ol", "p", "pre", "span", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
+}  # fmt: skip
+SAFE_ATTRIBUTES = {"align", "alt", "border", "class", "colspan", "height", "id", "rowspan", "scope", "title", "width"}
 to_html_text = mistune.create_markdown(escape=True)
 
 
@@ -152,13 +158,32 @@ def _data_uri(output: NotebookNode) -> str:
     return f"data:{kind};base64,{''.join(content.split())}"
 
 
+def clean_html(source: str | bytes) -> str:
+    """Keep what text, tables and pictures are made of and show everything else as text; nbconvert's own list has no headings.
+
+    Styles that come with a table are dropped: without scripts and styles a page looks the same wherever its words came from.
+    """
+    source = source.decode() if isinstance(source, bytes) else str(source)
+    source = re.sub(r"<style\b.*?</style>", "", source, flags=re.DOTALL | re.IGNORECASE)
+    return bleach.clean(source, tags=SAFE_TAGS, attributes=_is_safe, protocols={"http", "https", "mailto", "data"})
+
+
+def _is_safe(tag: str, name: str, value: str) -> bool:
+    if name == "src":
+        return tag == "img" and value.startswith("data:image/")
+    if name == "href":
+        return tag == "a" and not value.startswith("data:")
+    return name in SAFE_ATTRIBUTES
+
+
 def write_html(path: Path, target: Path, *, title: str) -> Path:
-    """Write an executed copy as one HTML page that holds no script and needs no network."""
+    """Write an executed copy as one HTML page that holds no script, needs no network, and links to other pages beside it."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(sanitize_html=True, embed_images=True, theme="light")
+    exporter = HTMLExporter(sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html})
     page, _ = exporter.from_notebook_node(read(path), resources={"metadata": {"name": title}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
+    page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace('href="README.md"', 'href="../index.html"')
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
     return target

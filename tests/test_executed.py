@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import datetime, timedelta
 
 import nbformat
@@ -111,13 +112,36 @@ def test_the_page_of_a_notebook_holds_no_script_and_shows_what_outputs_say(tmp_p
         new_output("stream", text=f"printed {EVIL}"),
         new_output("error", ename="E", evalue=EVIL, traceback=[EVIL]),
     ]
-    path = write(tmp_path / "a.ipynb", [new_markdown_cell(f"Words {EVIL}"), new_code_cell("x", outputs=outputs, metadata={"tags": []})])
+    words = f"Words {EVIL} [next](02_seg_data.ipynb) [index](README.md)"
+    path = write(tmp_path / "a.ipynb", [new_markdown_cell(words), new_code_cell("x", outputs=outputs, metadata={"tags": []})])
     page = executed.write_html(path, tmp_path / "out" / "a.html", title="01 <b>").read_text()
     assert "<script" not in page.lower()
     assert "<img src=x" not in page
     assert "<td>42</td>" in page
+    assert '<a href="02_seg_data.html">next</a> <a href="../index.html">index</a>' in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 3
     assert "<b>" not in page
+
+
+def test_headings_tables_and_embedded_pictures_survive_the_cleaning():
+    kept = '<h2 id="a">T</h2><p>x</p><table border="1"><thead><tr><th>n</th></tr></thead><tbody><tr><td colspan="2">1</td></tr></tbody></table>'
+    picture = '<img src="data:image/png;base64,AA==" alt="p"><a href="02.ipynb">next</a>'
+    assert executed.clean_html(f"<style scoped>\n.dataframe {{}}\n</style>{kept}{picture}") == kept + picture
+    assert executed.clean_html(b"<p>bytes</p>") == "<p>bytes</p>"
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        '<img src="x" onerror="alert(1)">', '<img src="http://tracker/x.png">', '<img src="data:text/html;base64,AA==">', '<p onclick="alert(1)">x</p>',
+        '<a href="javascript:alert(1)">x</a>', '<a href="data:text/html,x">x</a>', '<p style="background: url(http://x)">x</p>',
+        '<iframe src="http://x"></iframe>', '<svg onload="alert(1)"></svg>', EVIL,
+    ],
+)  # fmt: skip
+def test_what_could_run_or_call_home_does_not_survive_the_cleaning(evil):
+    clean = executed.clean_html(evil)
+    tags = "".join(re.findall(r"<[^>]*>", clean)).lower()
+    assert not re.search(r"script|onerror|onclick|onload|http|style|data:|svg|iframe", tags)
 
 
 def test_a_copy_that_is_missing_or_damaged_is_one_sentence(tmp_path):
