@@ -34,7 +34,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}
 DEFAULT_RSNA, PHANTOM_CARD = "data/phantoms/rsna", "phantoms.json"  # where phantoms are by default, and what lies beside them anywhere
 N_PREVIEW = 8  # rows of a table that are shown at once
-FEW = 50  # patients below which an AUC says next to nothing
+FEW = 50  # patients below which an AUC of scans says next to nothing
+TOO_FEW = {"interval": 5, "auc": 10}  # patients below which an interval of a median, or an AUC, is no figure at all
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def gather(run: Path) -> dict[str, Any]:
         "missing": missing,
         "regions": REGIONS,
         "few": FEW,
+        "too_few": TOO_FEW["auc"],
         "n_preview": N_PREVIEW,
         "notebooks": NOTEBOOKS,
     }
@@ -155,7 +157,9 @@ def segmentation_figures(run: Path) -> dict[str, Any]:
 
 
 def median_interval(values: np.ndarray, *, n_bootstrap: int = 2000, seed: int = 0) -> list[float]:
-    """Return the 95% percentile interval of the median over patients drawn with replacement."""
+    """Return the 95% percentile interval of the median over patients drawn with replacement; NaN for fewer than five."""
+    if len(values) < TOO_FEW["interval"]:
+        return [float("nan")] * 2
     drawn = np.random.default_rng(seed).choice(values, size=(n_bootstrap, len(values)))
     return np.percentile(np.median(drawn, axis=1), (2.5, 97.5)).tolist()
 

@@ -19,8 +19,11 @@ from t4e_utils import report, runs
 BEGIN = datetime.fromisoformat("2026-01-01T10:00:00+00:00")
 EVIL = "<script>alert('x')</script>"
 PNG = base64.b64encode(b"\x89PNG pixels").decode()
-# Dice of three patients: mean of two planes, so 0.8, 0.6, 0.9 (WT) and 0.5, 0.1, 0.3 (ET); medians 0.8 and 0.3.
-DICE = {"WT": [(0.9, 0.7), (0.5, 0.7), (1.0, 0.8)], "ET": [(0.4, 0.6), (0.0, 0.2), (0.3, 0.3)]}
+# Dice of five patients in two planes, with means 0.8, 0.6, 0.9, 0.8, 0.8 (WT) and 0.5, 0.1, 0.3, 0.3, 0.4 (ET): medians 0.8 and 0.3.
+DICE = {
+    "WT": [(0.9, 0.7), (0.5, 0.7), (1.0, 0.8), (0.8, 0.8), (0.9, 0.7)],
+    "ET": [(0.4, 0.6), (0.0, 0.2), (0.3, 0.3), (0.2, 0.4), (0.4, 0.4)],
+}
 AUC = {"auc": 0.75, "ci95": [0.5, 0.9], "n": 40, "permutation_p": 0.01}
 
 
@@ -74,7 +77,7 @@ def test_the_summary_has_the_figures_of_the_tables(run):
     assert found["data"] == "phantoms"
     assert found["segmentation"]["wt"]["dice_median"] == pytest.approx(0.8)
     assert found["segmentation"]["et"]["dice_median"] == pytest.approx(0.3)
-    assert found["segmentation"]["n"] == 3
+    assert found["segmentation"]["n"] == 5
     assert found["classification"] == {"FLAIR": AUC, "mean": {**AUC, "auc": 0.8}}
     assert found["seconds"] == {"eda": 10, "train_cls": 45, "total": 55}
     assert found["versions"]["pandas"] == pd.__version__
@@ -85,14 +88,14 @@ def test_the_interval_of_a_median_lies_around_it_and_shrinks_with_patients():
     low, high = report.median_interval(values)
     assert 0 <= low < 0.5 < high <= 1
     assert np.diff(report.median_interval(np.tile(values, 30)))[0] < (high - low) / 2
-    assert report.median_interval(np.array([0.7])) == [0.7, 0.7]
+    assert np.isnan(report.median_interval(np.array([0.7, 0.8]))).all()
 
 
 def test_the_page_shows_figures_with_n_and_interval_pictures_fallbacks_and_links(run):
     page = page_of(run)
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     for words in (
-        "0.800 median Dice 95% interval 0.600 to 0.900 n = 3 held-out patients",
+        "0.800 median Dice 95% interval 0.600 to 0.900 n = 5 held-out patients",
         "0.800 AUC 95% interval 0.500 to 0.900 n = 40 held-out patients permutation p = 0.0100",
         "These patients are phantoms, drawn by a program.",
         "00013 T1w: largest tumour",
@@ -154,10 +157,20 @@ def test_a_damaged_table_is_named_and_a_failed_notebook_too(run):
 
 
 def test_an_auc_that_is_not_defined_is_null_and_said_so(run):
-    nothing = {"auc": float("nan"), "ci95": [float("nan")] * 2, "n": 2, "permutation_p": float("nan")}
+    nothing = {"auc": float("nan"), "ci95": [float("nan")] * 2, "n": 12, "permutation_p": float("nan")}
     runs.write_json({"FLAIR": nothing, "mean": nothing, "select_on": "inner"}, run / "cls" / "summary.json")
     assert "not defined" in page_of(run)
     assert json.loads((run / "summary.json").read_text())["classification"]["mean"]["auc"] is None
+
+
+def test_a_handful_of_patients_has_neither_auc_nor_interval_on_the_page(run):
+    runs.write_table(pd.DataFrame({"patient_id": ["00001"], "region": "WT", "dice": [0.4]}), run / "seg" / "dice.parquet")
+    runs.write_json({"FLAIR": {**AUC, "n": 2}, "mean": {**AUC, "n": 2}, "select_on": "inner"}, run / "cls" / "summary.json")
+    text = " ".join(re.sub(r"<[^>]+>", " ", page_of(run)).split())
+    assert "0.400 median Dice no interval n = 1 held-out patient, whole volumes" in text
+    assert "no AUC 2 held-out patients are too few for one" in text
+    assert "0.750" not in text
+    assert json.loads((run / "summary.json").read_text())["segmentation"]["wt"]["ci95"] == [None, None]
 
 
 def test_scans_and_held_out_patients_that_chose_are_said_so(run, tmp_path):
