@@ -18,13 +18,13 @@ import numpy as np
 
 # Relative brightness, white matter = 1.
 INTENSITIES = {
-    "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.00, rim=1.45, core=0.75, vessel=0.60),
-    "T1w": dict(white=1.0, grey=0.76, fluid=0.34, oedema=0.70, rim=0.84, core=0.42, vessel=0.60),
+    "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.00, rim=1.40, core=0.75, vessel=0.60),
+    "T1w": dict(white=1.0, grey=0.76, fluid=0.34, oedema=0.70, rim=0.86, core=0.42, vessel=0.60),
     "T1wCE": dict(white=1.0, grey=0.78, fluid=0.34, oedema=0.70, rim=1.95, core=0.45, vessel=1.80),
-    "T2w": dict(white=1.0, grey=1.36, fluid=2.70, oedema=2.00, rim=1.45, core=2.45, vessel=0.50),
+    "T2w": dict(white=1.0, grey=1.36, fluid=2.70, oedema=2.00, rim=1.25, core=2.45, vessel=0.50),
 }
-GRAIN_CONTRAST = 0.2  # standard deviation of the oedema texture, share of its mean
-GRAIN_MM = {0: 9.0, 1: 20.0}  # wavelength of the oedema texture
+GRAIN_CONTRAST = 0.26  # standard deviation of the oedema texture, share of its mean
+GRAIN_MM = {0: 8.5, 1: 21.0}  # wavelength of the oedema texture
 RIM_MM = {0: 4.5, 1: 9.5}  # thickness of the enhancing rim
 TUMOUR_ML = (100.0, 200.0)  # whole tumour
 CORE_SHARE = 0.32  # rim and necrosis together, share of the whole tumour's volume
