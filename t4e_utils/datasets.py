@@ -310,6 +310,7 @@ def make_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_use_one_thread,
+        generator=torch.Generator(),  # of the workers' seeds, which would else be drawn from the network's dropout
         pin_memory=torch.cuda.is_available(),
     )
 
