@@ -174,8 +174,11 @@ class _Run:
         phase = "warm-up" if self.progress.epoch < self.config.warmup_epochs else "all"
         if phase == self.phase:
             return
-        accelerator, config, self.phase = self.accelerator, self.config, phase
+        accelerator, config = self.accelerator, self.config
         model = _unprepare(accelerator, self.model)
+        if self.phase is not None:
+            accelerator.free_memory()  # the optimiser of the warm-up
+        self.phase = phase
         if self.encoder is not None:
             (freeze if phase == "warm-up" else unfreeze)(self.encoder)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -248,8 +251,8 @@ class _Run:
         total, kept = 0.0, []
         for batch in self.loaders["valid"]:
             inputs, targets = self.prepare(batch)
-            gathered = self.accelerator.gather_for_metrics((self.model(inputs), targets, batch["index"]))
-            logits, targets, index = gathered
+            found = (self.model(inputs), targets, batch["index"])
+            logits, targets, index = self.accelerator.gather_for_metrics(found)
             total = total + self.loss(logits, targets) * len(index)
             if self.score is not None:
                 outputs = (logits, targets) if self.summarise is None else self.summarise(logits, targets)
@@ -309,15 +312,16 @@ class _Run:
         """Give the model back as it came, and close the events."""
         self.model = _unprepare(self.accelerator, self.model)
         self.accelerator.end_training()
-        self.loaders = {}
+        self.loaders, self.optimiser = {}, None
+        if self.accelerator.device.type == "cuda":
+            self.accelerator.free_memory()
 
     def result(self) -> FitResult:
         """Load the best weights into the model and tell how it went."""
         path = self.folder / BEST
         load_weights(self.model, path)
-        best = self.progress.history[self.progress.best_epoch - 1]
-        history = pd.DataFrame(self.progress.history)
-        return FitResult(history, self.progress.best_epoch, best.get("score", np.nan), path)
+        history, best_epoch = self.progress.history, self.progress.best_epoch
+        return FitResult(pd.DataFrame(history), best_epoch, history[best_epoch - 1].get("score", np.nan), path)
 
 
 def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
@@ -338,7 +342,6 @@ def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
 def _unprepare(accelerator: Accelerator, model: nn.Module) -> nn.Module:
     model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     model.__dict__.pop("_is_accelerate_prepared", None)
-    accelerator.free_memory()
     return model
 
 
