@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -13,6 +14,11 @@ from t4e_utils.models import normalise
 from t4e_utils.training_plan import resolve_precision
 
 Batch = Mapping[str, Tensor]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global random generators of Python, numpy and torch."""
+    set_seed(seed)
 
 
 def pick_device() -> torch.device:

@@ -19,13 +19,21 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from t4e_utils.batches import Batch, count_overlap, pick_device, predict, prepare_chunks, prepare_slices
+from t4e_utils.batches import (
+    Batch,
+    count_overlap,
+    pick_device,
+    predict,
+    prepare_chunks,
+    prepare_slices,
+    seed_everything,
+)
 from t4e_utils.checkpoints import (
     PREVIOUS,
     random_states,
@@ -50,17 +58,9 @@ from t4e_utils.training_plan import (
 )
 
 __all__ = [  # predict and its like are met here too
-    "FitResult",
-    "TrainConfig",
-    "TrainingError",
-    "count_overlap",
-    "fit",
-    "pick_device",
-    "predict",
-    "prepare_chunks",
-    "prepare_slices",
-    "seed_everything",
-]
+    "FitResult", "TrainConfig", "TrainingError", "count_overlap", "fit", "pick_device", "predict", "prepare_chunks",
+    "prepare_slices", "seed_everything",
+]  # fmt: skip
 BEST = "best.safetensors"
 PROGRESS_SECONDS = 10  # between two prints of the progress bar
 LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes it wait
@@ -113,13 +113,11 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        remove_run(folder)
     check_plan(config, has_validation=valid is not None, encoder=encoder, starts_from=getattr(model, "starts_from", ""))
     run = _Run(model, train, valid, loss, prepare, score, summarise, encoder, config, folder)
-    run.resume()
+    run.resume(overwrite=overwrite)
     try:
-        options = {"desc": folder.name, "mininterval": PROGRESS_SECONDS}
+        options = {"desc": folder.name, "mininterval": PROGRESS_SECONDS, "disable": not run.is_main}
         with tqdm(total=config.epochs, initial=run.progress.epoch, **options) as bar:
             while not run.progress.is_finished:
                 run.enter_phase()
@@ -144,19 +142,23 @@ class _Run:
         self.progress, self.phase, self.stored = Progress(), None, None
         self.starts_from = getattr(model, "starts_from", "unknown")
         self.accelerator = _make_accelerator(config, folder)
+        self.is_main = self.accelerator.is_main_process
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
 
-    def resume(self) -> None:
+    def resume(self, *, overwrite: bool) -> None:
         """Take up the run in the folder, or start one."""
-        set_seed(self.config.seed)
+        if overwrite and self.is_main:
+            remove_run(self.folder)
+        self.accelerator.wait_for_everyone()
+        seed_everything(self.config.seed)
         state = read_checkpoint(self.folder)
         if state is not None:
             require_same_run(state["about"], self.about(), self.folder)
             self.progress = Progress(**state["progress"])
             self.model.load_state_dict(state["model"])
             self.stored = state
-            if self.accelerator.is_main_process:
+            if self.is_main:
                 write_history(self.folder, self.progress.history)
                 if not self.has_best():
                     self.write_best()
@@ -267,7 +269,7 @@ class _Run:
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(row["valid_loss"])
         self.progress.record(row, self.config)
-        if self.accelerator.is_main_process:
+        if self.is_main:
             write_checkpoint(self.folder, self.state())
             write_history(self.folder, self.progress.history)
             self.write_best()
@@ -275,6 +277,7 @@ class _Run:
                 (self.folder / PREVIOUS).unlink(missing_ok=True)
         figures = {name: value for name, value in row.items() if isinstance(value, float)}
         self.accelerator.log(figures, step=row["epoch"])
+        self.accelerator.wait_for_everyone()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on; of a finished run only what may be read again."""
@@ -343,8 +346,3 @@ def _unprepare(accelerator: Accelerator, model: nn.Module) -> nn.Module:
     model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     model.__dict__.pop("_is_accelerate_prepared", None)
     return model
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global random generators of Python, numpy and torch."""
-    set_seed(seed)
