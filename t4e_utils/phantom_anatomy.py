@@ -18,10 +18,10 @@ import numpy as np
 
 # Relative brightness, white matter = 1.
 INTENSITIES = {
-    "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.00, rim=1.40, core=0.75, vessel=0.60),
-    "T1w": dict(white=1.0, grey=0.76, fluid=0.34, oedema=0.70, rim=0.86, core=0.42, vessel=0.60),
-    "T1wCE": dict(white=1.0, grey=0.78, fluid=0.34, oedema=0.70, rim=1.95, core=0.45, vessel=1.80),
-    "T2w": dict(white=1.0, grey=1.36, fluid=2.70, oedema=2.00, rim=1.25, core=2.45, vessel=0.50),
+    "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.10, rim=1.45, core=0.75, vessel=0.60),
+    "T1w": dict(white=1.0, grey=0.78, fluid=0.32, oedema=0.55, rim=0.68, core=0.36, vessel=0.60),
+    "T1wCE": dict(white=1.0, grey=0.82, fluid=0.32, oedema=0.52, rim=1.75, core=0.38, vessel=1.60),
+    "T2w": dict(white=1.0, grey=1.34, fluid=2.80, oedema=2.15, rim=1.25, core=2.50, vessel=0.50),
 }
 GRAIN_CONTRAST = 0.26  # standard deviation of the oedema texture, share of its mean
 GRAIN_MM = {0: 8.5, 1: 21.0}  # wavelength of the oedema texture
@@ -233,7 +233,7 @@ def _tumour_distances(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.nd
     for centre in (tumour.centre_mm + tumour.offset_mm, tumour.centre_mm):
         away = points - centre[:, None]
         radius = np.sqrt((away**2).sum(0)) + 1e-3
-        distances.append(radius * (1 + 0.12 * np.clip(tumour.lumps(away / radius), -2, 2)))
+        distances.append(radius * (1 + 0.1 * np.clip(tumour.lumps(away / radius), -2, 2)))
     return distances[0], distances[1], 0.8 * head.folds(points)
 
 
@@ -267,7 +267,7 @@ def _healthy_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[np.
     cisterns = np.minimum(tentorium, np.abs(stem - 1) + np.maximum(pushed[2] + 18, 0))
     gaps = np.minimum(fold - 0.9, np.where(pushed[2] < -6, cisterns - 1.3, 9))
     sinus = _cover(_tube(pushed, SINUS_MM), soft_mm)
-    return inside, [("grey", grey), ("fluid", 0.9 * _cover(gaps, soft_mm)), ("vessel", sinus)]
+    return inside, [("grey", grey), ("fluid", 0.7 * _cover(gaps, soft_mm)), ("vessel", sinus)]
 
 
 def _tumour_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[list, np.ndarray]:
@@ -328,7 +328,7 @@ def _paint_slices(
     inside, layers = _healthy_layers(head, points[:, near], soft_mm)
     near, points = near[inside], points[:, near[inside]]
     tumour_layers, labels.reshape(-1)[near] = _tumour_layers(head, points, soft_mm)
-    tumour_layers[0] = ("oedema", tumour_layers[0][1] * (1 - 0.3 * layers[0][1][inside]))  # water spares grey matter
+    tumour_layers[0] = ("oedema", tumour_layers[0][1] * (1 - 0.2 * layers[0][1][inside]))  # water spares grey matter
     layers = [(tissue, cover[inside]) for tissue, cover in layers] + tumour_layers
     clouds = 1 + 0.03 * head.clouds(points)
     for contrast, out in zip(contrasts, values, strict=True):

@@ -105,7 +105,9 @@ def test_forehead_is_narrow_base_is_flat_and_left_ventricle_is_wide(patient):
     assert np.count_nonzero(ventricle & (points[0] < 0)) > 1.2 * np.count_nonzero(ventricle & (points[0] > 0))
 
 
-def test_contrasts_follow_the_real_ones(patient):
+@pytest.mark.parametrize(("seed", "label"), [(11, 1), (11, 0), (4, 0)])
+def test_contrasts_follow_the_real_ones(seed, label):
+    patient = make_patient(seed, label, tumour_ml=140)
     values, labels = clean(patient)
     points = head_points(patient).reshape(3, -1).astype(np.float32)
     csf = (phantom_anatomy._ventricle_distance(patient.head, points) < -2).reshape(labels.shape) & (labels == 0)
