@@ -31,6 +31,7 @@ DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
 ALL_CORES = workflow.cores or 1
 GPU = int(shutil.which("nvidia-smi") is not None)  # trainings share it one at a time; without one, each takes a core
 TRAINING_CORES = ALL_CORES if GPU else 1
+SEG_CORES = max(1, ALL_CORES // len(SEG_FOLDS))  # one fold alone may have them all
 
 PAPERMILL = (
     "{sys.executable} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
@@ -113,7 +114,7 @@ rule train_seg:
         given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
     log:
         **logs("train_seg", "_fold{fold}"),
-    threads: TRAINING_CORES
+    threads: SEG_CORES
     resources:
         gpu=GPU,
     shell:

@@ -60,6 +60,9 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() - mean) / std
 
 
+BLACK = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))
+
+
 class SequenceClassifier(nn.Module):
     """One logit for a sequence of slices: backbone for each slice, LSTM along them, linear layer over all steps.
 
@@ -93,8 +96,15 @@ class SequenceClassifier(nn.Module):
         return self.clf_head(states.flatten(1)).squeeze(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(B,)` of normalised sequences `(B, T, 3, H, W)`."""
-        return self.classify(self.embed(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+        """Logits `(B,)` of normalised sequences `(B, T, 3, H, W)`; of the black images that fill short ones, one is embedded."""
+        frames = images.flatten(0, 1)
+        is_filled = (frames != BLACK.to(frames)).flatten(1).any(1)
+        if is_filled.all():
+            embeddings = self.embed(frames)
+        else:
+            place = torch.where(is_filled, is_filled.cumsum(0) - 1, -1)
+            embeddings = self.embed(torch.cat([frames[is_filled], frames[~is_filled][:1]]))[place]
+        return self.classify(embeddings.unflatten(0, images.shape[:2]))
 
 
 def build_segmenter(

@@ -18,12 +18,12 @@ import numpy as np
 
 # Relative brightness, white matter = 1.
 INTENSITIES = {
-    "FLAIR": dict(white=1.0, grey=1.24, fluid=0.30, oedema=2.10, rim=1.45, core=0.75, vessel=0.60),
-    "T1w": dict(white=1.0, grey=0.78, fluid=0.32, oedema=0.55, rim=0.68, core=0.36, vessel=0.60),
-    "T1wCE": dict(white=1.0, grey=0.82, fluid=0.32, oedema=0.52, rim=1.75, core=0.38, vessel=1.60),
-    "T2w": dict(white=1.0, grey=1.34, fluid=2.80, oedema=2.15, rim=1.25, core=2.50, vessel=0.50),
+    "FLAIR": dict(white=1.0, grey=1.2, fluid=0.30, oedema=2.10, rim=1.50, core=0.75, vessel=0.60),
+    "T1w": dict(white=1.0, grey=0.86, fluid=0.30, oedema=0.50, rim=0.64, core=0.36, vessel=0.60),
+    "T1wCE": dict(white=1.0, grey=0.88, fluid=0.30, oedema=0.48, rim=1.55, core=0.36, vessel=1.40),
+    "T2w": dict(white=1.0, grey=1.2, fluid=2.80, oedema=2.05, rim=1.30, core=2.50, vessel=0.50),
 }
-GRAIN_CONTRAST = 0.26  # standard deviation of the oedema texture, share of its mean
+GRAIN_CONTRAST = 0.2  # standard deviation of the oedema texture, share of its mean
 GRAIN_MM = {0: 8.5, 1: 21.0}  # wavelength of the oedema texture
 RIM_MM = {0: 4.5, 1: 9.5}  # thickness of the enhancing rim
 TUMOUR_ML = (100.0, 200.0)  # whole tumour
@@ -267,7 +267,7 @@ def _healthy_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[np.
     cisterns = np.minimum(tentorium, np.abs(stem - 1) + np.maximum(pushed[2] + 18, 0))
     gaps = np.minimum(fold - 0.9, np.where(pushed[2] < -6, cisterns - 1.3, 9))
     sinus = _cover(_tube(pushed, SINUS_MM), soft_mm)
-    return inside, [("grey", grey), ("fluid", 0.7 * _cover(gaps, soft_mm)), ("vessel", sinus)]
+    return inside, [("grey", grey), ("fluid", 0.45 * _cover(gaps, soft_mm)), ("vessel", sinus)]
 
 
 def _tumour_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[list, np.ndarray]:
