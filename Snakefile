@@ -149,7 +149,7 @@ rule cls_data:
         given=PLAN.arguments("cls_data"),
     log:
         **logs("cls_data"),
-    threads: ALL_CORES
+    threads: max(1, ALL_CORES - 1)  # one is left for the segmenter's summary
     resources:
         gpu=GPU,
     shell:

@@ -37,9 +37,9 @@ from t4e_utils.segmentation import SegmenterSettings, train_segmenter
 from t4e_utils.sequences import SeriesRule, write_sequences
 from t4e_utils.training import TrainConfig
 
-SIZE = 48
-SEGMENTER = SegmenterSettings("tu-mobilenetv3_small_050", (32, 24, 16, 12, 8), "", 64)
-CLASSIFIER = ClassifierSettings("test_nfnet", "", 16, 35, 5, 48)
+SIZE = 48  # voxels a side of the phantoms
+SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=False)
+CLASSIFIER = ClassifierSettings("test_byobnet", "", 16, 35, 5, 48)
 RULE = SeriesRule(segmenter_size=64)
 
 
@@ -50,7 +50,7 @@ def make_segmenter(root):
     slices, _ = cut_patients(chosen.files, root / "slices", root=root, rule=SliceRule(brain_tumor.REGIONS), n_jobs=2)
     patients = pd.DataFrame({"patient_id": chosen.ids, "fold": catalog.make_folds(chosen.ids, n_folds=6, seed=0)})
     split = catalog.split_fold(patients, 0, select_share=0.2, seed=0)
-    config = TrainConfig(epochs=8, lr=3e-3, batch_size=16, schedule="onecycle", num_workers=0)
+    config = TrainConfig(epochs=5, lr=5e-3, batch_size=16, schedule="onecycle", channels_last=True, num_workers=0)
     kept = slices[slices["is_kept"]].reset_index(drop=True)
     card = train_segmenter(kept, split, root / "models", root=root, settings=SEGMENTER, config=config, made_with={})
     return root / card["weights"], card["best_score"]
@@ -65,7 +65,7 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
     chunks = chunk_table(slices, length=RULE.sequence_length, stride=RULE.chunk_stride)
     patients["fold"] = catalog.make_folds(patients["patient_id"], n_folds=2, seed=seed, labels=patients["label"])
     labels = patients.set_index("patient_id")["label"].to_dict()
-    config = TrainConfig(epochs=epochs, lr=4e-3, batch_size=4, schedule="onecycle", num_workers=0, seed=seed)
+    config = TrainConfig(epochs=epochs, lr=2e-3, batch_size=4, channels_last=True, schedule="onecycle", num_workers=0, seed=seed)
     predictions = []
     for fold in (0, 1):
         split = catalog.split_fold(patients, fold, select_share=0.25, seed=seed, select_on=select_on)
@@ -81,7 +81,7 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--patients", type=int, default=24)
+    parser.add_argument("--patients", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--signal", type=float, default=0.0)
     parser.add_argument("--select-on", choices=("inner", "outer"), default="inner")
