@@ -44,7 +44,7 @@ RULE = SeriesRule(segmenter_size=64)
 
 
 def make_segmenter(root):
-    write_phantoms(root / "phantoms", PhantomConfig(seed=10_000, size=SIZE, n_brats=12, n_overlap=0, n_train=2, n_test=0), n_jobs=2)
+    write_phantoms(root / "phantoms", PhantomConfig(seed=10_000, size=SIZE, n_brats=12, n_overlap=0, n_train=2, n_test=1), n_jobs=2)
     folders = DataFolders(root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True)
     chosen = brain_tumor.segmentation_patients(folders)
     slices, _ = cut_patients(chosen.files, root / "slices", root=root, rule=SliceRule(brain_tumor.REGIONS), n_jobs=2)
