@@ -7,7 +7,7 @@ patients). So another setting trains in a folder of its own, an interrupted trai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from t4e_utils.models import build_segmenter
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.runs import fingerprint
 from t4e_utils.training import TrainConfig, count_overlap, fit, prepare_slices, seed_everything
+from t4e_utils.training_plan import epochs_for_steps
 from t4e_utils.volumes import Volume, read_nifti
 
 REGION_NAMES = ("WT", "ET")
@@ -55,6 +56,7 @@ def train_segmenter(
     settings: SegmenterSettings,
     config: TrainConfig,
     made_with: Mapping[str, Any],
+    min_steps: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the segmenter of one fold and write its card `folder/fold<k>.json`.
@@ -67,12 +69,15 @@ def train_segmenter(
         settings: network and input.
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
+        min_steps: more epochs than the configuration says, if few slices need them for so many steps.
         overwrite: train anew although finished.
 
     Returns:
         The card.
     """
     tables = [slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in (split.fitted, split.choosing)]
+    epochs = epochs_for_steps(config.epochs, n_items=len(tables[0]), batch_size=config.batch_size, min_steps=min_steps)
+    config = replace(config, epochs=epochs)
     identity = fingerprint(asdict(settings), asdict(config), split.select_on, made_with, *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables))
     options = {"image_size": settings.image_size, "stretch": settings.is_stretched, "seed": config.seed}
     train = SliceDataset(tables[0], root, augment=settings.augment, **options)

@@ -91,6 +91,16 @@ def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
     return tuple(key if np.isfinite(key) else -np.inf for key in keys)
 
 
+def epochs_for_steps(epochs: int, *, n_items: int, batch_size: int, min_steps: int) -> int:
+    """Return `epochs`, or as many more as a small data set needs for at least `min_steps` steps.
+
+    >>> epochs_for_steps(7, n_items=120, batch_size=16, min_steps=600)
+    75
+    """
+    steps = -(-n_items // batch_size)
+    return max(epochs, -(-min_steps // max(steps, 1)))
+
+
 def make_schedule(
     optimiser: Optimizer, config: TrainConfig, phase: str, *, n_steps: int, has_validation: bool
 ) -> LRScheduler | None:

@@ -18,6 +18,7 @@ from t4e_utils.segmentation import (
     train_segmenter,
 )
 from t4e_utils.training import TrainConfig
+from t4e_utils.training_plan import epochs_for_steps
 from t4e_utils.volumes import Volume, write_nifti
 
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
@@ -65,6 +66,17 @@ def test_validation_slices_are_those_of_the_choosing_patients_and_not_training_s
     assert history["train_loss"].equals(pd.read_csv(root / other["folder"] / "history.csv")["train_loss"])
     assert not history["valid_loss"].equals(pd.read_csv(root / other["folder"] / "history.csv")["valid_loss"])
     assert counts.gt(0).all()
+
+
+def test_few_slices_are_passed_through_until_they_make_the_least_number_of_steps(data):
+    root, _, slices = data
+    split = FoldSplit(0, ["00000", "00001"], [], ["00003"], "last epoch")
+    n_batches = -(-slices["patient_id"].isin(split.fitted).sum() // CONFIG.batch_size)
+    options = {"root": root, "settings": SETTINGS, "config": CONFIG, "made_with": {}}
+    card = train_segmenter(slices, split, root / "steps", min_steps=2 * n_batches - 1, **options)
+    assert card["training"]["epochs"] == 2
+    assert epochs_for_steps(7, n_items=1540, batch_size=16, min_steps=600) == 7
+    assert epochs_for_steps(7, n_items=120, batch_size=16, min_steps=600) == 75
 
 
 def test_without_choosing_patients_the_last_epoch_is_taken(data):
