@@ -179,7 +179,6 @@ class ChunkDataset(_Drawn):
         augment: see `augmentation`.
         seed: of the draws.
         channels: `"image+masks"`; or, as a control, `"image"` (repeated three times) or `"masks"` (no image).
-        shuffle_slices: as a control, put the slices of each chunk into a drawn order.
         cache_mb: bound on the memory for decoded slices, in megabytes.
     """
 
@@ -195,14 +194,13 @@ class ChunkDataset(_Drawn):
         augment: bool = False,
         seed: int = 0,
         channels: str = "image+masks",
-        shuffle_slices: bool = False,
         cache_mb: float = 1024,
     ):
         _require(chunks, ("patient_id", "series", "start", "stop"), "chunks")
         _require(slices, ("patient_id", "series", "position", "path"), "slices")
         if channels not in CHANNELS:
             raise DatasetError(f"channels is {channels!r}: choose one of {', '.join(CHANNELS)}.")
-        self.length, self.channels, self.shuffle_slices = length, channels, shuffle_slices
+        self.length, self.channels = length, channels
         paths, self.rows = _rows_of_chunks(chunks, slices, length)
         labels = chunks["label"] if "label" in chunks else np.full(len(chunks), np.nan)
         self.labels = np.asarray(labels, np.float32)
@@ -220,8 +218,6 @@ class ChunkDataset(_Drawn):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         rows = self.rows[index]
-        if self.shuffle_slices:
-            rows = np.random.default_rng([self.seed, index]).permutation(rows)
         pictures = self._augment(np.stack([self.cache[row] for row in rows]), index)
         images = np.zeros((self.length, 3, *pictures.shape[1:3]), np.uint8)
         images[: len(rows)] = _choose_channels(pictures, self.channels).transpose(0, 3, 1, 2)

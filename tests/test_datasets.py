@@ -237,19 +237,6 @@ def test_controls_show_only_some_channels(slices, tmp_path, channels, keeps):
         assert torch.equal(shown[:, place], expected)
 
 
-def test_shuffled_slices_are_the_same_slices_in_another_order_that_stays(slices, tmp_path):
-    options = {"image_size": SIZE, "length": 8}
-    ordered, shuffled = (
-        ChunkDataset(chunk_table((0, 8)), slices, tmp_path, shuffle_slices=s, **options)[0]["images"]
-        for s in (False, True)
-    )
-    again = ChunkDataset(chunk_table((0, 8)), slices, tmp_path, shuffle_slices=True, **options)
-    again.set_epoch(5)
-    assert not torch.equal(shuffled, ordered)
-    assert sorted(s.sum().item() for s in shuffled.long()) == sorted(s.sum().item() for s in ordered.long())
-    assert torch.equal(again[0]["images"], shuffled)
-
-
 def test_chunks_without_labels_can_be_predicted(slices, tmp_path):
     chunks = chunk_table((0, 4)).drop(columns="label")
     assert ChunkDataset(chunks, slices, tmp_path, image_size=SIZE, length=4)[0]["label"].isnan()

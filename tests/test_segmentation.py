@@ -53,10 +53,9 @@ def train(data, split, folder):
 
 
 def test_validation_slices_are_those_of_the_choosing_patients_and_not_training_slices(data):
-    root, _, slices = data
+    root, _, _ = data
     card = train(data, FoldSplit(0, ["00000", "00001"], ["00002"], ["00003"], "inner"), "a")
     history = pd.read_csv(root / card["folder"] / "history.csv")
-    counts = slices.groupby("patient_id").size()
     assert card["trained_on"] == ["00000", "00001", "00002"]
     assert card["held_out"] == ["00003"]
     assert {"train_loss", "valid_loss", "dice_wt", "dice_et"} <= set(history.columns)
@@ -65,7 +64,6 @@ def test_validation_slices_are_those_of_the_choosing_patients_and_not_training_s
     assert other["folder"].split("-")[-1] != card["folder"].split("-")[-1]
     assert history["train_loss"].equals(pd.read_csv(root / other["folder"] / "history.csv")["train_loss"])
     assert not history["valid_loss"].equals(pd.read_csv(root / other["folder"] / "history.csv")["valid_loss"])
-    assert counts.gt(0).all()
 
 
 def test_few_slices_are_passed_through_until_they_make_the_least_number_of_steps(data):
