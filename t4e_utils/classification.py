@@ -56,13 +56,14 @@ def train_classifier(
     config: TrainConfig,
     made_with: Mapping[str, Any],
     control: str = "none",
+    train_on_fallback: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the sequence classifier of one MRI type and fold and write its card `folder/<name>_fold<k>.json`.
 
     Args:
         chunks: patient_id, series, chunk, start, stop of this MRI type.
-        slices: kept slices of this MRI type with patient_id, series, position, path.
+        slices: kept slices of this MRI type with patient_id, series, position, path, fallback.
         labels: 0 or 1 for each patient; only those of fitted and choosing patients are looked at.
         split: who is fitted, who chooses.
         folder: of all classifiers of the run.
@@ -72,6 +73,7 @@ def train_classifier(
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
         control: one of `CONTROLS`; other than "none" it takes something away that the classifier might use.
+        train_on_fallback: learn also from series in which no slice passed the filter; done anyway if the fitted patients have no others.
         overwrite: train anew although finished.
 
     Returns:
@@ -82,7 +84,9 @@ def train_classifier(
         known = shuffled_labels(known, seed=config.seed)
     if control == "shuffled order":
         slices = shuffled_order(slices, seed=config.seed)
-    tables = [_with_labels(chunks, ids, known) for ids in (split.fitted, split.choosing)]
+    passed = chunks[chunks["patient_id"].isin(slices.loc[slices["fallback"] == "", "patient_id"])]
+    uses_fallback = train_on_fallback or not passed["patient_id"].isin(split.fitted).any()
+    tables = [_with_labels(chunks if uses_fallback else passed, ids, known) for ids in (split.fitted, split.choosing)]
     used = slices[slices["patient_id"].isin(known)][["path", "brain_area", "wt_area", "et_area"]]
     identity = fingerprint(asdict(settings), asdict(config), split.select_on, control, made_with, used, *tables)
     options = {
@@ -107,7 +111,7 @@ def train_classifier(
         prepare=prepare_chunks,
         overwrite=overwrite,
     )
-    facts = {"series": name, "control": control, "made_with": dict(made_with)}
+    facts = {"series": name, "control": control, "uses_fallback": uses_fallback, "made_with": dict(made_with)}
     return write_card(
         result, folder / f"{name}_fold{split.fold}.json", root=root, split=split, settings=settings, config=config, **facts
     )

@@ -38,20 +38,20 @@ def data(tmp_path_factory):
             image = generator.integers(0, 256, (32, 32), dtype=np.uint8)
             path = root / f"{k:05d}_{position}.png"
             write_slice(path, image, np.stack([image > 100, image > 200]))
-            rows.append((f"{k:05d}", "FLAIR", position, path.name, True, 900, int((image > 100).sum()), int((image > 200).sum())))
-    slices = pd.DataFrame(rows, columns=["patient_id", "series", "position", "path", "is_kept", "brain_area", "wt_area", "et_area"])
+            rows.append((f"{k:05d}", "FLAIR", position, path.name, True, 900, int((image > 100).sum()), int((image > 200).sum()), ""))
+    slices = pd.DataFrame(rows, columns=["patient_id", "series", "position", "path", "is_kept", "brain_area", "wt_area", "et_area", "fallback"])
     patients = pd.DataFrame({"patient_id": [f"{k:05d}" for k in range(N_PATIENTS)], "label": [k % 2 for k in range(N_PATIENTS)]})
     patients["fold"] = make_folds(patients["patient_id"], n_folds=2, seed=0, labels=patients["label"])
     return root, slices, patients
 
 
-def train_and_predict(data, labels, folder, *, settings=SETTINGS, select_on="inner", slices=None):
+def train_and_predict(data, labels, folder, *, settings=SETTINGS, select_on="inner", slices=None, **options):
     root, all_slices, patients = data
     slices = all_slices if slices is None else slices
     split = split_fold(patients.assign(label=patients["patient_id"].map(labels)), 0, select_share=0.34, seed=0, select_on=select_on)
     card = train_classifier(
         chunk_table(slices, length=6, stride=2), slices, labels, split, root / folder,
-        name="FLAIR", root=root, settings=settings, config=CONFIG, made_with={},
+        name="FLAIR", root=root, settings=settings, config=CONFIG, made_with={}, **options,
     )  # fmt: skip
     classifier = load_network(root / card["weights"])
     predictions = predict_held_out(classifier, slices, split.held_out, root=root, size=32, views=("identity",), length=6, stride=2)
@@ -105,6 +105,24 @@ def test_other_settings_train_in_a_folder_of_their_own_and_the_same_are_not_trai
     other, _, _ = train_and_predict(data, labels, "h", settings=replace(SETTINGS, augment=False))
     assert other["weights"] != card["weights"]
     assert (root / card["weights"]).exists()
+
+
+def test_series_without_a_slice_that_passed_are_learnt_from_when_asked_or_when_there_are_no_others(data):
+    root, slices, patients = data
+    labels = patients.set_index("patient_id")["label"].to_dict()
+    _, _, split = train_and_predict(data, labels, "i")
+
+    def weights(folder, patients_that_fell_back, **options):
+        fallback = np.where(slices["patient_id"].isin(patients_that_fell_back), "largest tumour", "")
+        card, predictions, _ = train_and_predict(data, labels, folder, slices=slices.assign(fallback=fallback), **options)
+        assert sorted(predictions["patient_id"].unique()) == sorted(split.held_out)  # these are predicted in any case
+        return card["uses_fallback"], (root / card["weights"]).read_bytes()
+
+    all_learnt, one_left_out = weights("j", []), weights("k", split.fitted[:1])
+    assert (all_learnt[0], one_left_out[0]) == (False, False)
+    assert one_left_out[1] != all_learnt[1]
+    assert weights("l", split.fitted[:1], train_on_fallback=True) == (True, all_learnt[1])
+    assert weights("m", split.fitted) == (True, all_learnt[1])
 
 
 def test_shuffled_labels_keep_their_numbers_and_repeat_with_the_seed():
