@@ -6,7 +6,7 @@ patients). So another setting trains in a folder of its own, an interrupted trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def train_classifier(
     made_with: Mapping[str, Any],
     control: str = "none",
     train_on_fallback: bool = False,
+    num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the sequence classifier of one MRI type and fold and write its card `folder/<name>_fold<k>.json`.
@@ -74,6 +75,7 @@ def train_classifier(
         made_with: parameters that the slices were made with, part of the fingerprint.
         control: one of `CONTROLS`; other than "none" it takes something away that the classifier might use.
         train_on_fallback: learn also from series in which no slice passed the filter; done anyway if the fitted patients have no others.
+        num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
     Returns:
@@ -104,11 +106,12 @@ def train_classifier(
         train,
         valid,
         loss=nn.BCEWithLogitsLoss(),
-        score=chunk_score(tables[1]["patient_id"].to_numpy()),
+        score=ChunkScore(tables[1]["patient_id"].to_numpy()),
         config=config,
         folder=folder / f"{name}_fold{split.fold}-{identity}",
         encoder=model.backbone,
         prepare=prepare_chunks,
+        num_processes=num_processes,
         overwrite=overwrite,
     )
     facts = {"series": name, "control": control, "uses_fallback": uses_fallback, "made_with": dict(made_with)}
@@ -117,22 +120,19 @@ def train_classifier(
     )
 
 
-def chunk_score(patients: np.ndarray) -> Callable[..., dict[str, float]]:
-    """Return a score of validation chunks: AUC over chunks and over patients (mean probability); NaN with one class only.
+@dataclass(frozen=True)
+class ChunkScore:
+    """Score of validation chunks: AUC over chunks and over patients (mean probability); NaN with one class only."""
 
-    Args:
-        patients: id of the patient of each chunk, in the order of the data set.
-    """
+    patients: np.ndarray  # id of the patient of each chunk, in the order of the data set
 
-    def score(logits: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor) -> dict[str, float]:
-        table = pd.DataFrame(
-            {"patient": patients[np.asarray(indices)], "probability": torch.as_tensor(logits).double().sigmoid().numpy(), "label": np.asarray(targets)}
-        )
+    def __call__(self, logits: np.ndarray, targets: np.ndarray, indices: np.ndarray) -> dict[str, float]:
+        """Return "chunk_auc", "patient_auc", and the latter as "score"."""
+        probability = torch.as_tensor(logits).double().sigmoid().numpy()
+        table = pd.DataFrame({"patient": self.patients[np.asarray(indices)], "probability": probability, "label": np.asarray(targets)})
         by_patient = table.groupby("patient")[["probability", "label"]].mean()
         patient_auc = roc_auc(by_patient["label"], by_patient["probability"])
         return {"chunk_auc": roc_auc(table["label"], table["probability"]), "patient_auc": patient_auc, "score": patient_auc}
-
-    return score
 
 
 def shuffled_labels(labels: Mapping[str, int], *, seed: int) -> dict[str, int]:

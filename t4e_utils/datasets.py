@@ -107,6 +107,10 @@ class _Drawn(Dataset):
         self.augmentation = augmentation() if augment else None
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._epoch.share_memory_()  # a copy in another process has workers of its own
+
     @property
     def epoch(self) -> int:
         """Epoch that the draws are for."""
@@ -280,9 +284,9 @@ class EpochSampler(Sampler):
 
 
 def default_workers() -> int:
-    """Worker processes for a loader: the cores this process may use, one left for itself, at most 16."""
+    """Worker processes for a loader: this process's share of the cores it may use, one left for itself, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores - 1, 0), 16)
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 0), 16)
 
 
 def make_loader(

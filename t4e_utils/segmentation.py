@@ -57,6 +57,7 @@ def train_segmenter(
     config: TrainConfig,
     made_with: Mapping[str, Any],
     min_steps: int = 0,
+    num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train the segmenter of one fold and write its card `folder/fold<k>.json`.
@@ -70,6 +71,7 @@ def train_segmenter(
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
         min_steps: more epochs than the configuration says, if few slices need them for so many steps.
+        num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
     Returns:
@@ -95,6 +97,7 @@ def train_segmenter(
         folder=folder / f"fold{split.fold}-{identity}",
         encoder=model.encoder,
         prepare=prepare_slices,
+        num_processes=num_processes,
         overwrite=overwrite,
     )
     return write_card(result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config)

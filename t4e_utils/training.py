@@ -45,6 +45,7 @@ from t4e_utils.checkpoints import (
 )
 from t4e_utils.datasets import make_loader, set_epoch
 from t4e_utils.models import ModelError, freeze, load_weights, read_card, save_weights, unfreeze
+from t4e_utils.processes import run_in_processes
 from t4e_utils.training_plan import (
     LossWatch,
     Progress,
@@ -88,6 +89,7 @@ def fit(
     score: Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, float]] | None = None,
     summarise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     encoder: nn.Module | None = None,
+    num_processes: int = 1,
     overwrite: bool = False,
 ) -> FitResult:
     """Train `model`, or go on with, or just load, the run in `folder`; the model ends with the best epoch's weights.
@@ -105,6 +107,7 @@ def fit(
         summarise: reduces a batch's logits and targets, on the device, to what the score needs of each item, so that
             no whole maps pile up; without it the score gets logits and targets.
         encoder: part of `model` that the warm-up freezes.
+        num_processes: of this machine that share each batch, one a GPU; 1 also under `accelerate launch`, which starts its own.
         overwrite: train again what is there.
 
     Raises:
@@ -114,6 +117,11 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     check_plan(config, has_validation=valid is not None, encoder=encoder, starts_from=getattr(model, "starts_from", ""))
+    if num_processes > 1 and (overwrite or not _is_finished(folder)):
+        parts = {"loss": loss, "prepare": prepare, "score": score, "summarise": summarise, "encoder": encoder}
+        options = {"config": config, "folder": folder, "overwrite": overwrite}
+        run_in_processes(fit, model, train, valid, **parts, **options, num_processes=num_processes)
+        overwrite = False  # what they have finished is only loaded below
     run = _Run(model, train, valid, loss, prepare, score, summarise, encoder, config, folder)
     run.resume(overwrite=overwrite)
     try:
@@ -143,6 +151,10 @@ class _Run:
         self.starts_from = getattr(model, "starts_from", "unknown")
         self.accelerator = _make_accelerator(config, folder)
         self.is_main = self.accelerator.is_main_process
+        if config.batch_size % self.accelerator.num_processes:
+            raise TrainingError(
+                f"The batch size {config.batch_size} cannot be shared by {self.accelerator.num_processes} processes: make it a multiple."
+            )
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
 
@@ -183,6 +195,8 @@ class _Run:
         self.phase = phase
         if self.encoder is not None:
             (freeze if phase == "warm-up" else unfreeze)(self.encoder)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # there is none for the CPU
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimiser = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         n_batches = -(-len(self.data["train"]) // config.batch_size)
@@ -196,10 +210,9 @@ class _Run:
 
     def loader(self, name: str) -> DataLoader:
         """Loader of the training or validation data, for this process."""
-        size = max(self.config.batch_size // self.accelerator.num_processes, 1)
         return make_loader(
             self.data[name],
-            batch_size=size,
+            batch_size=self.config.batch_size // self.accelerator.num_processes,
             shuffle=name == "train",
             num_workers=self.config.num_workers,
             seed=self.config.seed,
@@ -325,6 +338,11 @@ class _Run:
         load_weights(self.model, path)
         history, best_epoch = self.progress.history, self.progress.best_epoch
         return FitResult(pd.DataFrame(history), best_epoch, history[best_epoch - 1].get("score", np.nan), path)
+
+
+def _is_finished(folder: Path) -> bool:
+    state = read_checkpoint(folder)
+    return state is not None and Progress(**state["progress"]).is_finished
 
 
 def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:

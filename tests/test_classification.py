@@ -8,9 +8,9 @@ import pytest
 
 from t4e_utils.catalog import LeakError, make_folds, split_fold
 from t4e_utils.classification import (
+    ChunkScore,
     ClassifierSettings,
     auc_by_series,
-    chunk_score,
     out_of_fold_table,
     predict_held_out,
     shuffled_labels,
@@ -144,7 +144,7 @@ def test_shuffled_order_exchanges_positions_within_each_patient(data):
 
 
 def test_chunk_score_means_over_the_chunks_of_a_patient():
-    score = chunk_score(np.array(["a", "a", "b", "c"]))
+    score = ChunkScore(np.array(["a", "a", "b", "c"]))
     # probabilities 0.5 0.9 | 0.6 | 0.8, so the patients have 0.7, 0.6, 0.8; positive are a and c
     logits = np.log(np.array([0.5, 0.9, 0.6, 0.8]) / (1 - np.array([0.5, 0.9, 0.6, 0.8])))
     figures = score(logits, np.array([1, 1, 0, 1]), np.arange(4))

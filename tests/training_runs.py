@@ -3,6 +3,7 @@
 Everything is drawn from fixed seeds, so that two processes that call the same function train the same network on the same data.
 """
 
+import json
 import sys
 import time
 from dataclasses import replace
@@ -13,14 +14,16 @@ import pandas as pd
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from t4e_utils.datasets import ChunkDataset, SliceDataset
 from t4e_utils.models import build_classifier, build_segmenter
 from t4e_utils.sampling import write_slice
-from t4e_utils.training import TrainConfig, fit, prepare_chunks, prepare_slices
+from t4e_utils.segmentation import segmentation_score
+from t4e_utils.training import TrainConfig, _Run, count_overlap, fit, prepare_chunks, prepare_slices
 
 SIZE = 32
+N_SCORED = 7  # no multiple of the batch: padding rows would be counted
 
 
 class Points(Dataset):
@@ -63,7 +66,7 @@ CONFIG = TrainConfig(epochs=6, lr=0.02, batch_size=6, schedule="onecycle", selec
 
 
 def train_points(
-    folder, *, model=None, train=None, valid=None, loss=None, score=share_right, overwrite=False, **changes
+    folder, *, model=None, train=None, valid=None, loss=None, score=share_right, num_processes=1, overwrite=False, **changes
 ):
     """`fit` on points, with the changes to `CONFIG` that are given; `valid=False` leaves the validation data out."""
     model = model or TwoLayers()
@@ -77,6 +80,7 @@ def train_points(
         config=replace(CONFIG, **changes),
         folder=folder,
         encoder=getattr(model, "encoder", None),
+        num_processes=num_processes,
         overwrite=overwrite,
     )
 
@@ -100,8 +104,15 @@ def write_cases(root, n_patients=4, n_slices=5):
     return pd.DataFrame(rows), pd.DataFrame(chunks, columns=["patient_id", "series", "start", "stop", "label"])
 
 
-def train_stage(stage, root, folder, *, augment=True, valid=True, **changes):
+def train_stage(stage, root, folder, *, augment=True, valid=True, num_processes=1, **changes):
     """A tiny segmenter or classifier on the cases of `write_cases`, which must be in `root`."""
+    model, data, options = stage_parts(stage, root, augment=augment)
+    config = replace(TrainConfig(epochs=8, lr=4e-3, batch_size=4, schedule="cosine", num_workers=0), **changes)
+    return model, fit(model, data[0], data[1] if valid else None, config=config, folder=folder, num_processes=num_processes, **options)
+
+
+def stage_parts(stage, root, *, augment=True):
+    """Network, both data sets, and the options of `fit` that belong to them."""
     slices, chunks = pd.read_pickle(Path(root) / "slices.pkl"), pd.read_pickle(Path(root) / "chunks.pkl")
     torch.manual_seed(0)
     options = {"image_size": SIZE, "seed": 3}
@@ -113,10 +124,21 @@ def train_stage(stage, root, folder, *, augment=True, valid=True, **changes):
         model = build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3)
         data = [ChunkDataset(chunks, slices, root, length=3, augment=a, **options) for a in (augment, False)]
         loss, prepare = nn.BCEWithLogitsLoss(), prepare_chunks
-    config = replace(TrainConfig(epochs=8, lr=4e-3, batch_size=4, schedule="cosine", num_workers=0), **changes)
-    return model, fit(
-        model, data[0], data[1] if valid else None, loss=loss, prepare=prepare, config=config, folder=folder
-    )
+    return model, data, {"loss": loss, "prepare": prepare}
+
+
+def write_validation_figures(root, path):
+    """What one pass over the validation slices gives, with a score of all of them, as JSON; run by each process of a group."""
+    model, (train, valid), options = stage_parts("segmentation", root)
+    valid = Subset(valid, range(N_SCORED))
+    config = TrainConfig(epochs=1, batch_size=4, num_workers=0)
+    parts = {**options, "score": segmentation_score, "summarise": count_overlap}
+    run = _Run(model, train, valid, encoder=None, config=config, folder=Path(root), **parts)
+    run.enter_phase()
+    figures = run.evaluate()
+    if run.is_main:
+        Path(path).write_text(json.dumps(figures), encoding="utf-8")
+    run.end()
 
 
 if __name__ == "__main__":
