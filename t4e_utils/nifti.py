@@ -113,11 +113,11 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
     """Return native byte order, float32 instead of other floats, and 0 for what is not finite."""
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
         array = array.astype(np.float32, copy=False)
+        if np.isfinite(array.sum()):  # faster than asking each value: what is not finite, or a sum too large, is asked below
+            return array
     is_finite = np.isfinite(array)
-    if is_finite.all():
-        return array
     n = array.size - np.count_nonzero(is_finite)
     problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
     return np.where(is_finite, array, np.float32(0))

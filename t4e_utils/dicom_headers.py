@@ -1,0 +1,237 @@
+"""What the headers of DICOM files say: attributes by keyword, those of multi-frame images frame by frame.
+
+A header is asked for some twenty attributes, and a data set has 400,000 of them: ordinary headers are walked through in one piece, and
+common kinds of value are converted here; all others are left to pydicom. Values that identify a person are never read.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLETransferSyntaxes,
+)
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+
+from t4e_utils.problems import Problem, VolumeError, one_line
+
+PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
+FIRST_PIXEL_TAG = 0x7FE00008
+UNDEFINED_LENGTH = 0xFFFFFFFF
+SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
+LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+ELEMENT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+ORDINARY_SYNTAXES = frozenset(
+    (ExplicitVRLittleEndian, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes, *RLETransferSyntaxes)
+)
+
+# What pydicom and its decoders raise on files that are no DICOM, cut off or damaged.
+READ_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pydicom.errors.BytesLengthException,
+    pydicom.errors.InvalidDicomError,
+    struct.error,
+    zlib.error,
+)
+
+# In which functional group of a multi-frame image an attribute is found, DICOM PS3.3 C.7.6.16.2.
+GROUP_OF = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+}
+KEYWORDS = (
+    *GROUP_OF, "BitsAllocated", "BitsStored", "Columns", "InstanceNumber", "Modality", "ModalityLUTSequence", "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelPaddingRangeLimit", "PixelPaddingValue", "PixelRepresentation",
+    "Rows", "SamplesPerPixel", "SeriesInstanceUID", "SharedFunctionalGroupsSequence", "TransferSyntaxUID",
+)  # fmt: skip
+
+
+class Header(NamedTuple):
+    """The attributes of one file; a value that is not usable is reported and taken for missing."""
+
+    dataset: Dataset
+    syntax: UID | None  # transfer syntax, if stated
+    path: Path
+    problems: list[Problem]
+    groups: tuple[Dataset, ...] = ()  # functional groups of one frame, then those shared by all frames
+
+    @property
+    def n_frame_groups(self) -> int:
+        """Return the number of frames that the header describes one by one; 1 for an ordinary image."""
+        try:
+            return len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ()) or 1
+        except READ_ERRORS:
+            return 1
+
+    def of_frame(self, i: int) -> Header:
+        """Return the header for one frame of a multi-frame image; the same header for an ordinary image."""
+        try:
+            own = (value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())[i : i + 1]
+            shared = (value_of(self.dataset, "SharedFunctionalGroupsSequence") or ())[:1]
+        except READ_ERRORS:
+            return self
+        return self._replace(groups=(*own, *shared)) if own or shared else self
+
+    def numbers(self, keyword: str, n: int) -> np.ndarray | None:
+        """Return an attribute of n finite numbers."""
+        try:
+            value = self._find(keyword)
+            if value is None or value == "":
+                return None
+            numbers = np.array(value, dtype=float).reshape(-1)
+        except READ_ERRORS:
+            numbers = np.empty(0)
+        if len(numbers) == n and all(map(math.isfinite, numbers)):
+            return numbers
+        return self._report(keyword, f"{n} numbers")
+
+    def number(self, keyword: str) -> float | None:
+        """Return an attribute of one finite number."""
+        try:
+            value = self._find(keyword)
+            if value is None or value == "":
+                return None
+            number = float(value)
+        except READ_ERRORS:
+            number = math.nan
+        return number if math.isfinite(number) else self._report(keyword, "a number")
+
+    def integer(self, keyword: str) -> int | None:
+        """Return an attribute of one number without its fraction."""
+        found = self.number(keyword)
+        return None if found is None else int(found)
+
+    def text(self, keyword: str) -> str:
+        """Return an attribute as text, empty where it is missing."""
+        try:
+            return str(value_of(self.dataset, keyword) or "")
+        except READ_ERRORS:
+            return ""
+
+    def _report(self, keyword: str, expected: str) -> None:
+        self.problems.append(Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out."))
+
+    def _find(self, keyword: str) -> Any:
+        if self.groups and keyword in GROUP_OF:
+            for group in self.groups:
+                for item in value_of(group, GROUP_OF[keyword]) or ():
+                    if (value := value_of(item, keyword)) is not None:
+                        return value
+        return value_of(self.dataset, keyword)
+
+
+def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> Header:
+    """Read a file, with or without its pixels; with pydicom's `force` any file passes for DICOM.
+
+    Raises:
+        VolumeError: pydicom cannot make sense of the file.
+    """
+    try:
+        quick = None if with_pixels else _walked(path)
+        if quick is not None:
+            return Header(*quick, path, problems)
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
+        return Header(dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems)
+    except READ_ERRORS as error:
+        raise VolumeError("damaged", path, f"The file cannot be read ({one_line(error)}): get it again.") from error
+
+
+def _walked(path: Path) -> tuple[Dataset, UID] | None:
+    """Return the elements of `KEYWORDS` before the pixels, and the transfer syntax; None for all but the most ordinary files.
+
+    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated, no sequence among the elements wanted.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head[128:132] != b"DICM":
+        return None
+    found, place, before = {}, 132, 0
+    while place + 12 <= len(head):
+        group, element, vr, length = ELEMENT.unpack_from(head, place)
+        tag = group << 16 | element
+        if tag >= FIRST_PIXEL_TAG:
+            return _as_dataset(found)
+        if vr in LONG_VRS:
+            start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
+        elif vr in SHORT_VRS:
+            start = place + 8
+        else:
+            return None
+        place = start + length
+        if tag <= before or length == UNDEFINED_LENGTH or (tag in WANTED and vr == b"SQ"):
+            return None
+        if tag in WANTED:
+            found[WANTED[tag]] = RawDataElement(WANTED[tag], vr.decode(), length, head[start:place], start, False, True)
+        before = tag
+    return _as_dataset(found) if place == len(head) < HEAD_BYTES else None  # a file without pixels, read to its end
+
+
+def _as_dataset(found: dict[BaseTag, RawDataElement]) -> tuple[Dataset, UID] | None:
+    syntax = found.pop(_tag("TransferSyntaxUID"), None)
+    uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
+    return (Dataset(found), UID(uid)) if uid in ORDINARY_SYNTAXES else None
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """Return the value of an attribute or None, faster than `dataset.get(keyword)`: numbers and codes that are well formed are read here."""
+    tag, vr = _tag(keyword), _vr(keyword)
+    element = dataset.get_item(tag)
+    if element is None:
+        return None
+    if isinstance(element, RawDataElement) and element.VR in (vr, None) and element.value:
+        try:
+            if vr in ("DS", "IS"):
+                numbers = [float(part) for part in element.value.split(b"\\")]
+                return numbers if len(numbers) > 1 else numbers[0]
+            if vr == "US" and element.length == 2:
+                return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+            if vr in ("CS", "UI") and b"\\" not in element.value:
+                return element.value.decode("ascii").strip(" \0")
+        except ValueError:
+            pass
+    return dataset[tag].value
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+@cache
+def _vr(keyword: str) -> str:
+    return dictionary_VR(_tag(keyword))
+
+
+WANTED = {int(_tag(keyword)): _tag(keyword) for keyword in KEYWORDS}
