@@ -57,8 +57,7 @@ def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) 
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    has_pixels = not with_pixels or any(keyword in header.dataset for keyword in PIXEL_ELEMENTS)
-    if not (has_pixels and header.integer("Rows") and header.integer("Columns")):
+    if not ((header.has_pixels or not with_pixels) and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     return header
 
@@ -82,15 +81,24 @@ def _pixels(header: Header) -> np.ndarray:
 
 
 def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
-    """Return the pixels as a view of the bytes that were read, which spares a copy."""
-    size = [header.integer(keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")]
-    expected = math.prod(size) // 8
+    if header.pixels is not None:
+        return _plain_pixels(header)
     stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
-    if stored < expected:
+    if stored < header.pixel_bytes:
         raise VolumeError(
-            "truncated", header.path, f"The file has {stored} of {expected} bytes of pixels: get it again."
+            "truncated", header.path, f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again."
         )
-    return get_decoder(syntax).as_array(header.dataset, view_only=True)[0]
+    return get_decoder(syntax).as_array(header.dataset)[0]
+
+
+def _plain_pixels(header: Header) -> np.ndarray:
+    """Return a view of the bytes that were read; of unused bits above those stored, as pydicom does, nothing is left."""
+    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored") or 0
+    kind = "i" if header.integer("PixelRepresentation") else "u"
+    pixels = np.frombuffer(header.pixels, f"<{kind}{bits // 8}", header.pixel_bytes * 8 // bits)
+    if 0 < stored < bits:
+        pixels = (pixels << (bits - stored)) >> (bits - stored)
+    return pixels.reshape(-1, header.integer("Rows"), header.integer("Columns"))
 
 
 def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:

@@ -33,7 +33,8 @@ from t4e_utils.problems import Problem, VolumeError, one_line
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
-FIRST_PIXEL_TAG = 0x7FE00008
+FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
+LARGEST = 1e10  # a larger number is none; the largest pixel of 32 bits is below
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -85,7 +86,15 @@ class Header(NamedTuple):
     syntax: UID | None  # transfer syntax, if stated
     path: Path
     problems: list[Problem]
+    has_pixels: bool
+    pixels: memoryview | None = None  # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
     groups: tuple[Dataset, ...] = ()  # functional groups of one frame, then those shared by all frames
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Return how many bytes the pixels take when they are not compressed."""
+        size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")]
+        return math.prod(size) // 8
 
     @property
     def n_frame_groups(self) -> int:
@@ -105,7 +114,7 @@ class Header(NamedTuple):
         return self._replace(groups=(*own, *shared)) if own or shared else self
 
     def numbers(self, keyword: str, n: int) -> np.ndarray | None:
-        """Return an attribute of n finite numbers."""
+        """Return an attribute of n numbers."""
         try:
             value = self._find(keyword)
             if value is None or value == "":
@@ -113,12 +122,12 @@ class Header(NamedTuple):
             numbers = np.array(value, dtype=float).reshape(-1)
         except READ_ERRORS:
             numbers = np.empty(0)
-        if len(numbers) == n and all(map(math.isfinite, numbers)):
+        if len(numbers) == n and all(abs(number) < LARGEST for number in numbers):
             return numbers
         return self._report(keyword, f"{n} numbers")
 
     def number(self, keyword: str) -> float | None:
-        """Return an attribute of one finite number."""
+        """Return an attribute of one number."""
         try:
             value = self._find(keyword)
             if value is None or value == "":
@@ -126,7 +135,7 @@ class Header(NamedTuple):
             number = float(value)
         except READ_ERRORS:
             number = math.nan
-        return number if math.isfinite(number) else self._report(keyword, "a number")
+        return number if abs(number) < LARGEST else self._report(keyword, "a number")
 
     def integer(self, keyword: str) -> int | None:
         """Return an attribute of one number without its fraction."""
@@ -159,49 +168,64 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
         VolumeError: pydicom cannot make sense of the file.
     """
     try:
-        quick = None if with_pixels else _walked(path)
-        if quick is not None:
-            return Header(*quick, path, problems)
+        header = _walked(path, problems, with_pixels)
+        if header is not None:
+            return header
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
-        return Header(dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems)
+        has_pixels = any(keyword in dataset for keyword in PIXEL_ELEMENTS)
+        return Header(dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels)
     except READ_ERRORS as error:
         raise VolumeError("damaged", path, f"The file cannot be read ({one_line(error)}): get it again.") from error
 
 
-def _walked(path: Path) -> tuple[Dataset, UID] | None:
-    """Return the elements of `KEYWORDS` before the pixels, and the transfer syntax; None for all but the most ordinary files.
+def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | None:
+    """Return the elements of `KEYWORDS` before the pixels, and the pixels; None for all but the most ordinary files.
 
-    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated, no sequence among the elements wanted.
+    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated, no sequence among the elements wanted,
+    and exactly as many pixels as the header says.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read() if with_pixels else file.read(HEAD_BYTES)
     if head[128:132] != b"DICM":
         return None
     found, place, before = {}, 132, 0
     while place + 12 <= len(head):
         group, element, vr, length = ELEMENT.unpack_from(head, place)
         tag = group << 16 | element
-        if tag >= FIRST_PIXEL_TAG:
-            return _as_dataset(found)
         if vr in LONG_VRS:
             start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
         elif vr in SHORT_VRS:
             start = place + 8
         else:
             return None
+        if tag >= FIRST_PIXEL_TAG:
+            header = _ordinary(found, path, problems)
+            if header is None or not with_pixels:
+                return header
+            is_pixels = tag == PIXEL_TAG and vr in (b"OB", b"OW")
+            return _with_pixels(header, memoryview(head)[start : start + length], length) if is_pixels else None
         place = start + length
         if tag <= before or length == UNDEFINED_LENGTH or (tag in WANTED and vr == b"SQ"):
             return None
         if tag in WANTED:
             found[WANTED[tag]] = RawDataElement(WANTED[tag], vr.decode(), length, head[start:place], start, False, True)
         before = tag
-    return _as_dataset(found) if place == len(head) < HEAD_BYTES else None  # a file without pixels, read to its end
+    is_all = place == len(head) < HEAD_BYTES and not with_pixels  # a header without pixels, read to its end
+    return _ordinary(found, path, problems) if is_all else None
 
 
-def _as_dataset(found: dict[BaseTag, RawDataElement]) -> tuple[Dataset, UID] | None:
-    syntax = found.pop(_tag("TransferSyntaxUID"), None)
+def _ordinary(found: dict[BaseTag, RawDataElement], path: Path, problems: list[Problem]) -> Header | None:
+    syntax = found.get(_tag("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
-    return (Dataset(found), UID(uid)) if uid in ORDINARY_SYNTAXES else None
+    return Header(Dataset(found), UID(uid), path, problems, has_pixels=True) if uid in ORDINARY_SYNTAXES else None
+
+
+def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | None:
+    """Return the header with its pixels if these are as long as it says; of compressed pixels only that they are there."""
+    if header.syntax != ExplicitVRLittleEndian:
+        return header if length == UNDEFINED_LENGTH else None
+    is_whole = len(pixels) == length and length - header.pixel_bytes in (0, 1)  # an odd number is padded
+    return header._replace(pixels=pixels) if is_whole and header.integer("BitsAllocated") in (8, 16) else None
 
 
 def value_of(dataset: Dataset, keyword: str) -> Any:

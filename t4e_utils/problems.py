@@ -78,7 +78,7 @@ def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return one problem for all files that have the same one, with the first path and their number."""
     result = []
     for _, same in groupby(sorted(problems, key=_kind), key=_kind):
-        first, *others = same
+        first, *others = {problem.path: problem for problem in same}.values()
         more = f" (and {len(others)} more files)" if others else ""
         result.append(first._replace(sentence=first.sentence + more))
     return tuple(result)

@@ -291,7 +291,11 @@ def test_an_error_comes_back_whole_from_another_process():
     error = VolumeError("damaged", "a/b", "It is damaged.")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.code, copy.path, str(copy)) == ("damaged", "a/b", "a/b: It is damaged.")
-    assert merged([copy.as_problem()] * 3)[0].sentence == "It is damaged. (and 2 more files)"
+
+
+def test_one_problem_stands_for_all_files_that_have_it_however_often():
+    problems = [VolumeError("damaged", path, "It is damaged.").as_problem() for path in "abacb"]
+    assert [problem.sentence for problem in merged(problems)] == ["It is damaged. (and 2 more files)"]
 
 
 def test_only_what_a_reader_says_to_its_user_becomes_a_problem(tmp_path):
