@@ -63,7 +63,8 @@ class _Decoder:
                 timer.cancel()
 
     def _running(self) -> subprocess.Popen:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            self._stop()
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", __file__],
