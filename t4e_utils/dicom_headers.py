@@ -109,7 +109,8 @@ class Header(NamedTuple):
     def n_frame_groups(self) -> int:
         """Return the number of frames that the header describes one by one; 1 for an ordinary image."""
         try:
-            return len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ()) or 1
+            described = len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())
+            return max(1, min(described, self.integer("NumberOfFrames") or 1))
         except READ_ERRORS:
             return 1
 
