@@ -29,6 +29,7 @@ from t4e_utils.dicom_headers import PIXEL_ELEMENTS, READ_ERRORS, Header, read_he
 from t4e_utils.problems import Problem, VolumeError, one_line, warnings_as_problems
 from t4e_utils.stacks import Frame
 
+GREY = ("MONOCHROME1", "MONOCHROME2")
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 NATIVE = {ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
 
@@ -60,9 +61,10 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
     header = read_header(path, problems, with_pixels=with_pixels)
     if not ((header.has_pixels or not with_pixels) and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
-    is_grey = header.text("PhotometricInterpretation").startswith("MONO")
-    if not is_grey or header.integer("SamplesPerPixel") not in (None, 1):
-        raise VolumeError("colour_image", path, "The image has colours: only grey images are scans.")
+    kind = header.text("PhotometricInterpretation")
+    if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
+        sentence = f"The image has colours, or does not say that it is grey ({kind!r}): only grey images are scans."
+        raise VolumeError("colour_image", path, sentence)
     return header
 
 
@@ -92,11 +94,11 @@ def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
 
 
 def _plain_pixels(header: Header) -> np.ndarray:
-    """Return a view of the bytes that were read; of unused bits above those stored, as pydicom does, nothing is left."""
-    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored") or 0
+    """Return the bytes that were read as pixels; bits above those stored say nothing about the value (PS3.5 8.1.1) and are left out."""
+    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     kind = "i" if header.integer("PixelRepresentation") else "u"
     pixels = np.frombuffer(header.pixels, f"<{kind}{bits // 8}", header.pixel_bytes * 8 // bits)
-    if 0 < stored < bits:
+    if stored < bits:
         pixels = (pixels << (bits - stored)) >> (bits - stored)
     return pixels.reshape(-1, header.integer("Rows"), header.integer("Columns"))
 

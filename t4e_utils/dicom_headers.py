@@ -192,7 +192,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     """Return the elements of `KEYWORDS` before the pixels, and the pixels; None for all but the most ordinary files.
 
     Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated, no sequence among the elements wanted,
-    and exactly as many pixels as the header says.
+    and exactly as many grey pixels as the header says.
     """
     with path.open("rb") as file:
         head = file.read() if with_pixels else file.read(HEAD_BYTES)
@@ -209,11 +209,10 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         else:
             return None
         if tag >= FIRST_PIXEL_TAG:
-            header = _ordinary(found, path, problems)
+            header = _ordinary(found, path, problems) if tag == PIXEL_TAG and vr in (b"OB", b"OW") else None
             if header is None or not with_pixels:
                 return header
-            is_pixels = tag == PIXEL_TAG and vr in (b"OB", b"OW")
-            return _with_pixels(header, memoryview(head)[start : start + length], length) if is_pixels else None
+            return _with_pixels(header, memoryview(head)[start : start + length], length)
         place = start + length
         if tag <= before or length == UNDEFINED_LENGTH:
             return None
@@ -237,7 +236,9 @@ def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | No
     if header.syntax != ExplicitVRLittleEndian:
         return header if length == UNDEFINED_LENGTH else None
     is_whole = len(pixels) == length and length - header.pixel_bytes in (0, 1)  # an odd number is padded
-    return header._replace(pixels=pixels) if is_whole and header.integer("BitsAllocated") in (8, 16) else None
+    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored") or 0
+    is_grey = header.integer("SamplesPerPixel") == 1 and header.integer("PixelRepresentation") in (0, 1)
+    return header._replace(pixels=pixels) if is_whole and is_grey and bits in (8, 16) and 0 < stored <= bits else None
 
 
 def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
