@@ -24,7 +24,7 @@ from t4e_utils.runs import write_table
 from t4e_utils.volumes import nifti_header, series_header
 
 HEADER_FACTS = (
-    "n_files", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "transfer_syntax", "bits_stored", "modality",
+    "n_files", "n_slices", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "transfer_syntax", "bits_stored", "modality",
 )  # fmt: skip
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
@@ -69,7 +69,7 @@ def find_volumes(root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_
         Columns patient_id, series, path; a missing file has no row.
 
     Raises:
-        CatalogError: the folder is missing or holds no patient folder.
+        CatalogError: the folder is missing, or holds no patient folder or none of the files.
     """
     rows = []
     for patient in _patient_folders(root):
@@ -78,6 +78,9 @@ def find_volumes(root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_
             found = next((path for path in candidates if path.is_file()), None)
             if found:
                 rows.append({"patient_id": patient_id(patient.name), "series": series, "path": str(found)})
+    if not rows:
+        name = f"{patient.name}/{patient.name}{next(iter(contrasts.values()))[0]}.nii.gz"
+        raise CatalogError(f"The folder {root} holds no file such as {name}: give the folder of the data set.")
     return pd.DataFrame(rows, columns=["patient_id", "series", "path"])
 
 
@@ -191,6 +194,25 @@ def inventory(
         _write_cache(cache, dict(zip(keys, found, strict=True)))
     rows = pd.DataFrame([header for header, _ in found], columns=list(HEADER_FACTS))
     return pd.concat([table.reset_index(drop=True), rows], axis=1), [problem for _, problems in found for problem in problems]
+
+
+def grid_problems(inventory: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
+    """Return a problem for each volume that does not lie on the grid of its patient's reference, as far as headers show.
+
+    Args:
+        inventory: patient_id, series, path and header facts of volumes.
+        reference: series whose grid counts.
+    """
+    grid = ["n_slices", "rows", "columns"]
+    known = inventory.dropna(subset=grid)
+    expected = known[known["series"] == reference].set_index("patient_id")[grid].add_suffix("_expected")
+    both = known.join(expected, on="patient_id", how="inner")
+    problems = []
+    for row in both.to_dict("records"):
+        shape, other = (tuple(int(row[f"{name}{end}"]) for name in grid) for end in ("", "_expected"))
+        if shape != other:
+            problems.append(Problem("shape_differs", row["path"], f"The shape is {shape}, that of its {reference} {other}."))
+    return problems
 
 
 def _header(path: str, source: str) -> tuple[dict, list[Problem]]:

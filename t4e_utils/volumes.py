@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,8 @@ from t4e_utils.problems import Problem, VolumeError, merged
 SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
 SOURCES = ("dicom", "jpg")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-JPEG_END, JPEG_TRAILER_BYTES = b"\xff\xd9", 1024  # end of image, ITU-T T.81 B.1.1.3; some programs write more after it
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81 B.1.1.3
+JPEG_TRAILER_BYTES = 1024  # some programs write more after the end
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,26 @@ def read_series(folder: str | Path, *, source: str = "dicom") -> Volume:
 def _refuse_other_source(source: str) -> None:
     if source not in SOURCES:
         raise ValueError(f"source = {source!r} is not known: choose from {', '.join(SOURCES)}.")
+
+
+def read_each(read: Callable[[str], Volume], paths: Mapping[str, str]) -> tuple[dict[str, Volume], list[Problem]]:
+    """Read what can be read of several scans.
+
+    Args:
+        read: one of the readers of this module.
+        paths: by any name.
+
+    Returns:
+        The volumes by name, and all problems; a scan that cannot be read is one of these.
+    """
+    volumes, problems = {}, []
+    for name, path in paths.items():
+        try:
+            volumes[name] = read(path)
+            problems += volumes[name].meta["problems"]
+        except VolumeError as error:
+            problems.append(error.as_problem())
+    return volumes, problems
 
 
 def read_dicom_series(folder: str | Path) -> Volume:
@@ -176,16 +197,16 @@ def read_jpeg_series(folder: str | Path) -> Volume:
 
 
 def _jpeg(path: Path) -> np.ndarray:
-    """Return an image (H, W) in grey; what ends too early is refused, since the decoder would fill it up with grey."""
+    """Return an image (H, W) in grey; what ends too early is refused, since decoders may fill it up with grey."""
     data = path.read_bytes()
+    if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
+        raise VolumeError("truncated", path, "The image ends too early: get the file again.")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     except cv2.error:
         image = None
     if image is None:
         raise VolumeError("damaged", path, "The image cannot be decoded: get the file again.")
-    if JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
-        raise VolumeError("truncated", path, "The image ends too early: get the file again.")
     return image
 
 
@@ -195,7 +216,7 @@ def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any
     All headers of a DICOM series are read, since a missing slice or one of another series shows nowhere else.
 
     Returns:
-        n_files, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax,
+        n_files, n_slices, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax,
         bits_stored, modality; None where the files do not say. And problems, as far as headers show them.
 
     Raises:
@@ -209,6 +230,7 @@ def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any
     spacing = (None,) * 3 if "no_spacing" in missing else spacing_of(stack.affine)
     return {
         "n_files": stack.n_files,
+        "n_slices": len(stack.frames),
         "plane": None if "no_orientation" in missing else plane_of(stack.affine),
         "rows": stack.frames[0].shape[0],
         "columns": stack.frames[0].shape[1],
@@ -221,7 +243,7 @@ def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any
 def _jpeg_header(files: Sequence[Path]) -> dict[str, Any]:
     image = _jpeg(files[len(files) // 2])
     facts = {"plane": None, "rows": image.shape[0], "columns": image.shape[1], **dict.fromkeys(SPACING_KEYS)}
-    return {"n_files": len(files), **facts, "modality": None, "transfer_syntax": "JPEG", "bits_stored": 8, "problems": ()}
+    return {"n_files": len(files), "n_slices": len(files), **facts, "modality": None, "transfer_syntax": "JPEG", "bits_stored": 8, "problems": ()}
 
 
 def nifti_header(path: str | Path) -> dict[str, Any]:
@@ -236,6 +258,7 @@ def nifti_header(path: str | Path) -> dict[str, Any]:
     shape, spacing = ([sizes[axis] for axis in axes] for sizes in (facts.shape, spacing_of(facts.affine)))
     return {
         "n_files": 1,
+        "n_slices": shape[0],
         "plane": "axial",
         "rows": shape[1],
         "columns": shape[2],

@@ -58,6 +58,26 @@ def test_volumes_are_found_under_each_of_their_names(tmp_path):
     assert found["path"][0].endswith("P-00001-t2f.nii.gz")
 
 
+def test_a_folder_without_any_volume_is_refused_with_the_name_that_was_expected(tmp_path):
+    (tmp_path / "P-00001").mkdir()
+    with pytest.raises(catalog.CatalogError, match=r"holds no file such as P-00001/P-00001_flair\.nii\.gz"):
+        catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
+
+
+def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
+    shapes = {"00001": {"FLAIR": (3, 4, 5), "T1w": (3, 4, 6), "labels": (3, 4, 5)}, "00002": {"FLAIR": (9, 9, 9)}}
+    rows = []
+    for patient, of_series in shapes.items():
+        for series, shape in of_series.items():
+            path = write_nifti(Volume(np.zeros(shape, np.uint8), (1.0, 1.0, 1.0), display_affine("axial")), tmp_path / f"{patient}_{series}.nii")
+            rows.append({"patient_id": patient, "series": series, "path": str(path)})
+    found, problems = catalog.inventory(pd.DataFrame(rows), source="nifti", n_jobs=1)
+    assert problems == []
+    assert catalog.grid_problems(found) == [
+        Problem("shape_differs", str(tmp_path / "00001_T1w.nii"), "The shape is (3, 4, 6), that of its labels (3, 4, 5).")
+    ]
+
+
 def test_a_missing_or_empty_data_folder_is_refused(tmp_path):
     with pytest.raises(catalog.CatalogError, match="train is not there: give the folder of the data set"):
         catalog.find_series(tmp_path, split="train", series=SERIES)

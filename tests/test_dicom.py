@@ -456,6 +456,7 @@ def test_a_header_says_what_reading_says(tmp_path):
     folder = written(tmp_path / "s", array_of((9, 4, 6)), plane="coronal")
     assert series_header(folder) == {
         "n_files": 9,
+        "n_slices": 9,
         "plane": "coronal",
         "rows": 4,
         "columns": 6,
