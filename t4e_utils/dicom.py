@@ -65,6 +65,8 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
         sentence = f"The image has colours, or does not say that it is grey ({kind!r}): only grey images are scans."
         raise VolumeError("colour_image", path, sentence)
+    if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
+        problems.append(Problem("mosaic", str(path), "The image is a mosaic of slices, and was read as one: export one slice a file."))
     return header
 
 

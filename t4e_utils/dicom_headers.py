@@ -73,7 +73,7 @@ GROUP_OF = {
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
 KEYWORDS = (
-    *GROUP_OF, "BitsAllocated", "BitsStored", "Columns", "InstanceNumber", "Modality", "ModalityLUTSequence", "NumberOfFrames",
+    *GROUP_OF, "BitsAllocated", "BitsStored", "Columns", "ImageType", "InstanceNumber", "Modality", "ModalityLUTSequence", "NumberOfFrames",
     "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelPaddingRangeLimit", "PixelPaddingValue", "PixelRepresentation",
     "Rows", "SamplesPerPixel", "SeriesInstanceUID", "SharedFunctionalGroupsSequence", "TransferSyntaxUID",
 )  # fmt: skip
@@ -253,8 +253,9 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
                 return _decimals(element.value)
             if vr == "US" and element.length == 2:
                 return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
-            if vr in ("CS", "UI") and b"\\" not in element.value:
-                return element.value.decode("ascii").strip(" \0")
+            if vr in ("CS", "UI"):
+                texts = tuple(text.strip(" \0") for text in element.value.decode("ascii").split("\\"))
+                return texts if len(texts) > 1 else texts[0]
         except ValueError:
             pass
     return dataset[tag].value

@@ -30,6 +30,7 @@ CODES = {
     "mixed_series": "images of another series are in the same folder",
     "mixed_sizes": "images of another matrix are in the same folder",
     "mixed_spacing": "images of another pixel spacing are in the same folder",
+    "mosaic": "the slices of a volume are the tiles of one image",
     "no_decoder": "the compression needs a package that is not installed",
     "no_files": "there is no such folder, or nothing in it",
     "no_images": "no file of the folder is a readable image",

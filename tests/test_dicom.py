@@ -253,6 +253,16 @@ def test_colour_images_are_refused(tmp_path):
     assert refused.value.code == "colour_image"
 
 
+def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
+    array = array_of((1, 4, 6))
+    folder = written(tmp_path / "s", array)
+    edit(folder, setting(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]))
+    volume = read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, array)
+    assert codes(volume) == ["mosaic"]
+    assert series_header(folder)["problems"] == volume.meta["problems"]
+
+
 def test_what_the_reader_warns_about_becomes_a_problem(tmp_path):
     array = array_of()
     folder = written(tmp_path / "s", array)

@@ -50,7 +50,7 @@ READ = {  # slices, plane, distance of slices in mm, problems
     "geometry/generic/compressed_rle/001": (4, "sagittal", 1.0, []),
     "oblique_t1": (32, "axial", 0.667, []),
     "wrong_modality_tag": (17, "axial", 2.0, []),
-    **{f"transfer_syntaxes/{i}.dcm": (1, "axial", 3.6, []) for i in range(1, 10)},
+    **{f"transfer_syntaxes/{i}.dcm": (1, "axial", 3.6, ["mosaic"]) for i in range(1, 10)},
     **{f"damaged/MR_small{end}.dcm": (1, "axial", 0.8, []) for end in MR_SMALL if end != "_padded"},
     "damaged/MR_small_padded.dcm": (1, "axial", 0.8, ["warning"]),
     "damaged/CT_small.dcm": (1, "axial", 5.0, []),
