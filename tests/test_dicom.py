@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -357,6 +358,12 @@ def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged
             assert frames_of(path, with_pixels=with_pixels) == quick, f"mutant {i}"
             monkeypatch.setattr(dicom_headers, "_walked", walk)
     assert n_walked > 50
+
+
+def test_the_quick_way_keeps_every_attribute_that_is_asked_for():
+    source = "".join(Path(module.__file__).read_text() for module in (dicom, dicom_headers))
+    asked = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(re.findall(r'value_of\([\w.]+, "(\w+)"', source))
+    assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= asked <= set(dicom_headers.KEYWORDS)
 
 
 def test_bits_above_those_stored_are_left_out_as_pydicom_does(tmp_path):
