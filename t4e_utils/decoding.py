@@ -21,6 +21,7 @@ import numpy as np
 import pydicom
 
 MEMORY_BYTES = 4 << 30  # address space of the decoding process, where the system can limit it
+READY = b"ready\n"
 SECONDS, SECONDS_PER_MB = 4.0, 4.0  # a file may take so long; decoders are ten times faster
 
 
@@ -73,7 +74,9 @@ class _Decoder:
                 stderr=subprocess.DEVNULL,
                 env=environment,
             )
-            self._process.stdout.readline()  # it is ready: time is measured from here
+            if self._process.stdout.readline() != READY:  # time is measured from here
+                self._stop()
+                raise DecodingError("the decoding process does not start: check that this Python can import pydicom and numpy")
         return self._process
 
     def _stop(self) -> None:
@@ -105,7 +108,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print must not run into the answers
     _limit_memory()
-    answers.write(b"ready\n")
+    answers.write(READY)
     answers.flush()
     for line in sys.stdin.buffer:
         answer, pixels = _decoded(json.loads(line))

@@ -63,6 +63,15 @@ def test_a_file_that_takes_too_long_ends_the_decoder_and_is_refused(series, monk
     np.testing.assert_array_equal(decoding.decode(folder / "Image-2.dcm"), array[1])
 
 
+def test_a_decoder_that_cannot_start_says_what_to_check(series, monkeypatch, tmp_path):
+    _, folder = series
+    (tmp_path / "broken" / "pydicom").mkdir(parents=True)
+    (tmp_path / "broken" / "pydicom" / "__init__.py").write_text("raise ImportError('broken')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    with pytest.raises(decoding.DecodingError, match="does not start: check that this Python can import pydicom"):
+        decoding._Decoder().decode(folder / "Image-1.dcm")
+
+
 def test_threads_take_turns(series):
     array, folder = series
     with ThreadPoolExecutor(4) as threads:
