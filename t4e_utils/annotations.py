@@ -33,6 +33,11 @@ def regions_from_labels(labels: np.ndarray, regions: Mapping[str, Sequence[int]]
     return masks
 
 
+def labels_of(regions: Mapping[str, Sequence[int]]) -> set[int]:
+    """Return the labels that a map of these regions may hold, 0 for the background among them; another one belongs to another convention."""
+    return {0}.union(*regions.values())
+
+
 def count_components(mask: np.ndarray) -> int:
     """Return the number of pieces of a 2D mask; pixels that touch at a corner are one, holes do not count."""
     _, n = ndimage.label(mask, structure=NEIGHBOURS_8)

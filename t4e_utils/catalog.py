@@ -6,6 +6,9 @@ Patient ids are strings and stay strings ("00006", not 6). Whatever is odd about
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +18,13 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from t4e_utils import T4EError
+from t4e_utils import T4EError, __version__
 from t4e_utils.problems import Problem, VolumeError
+from t4e_utils.runs import write_table
 from t4e_utils.volumes import nifti_header, series_header
 
 HEADER_FACTS = (
-    "n_files", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "transfer_syntax", "bits_stored", "modality",
+    "n_files", "n_slices", "plane", "rows", "columns", "spacing_slice_mm", "spacing_row_mm", "spacing_column_mm", "transfer_syntax", "bits_stored", "modality",
 )  # fmt: skip
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
@@ -65,7 +69,7 @@ def find_volumes(root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_
         Columns patient_id, series, path; a missing file has no row.
 
     Raises:
-        CatalogError: the folder is missing or holds no patient folder.
+        CatalogError: the folder is missing, or holds no patient folder or none of the files.
     """
     rows = []
     for patient in _patient_folders(root):
@@ -74,6 +78,9 @@ def find_volumes(root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_
             found = next((path for path in candidates if path.is_file()), None)
             if found:
                 rows.append({"patient_id": patient_id(patient.name), "series": series, "path": str(found)})
+    if not rows:
+        name = f"{patient.name}/{patient.name}{next(iter(contrasts.values()))[0]}.nii.gz"
+        raise CatalogError(f"The folder {root} holds no file such as {name}: give the folder of the data set.")
     return pd.DataFrame(rows, columns=["patient_id", "series", "path"])
 
 
@@ -161,29 +168,93 @@ def join_labels(found: pd.DataFrame, labels: pd.DataFrame, *, root: Path) -> tup
     return both, problems
 
 
-def inventory(table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2) -> tuple[pd.DataFrame, list[Problem]]:
+def inventory(
+    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2, cache: Path | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
     """Add header facts to a catalogue of series: number of files, plane, matrix, spacing, transfer syntax.
 
     Args:
         table: columns patient_id, series, path, as from `find_series` or `find_volumes`.
         source: "dicom", "jpg" or "nifti".
         n_jobs: processes.
+        cache: Parquet file that keeps what was found from call to call. A series is read again when a file was added, removed, renamed
+            or written since (by size and time of change).
 
     Returns:
-        The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and the problems of these.
+        The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all problems that headers show.
     """
-    progress = tqdm(table["path"], desc="headers", mininterval=PROGRESS_SECONDS, unit="series")
-    facts = Parallel(n_jobs=n_jobs)(delayed(_header)(path, source) for path in progress)
-    problems = [fact for fact in facts if isinstance(fact, Problem)]
-    rows = [{} if isinstance(fact, Problem) else fact for fact in facts]
-    return pd.concat([table.reset_index(drop=True), pd.DataFrame(rows, columns=list(HEADER_FACTS))], axis=1), problems
+    keys = [(path, _mark(path, source)) for path in table["path"]]
+    known = _read_cache(cache)
+    missing = [key for key in keys if key not in known]
+    read = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_header)(path, source) for path, _ in missing)
+    progress = tqdm(read, desc="headers", mininterval=PROGRESS_SECONDS, unit="series", total=len(missing), disable=not missing)
+    known.update(zip(missing, progress, strict=True))
+    found = [known[key] for key in keys]
+    if missing and cache is not None:
+        _write_cache(cache, dict(zip(keys, found, strict=True)))
+    rows = pd.DataFrame([header for header, _ in found], columns=list(HEADER_FACTS))
+    return pd.concat([table.reset_index(drop=True), rows], axis=1), [problem for _, problems in found for problem in problems]
 
 
-def _header(path: str, source: str) -> dict | Problem:
+def grid_problems(inventory: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
+    """Return a problem for each volume that does not lie on the grid of its patient's reference, as far as headers show.
+
+    Args:
+        inventory: patient_id, series, path and header facts of volumes.
+        reference: series whose grid counts.
+    """
+    grid = ["n_slices", "rows", "columns"]
+    known = inventory.dropna(subset=grid)
+    expected = known[known["series"] == reference].set_index("patient_id")[grid].add_suffix("_expected")
+    both = known.join(expected, on="patient_id", how="inner")
+    problems = []
+    for row in both.to_dict("records"):
+        shape, other = (tuple(int(row[f"{name}{end}"]) for name in grid) for end in ("", "_expected"))
+        if shape != other:
+            problems.append(Problem("shape_differs", row["path"], f"The shape is {shape}, that of its {reference} {other}."))
+    return problems
+
+
+def _header(path: str, source: str) -> tuple[dict, list[Problem]]:
+    """Return facts and problems; no facts where a series cannot be read."""
     try:
-        return nifti_header(path) if source == "nifti" else series_header(path, source=source)
+        header = nifti_header(path) if source == "nifti" else series_header(path, source=source)
     except VolumeError as error:
-        return error.as_problem()
+        return {}, [error.as_problem()]
+    return header, list(header.pop("problems"))
+
+
+def _mark(path: str, source: str) -> str:
+    """Return a text that changes when a file, or one of a folder, or the reader changes."""
+    digest = hashlib.sha256(f"{__version__} {source}".encode())
+    try:
+        if not os.path.isdir(path):
+            status = os.stat(path)
+            return f"{digest.hexdigest()} {status.st_size} {status.st_mtime_ns}"
+        with os.scandir(path) as entries:
+            files = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries)
+    except OSError:  # reading says what is wrong
+        return ""
+    digest.update(repr(files).encode())
+    return digest.hexdigest()
+
+
+def _read_cache(cache: Path | None) -> dict[tuple[str, str], tuple[dict, list[Problem]]]:
+    if cache is None or not cache.is_file():
+        return {}
+    try:
+        table = pd.read_parquet(cache, columns=["path", "mark", "header", "problems"])
+    except (ValueError, OSError, KeyError):  # damaged, or of another version: it is only a cache
+        return {}
+    return {
+        (row.path, row.mark): (json.loads(row.header), [Problem(*problem) for problem in json.loads(row.problems)])
+        for row in table.itertuples()
+    }
+
+
+def _write_cache(cache: Path, found: Mapping[tuple[str, str], tuple[dict, list[Problem]]]) -> None:
+    rows = [(*key, json.dumps(header), json.dumps(problems)) for key, (header, problems) in found.items()]
+    write_table(pd.DataFrame(rows, columns=["path", "mark", "header", "problems"]), cache)
 
 
 def problems_table(problems: Iterable[Problem]) -> pd.DataFrame:

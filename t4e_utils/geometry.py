@@ -15,6 +15,7 @@ from t4e_utils import T4EError
 
 PLANES = ("axial", "coronal", "sagittal")
 NORMAL_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that the slices of a plane follow
+LARGEST_MM = 1e9  # a larger number in an affine is none
 LETTERS = ("RL", "AP", "SI")  # positive and negative end of each RAS axis
 
 # Directions of growing (slice, row, column) index as series are drawn: right is image left, a face looks left.
@@ -119,7 +120,8 @@ def orientation_letters(affine: np.ndarray) -> dict[str, str]:
 def _normals(affine: np.ndarray) -> np.ndarray:
     """Return the unit vectors (columns) along which each index grows fastest: for slices, the slice normal."""
     matrix = np.asarray(affine, dtype=float)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+    is_sound = matrix.shape == (4, 4) and bool((np.abs(matrix) < LARGEST_MM).all())  # false for NaN
+    if not is_sound or abs(matrix[:3, 0] @ np.cross(matrix[:3, 1], matrix[:3, 2])) < 1e-9:  # the determinant
         raise GeometryError(
             f"The affine {matrix.tolist()} does not map an index to a place: it must be 4x4, finite and invertible."
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -25,6 +26,7 @@ NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 HEADER_ERRORS = (  # what nibabel raises on bytes that are no header
     KeyError,
     OSError,
+    OverflowError,
     ValueError,
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
@@ -38,6 +40,8 @@ class Header(NamedTuple):
     shape: tuple[int, int, int]
     affine: np.ndarray
     dtype: np.dtype
+    offset: int  # of the values in the file, in bytes
+    is_scaled: bool  # the values are stored with slope and intercept
 
 
 def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
@@ -50,32 +54,43 @@ def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
     with warnings_as_problems(path, problems):
         header = _header(data, path, problems)
         try:
-            array = np.asarray(_kind(data).from_bytes(data).dataobj)
-        except (*HEADER_ERRORS, OverflowError, MemoryError) as error:
+            array = _scaled(data) if header.is_scaled else _stored(data, header)
+        except (*HEADER_ERRORS, MemoryError) as error:
             raise VolumeError(
                 "truncated", path, f"The file ends before its {header.shape} values: get it again."
             ) from error
-    return _plain(array.reshape(header.shape[::-1]).transpose(2, 1, 0), path, problems), header.affine
+    return _plain(array.reshape(header.shape), path, problems), header.affine
 
 
-def read_header(path: Path) -> Header:
+def _scaled(data: bytes | np.ndarray) -> np.ndarray:
+    return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
+
+
+def _stored(data: bytes | np.ndarray, header: Header) -> np.ndarray:
+    """Return the values as they are stored, without another copy of what was read from a file that is not compressed."""
+    array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
+    return array if array.flags.writeable else array.copy()
+
+
+def read_header(path: Path, problems: list[Problem]) -> Header:
     """Return shape, affine and dtype; the values are not decompressed.
 
     Raises:
         VolumeError: as `read`, as far as the header shows it.
     """
-    return _header(_bytes(path, HEADER_BYTES), path, [])
+    with warnings_as_problems(path, problems):
+        return _header(_bytes(path, HEADER_BYTES), path, problems)
 
 
-def _bytes(path: Path, n: int | None = None) -> bytes:
-    """Return the file (or its first n bytes) decompressed; at once, which also checks length and sum."""
+def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
+    """Return the file (or its first n bytes) decompressed; at once, which also checks length and sum. An array can be written to."""
     try:
         with path.open("rb") as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if n is not None:
                 return gzip.open(file).read(n) if is_gzip else file.read(n)
-            return gzip.decompress(file.read()) if is_gzip else file.read()
+            return gzip.decompress(file.read()) if is_gzip else np.fromfile(file, np.uint8)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(
             "truncated", path, f"The file cannot be decompressed ({one_line(error)}): get it again."
@@ -84,14 +99,15 @@ def _bytes(path: Path, n: int | None = None) -> bytes:
         raise VolumeError("no_files", path, f"The file cannot be read ({error.strerror}): correct the path.") from error
 
 
-def _kind(data: bytes) -> type[nib.Nifti1Image]:
-    return nib.Nifti2Image if data[:4] in NIFTI2_SIZES else nib.Nifti1Image
+def _kind(data: bytes | np.ndarray) -> type[nib.Nifti1Image]:
+    return nib.Nifti2Image if bytes(data[:4]) in NIFTI2_SIZES else nib.Nifti1Image
 
 
-def _header(data: bytes, path: Path, problems: list[Problem]) -> Header:
+def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> Header:
     try:
-        header = _kind(data).header_class.from_fileobj(io.BytesIO(data))
-        shape, dtype = header.get_data_shape(), header.get_data_dtype()
+        header = _kind(data).header_class.from_fileobj(io.BytesIO(data[:HEADER_BYTES]))
+        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
+        slope, intercept = header.get_slope_inter()
         affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
         affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     except HEADER_ERRORS as error:
@@ -106,18 +122,19 @@ def _header(data: bytes, path: Path, problems: list[Problem]) -> Header:
         plane_of(affine)
     except GeometryError as error:
         raise VolumeError("bad_affine", path, f"{error} Correct the header.") from error
-    return Header((*shape, 1)[:3][::-1], affine, dtype)
+    is_scaled = slope not in (None, 1) or intercept not in (None, 0)
+    return Header((*shape, 1)[:3][::-1], affine, dtype, offset, is_scaled)
 
 
 def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray:
     """Return native byte order, float32 instead of other floats, and 0 for what is not finite."""
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
         array = array.astype(np.float32, copy=False)
+        if np.isfinite(array.sum()):  # faster than asking each value: what is not finite, or a sum too large, is asked below
+            return array
     is_finite = np.isfinite(array)
-    if is_finite.all():
-        return array
     n = array.size - np.count_nonzero(is_finite)
     problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
     return np.where(is_finite, array, np.float32(0))

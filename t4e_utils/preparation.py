@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from t4e_utils.annotations import measure_slices, regions_from_labels
+from t4e_utils.annotations import labels_of, measure_slices, regions_from_labels
 from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
 from t4e_utils.geometry import PLANES, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
@@ -55,7 +55,7 @@ def cut_patient(
         A row for every slice of every plane and contrast (`SLICE_COLUMNS`; `path` is empty where the slice was not kept), and problems.
     """
     try:
-        labels = read_nifti(files["labels"], labels=True)
+        labels = read_nifti(files["labels"], labels=True, allowed=labels_of(rule.regions))
     except VolumeError as error:
         return pd.DataFrame(columns=list(SLICE_COLUMNS)), [error.as_problem()]
     masks = regions_from_labels(labels.array, rule.regions)
@@ -101,26 +101,32 @@ def cut_patients(
     return pd.concat(tables, ignore_index=True), problems
 
 
-def measure_tumours(files: pd.DataFrame, regions: Mapping[str, Sequence[int]], *, n_jobs: int = -1) -> pd.DataFrame:
-    """Return the size of the annotated regions: patient_id and a column <region>_ml each; patients without readable labels have no row.
+def measure_tumours(
+    files: pd.DataFrame, regions: Mapping[str, Sequence[int]], *, n_jobs: int = -1
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Measure the annotated regions.
 
     Args:
         files: patient_id, series, path; only the rows whose series is "labels" are read.
         regions: label values of each region.
         n_jobs: processes; -1 is one a core.
+
+    Returns:
+        patient_id and a column <region>_ml each; patients without readable labels have no row, but a problem.
     """
     labels = files[files["series"] == "labels"]
     progress = tqdm(labels["path"], desc="annotations", mininterval=PROGRESS_SECONDS)
     sizes = Parallel(n_jobs=n_jobs)(delayed(_region_sizes)(path, regions) for path in progress)
-    columns = [f"{name.lower()}_ml" for name in regions]
-    return pd.DataFrame(sizes, columns=columns, dtype=float).assign(patient_id=labels["patient_id"].to_numpy()).dropna()
+    rows = [(patient, *size) for patient, size in zip(labels["patient_id"], sizes, strict=True) if not isinstance(size, Problem)]
+    table = pd.DataFrame(rows, columns=["patient_id", *(f"{name.lower()}_ml" for name in regions)])
+    return table, [size for size in sizes if isinstance(size, Problem)]
 
 
-def _region_sizes(path: str, regions: Mapping[str, Sequence[int]]) -> list[float]:
+def _region_sizes(path: str, regions: Mapping[str, Sequence[int]]) -> list[float] | Problem:
     try:
-        volume = read_nifti(path, labels=True)
-    except VolumeError:
-        return [float("nan")] * len(regions)  # notebook 02 reports it with its reason
+        volume = read_nifti(path, labels=True, allowed=labels_of(regions))
+    except VolumeError as error:
+        return error.as_problem()
     return (regions_from_labels(volume.array, regions).sum(axis=(1, 2, 3)) * np.prod(volume.spacing_mm) / 1000).tolist()
 
 

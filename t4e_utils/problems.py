@@ -30,6 +30,7 @@ CODES = {
     "mixed_series": "images of another series are in the same folder",
     "mixed_sizes": "images of another matrix are in the same folder",
     "mixed_spacing": "images of another pixel spacing are in the same folder",
+    "mosaic": "the slices of a volume are the tiles of one image",
     "no_decoder": "the compression needs a package that is not installed",
     "no_files": "there is no such folder, or nothing in it",
     "no_images": "no file of the folder is a readable image",
@@ -78,7 +79,7 @@ def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return one problem for all files that have the same one, with the first path and their number."""
     result = []
     for _, same in groupby(sorted(problems, key=_kind), key=_kind):
-        first, *others = same
+        first, *others = {problem.path: problem for problem in same}.values()
         more = f" (and {len(others)} more files)" if others else ""
         result.append(first._replace(sentence=first.sentence + more))
     return tuple(result)

@@ -174,16 +174,6 @@ def affine_of(frames: Sequence[Frame], sorted_by: str, path: str) -> tuple[np.nd
     return affine, problems
 
 
-def even_spacing_mm(frames: Sequence[Frame], places: Sequence[int]) -> float | None:
-    """Return the distance of slices that a few images at known places agree on, or None if they do not."""
-    if len(frames) != len(places) or not _have_positions(frames):
-        return None
-    distances, steps = slice_positions(frames), np.asarray(places)
-    slope = (distances[-1] - distances[0]) / (steps[-1] - steps[0])
-    misfit = np.abs(distances - distances[0] - slope * (steps - steps[0])).max()
-    return abs(float(slope)) if misfit < UNEVEN * abs(slope) else None
-
-
 def _slice_step(frames: Sequence[Frame]) -> tuple[np.ndarray, float]:
     """Return the step from slice to slice in mm, and its angle to the normal in degrees."""
     distances = slice_positions(frames)

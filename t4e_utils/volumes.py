@@ -8,11 +8,12 @@ with a code (see `problems`).
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ from t4e_utils.problems import Problem, VolumeError, merged
 SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
 SOURCES = ("dicom", "jpg")
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81 B.1.1.3
+JPEG_TRAILER_BYTES = 1024  # some programs write more after the end
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,26 @@ def _refuse_other_source(source: str) -> None:
         raise ValueError(f"source = {source!r} is not known: choose from {', '.join(SOURCES)}.")
 
 
+def read_each(read: Callable[[str], Volume], paths: Mapping[str, str]) -> tuple[dict[str, Volume], list[Problem]]:
+    """Read what can be read of several scans.
+
+    Args:
+        read: one of the readers of this module.
+        paths: by any name.
+
+    Returns:
+        The volumes by name, and all problems; a scan that cannot be read is one of these.
+    """
+    volumes, problems = {}, []
+    for name, path in paths.items():
+        try:
+            volumes[name] = read(path)
+            problems += volumes[name].meta["problems"]
+        except VolumeError as error:
+            problems.append(error.as_problem())
+    return volumes, problems
+
+
 def read_dicom_series(folder: str | Path) -> Volume:
     """Read the DICOM images of a folder, or one file, as one volume in the display orientation of its own plane.
 
@@ -76,27 +99,25 @@ def read_dicom_series(folder: str | Path) -> Volume:
     Raises:
         VolumeError: no folder, no files, no readable image.
     """
+    stack = _dicom_stack(folder, with_pixels=True)
+    meta = {"sorted_by": stack.sorted_by, "n_files": stack.n_files, **stack.facts, "problems": stack.problems}
+    return _volume(stacks.values_of(stack.frames), stack.affine, plane_of(stack.affine), meta)
+
+
+class _Stack(NamedTuple):
+    """The images of a series that belong together, in order."""
+
+    frames: list[stacks.Frame]
+    affine: np.ndarray
+    sorted_by: str
+    n_files: int
+    facts: dict[str, Any]  # of the first image
+    problems: tuple[Problem, ...]
+
+
+def _dicom_stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
     files, where = _files(folder), str(folder)
     problems: list[Problem] = []
-    frames, facts = _dicom_frames(files, problems)
-    if not frames:
-        raise _no_images(where, problems)
-    kept, mixed = stacks.largest_group(frames, where)
-    kept, sorted_by, odd_order = stacks.in_order(kept, where)
-    affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)
-    meta = {
-        "sorted_by": sorted_by,
-        "n_files": len(files),
-        **facts[kept[0].path],
-        "problems": merged([*problems, *mixed, *odd_order, *odd_geometry]),
-    }
-    return _volume(stacks.values_of(kept), affine, plane_of(affine), meta)
-
-
-def _dicom_frames(
-    files: Sequence[Path], problems: list[Problem], *, with_pixels: bool = True
-) -> tuple[list[stacks.Frame], dict[str, dict[str, Any]]]:
-    """Read what can be read; the facts of each file by its path."""
     frames, facts = [], {}
     for file in files:
         try:
@@ -104,7 +125,13 @@ def _dicom_frames(
             frames.extend(images)
         except VolumeError as error:
             problems.append(error.as_problem())
-    return frames, facts
+    if not frames:
+        raise _no_images(where, problems)
+    kept, mixed = stacks.largest_group(frames, where)
+    kept, sorted_by, odd_order = stacks.in_order(kept, where)
+    affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)
+    problems += [*mixed, *odd_order, *odd_geometry]
+    return _Stack(kept, affine, sorted_by, len(files), facts[kept[0].path], merged(problems))
 
 
 def _no_images(where: str, problems: Sequence[Problem]) -> VolumeError:
@@ -126,16 +153,17 @@ def _files(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise VolumeError("no_files", folder, "There is no such folder: correct the path.")
-    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-    files = [file for file in files if not suffixes or file.suffix.lower() in suffixes]
-    if not files:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    names = [name for name in names if not suffixes or Path(name).suffix.lower() in suffixes]
+    if not names:
         kind = "/".join(suffixes) or "readable"
         raise VolumeError("no_files", folder, f"The folder has no {kind} files: correct the path.")
-    return sorted(files, key=_natural)
+    return [folder / name for name in sorted(names, key=_natural)]
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_jpeg_series(folder: str | Path) -> Volume:
@@ -154,11 +182,11 @@ def read_jpeg_series(folder: str | Path) -> Volume:
     problems: list[Problem] = []
     frames = []
     for file in files:
-        image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            problems.append(Problem("damaged", str(file), "The image cannot be decoded: get the file again."))
-        else:
+        try:
+            image = _jpeg(file)
             frames.append(stacks.Frame(str(file), image.shape, file_number=dicom.last_number(file), pixels=image))
+        except VolumeError as error:
+            problems.append(error.as_problem())
     if not frames:
         raise _no_images(where, problems)
     kept, mixed = stacks.largest_group(frames, where)
@@ -168,15 +196,28 @@ def read_jpeg_series(folder: str | Path) -> Volume:
     return _volume(array, display_affine("axial"), "axial", meta)
 
 
+def _jpeg(path: Path) -> np.ndarray:
+    """Return an image (H, W) in grey; what ends too early is refused, since decoders may fill it up with grey."""
+    data = path.read_bytes()
+    if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
+        raise VolumeError("truncated", path, "The image ends too early: get the file again.")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise VolumeError("damaged", path, "The image cannot be decoded: get the file again.")
+    return image
+
+
 def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any]:
     """Return what the headers of a series say, for an inventory; nothing that identifies a person.
 
-    Of a DICOM series the first, middle and last header are read; all of them only if these three do not tell
-    the distance of slices.
+    All headers of a DICOM series are read, since a missing slice or one of another series shows nowhere else.
 
     Returns:
-        n_files, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax,
-        bits_stored, modality; None where the files do not say.
+        n_files, n_slices, plane, rows, columns, spacing_slice_mm, spacing_row_mm, spacing_column_mm, transfer_syntax,
+        bits_stored, modality; None where the files do not say. And problems, as far as headers show them.
 
     Raises:
         VolumeError: no folder, no files, no image.
@@ -184,36 +225,25 @@ def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any
     _refuse_other_source(source)
     if source == "jpg":
         return _jpeg_header(_files(folder, JPEG_SUFFIXES))
-    files, where, problems = _files(folder), str(folder), []
-    places = [0, len(files) // 2, len(files) - 1]
-    frames, facts = (
-        _dicom_frames([files[i] for i in places], problems, with_pixels=False) if len(files) > 3 else ([], {})
-    )
-    slice_mm = stacks.even_spacing_mm(frames, places)
-    if slice_mm is None:
-        frames, facts = _dicom_frames(files, problems, with_pixels=False)
-    if not frames:
-        raise _no_images(where, problems)
-    frames, sorted_by, _ = stacks.in_order(stacks.largest_group(frames, where)[0], where)
-    affine, assumed = stacks.affine_of(frames, sorted_by, where)
-    spacing = (slice_mm or spacing_of(affine)[0], *spacing_of(affine)[1:])
-    missing = {problem.code for problem in assumed}
+    stack = _dicom_stack(folder, with_pixels=False)
+    missing = {problem.code for problem in stack.problems}
+    spacing = (None,) * 3 if "no_spacing" in missing else spacing_of(stack.affine)
     return {
-        "n_files": len(files),
-        "plane": None if "no_orientation" in missing else plane_of(affine),
-        "rows": frames[0].shape[0],
-        "columns": frames[0].shape[1],
-        **dict(zip(SPACING_KEYS, (None,) * 3 if "no_spacing" in missing else spacing, strict=True)),
-        **facts[frames[0].path],
+        "n_files": stack.n_files,
+        "n_slices": len(stack.frames),
+        "plane": None if "no_orientation" in missing else plane_of(stack.affine),
+        "rows": stack.frames[0].shape[0],
+        "columns": stack.frames[0].shape[1],
+        **dict(zip(SPACING_KEYS, spacing, strict=True)),
+        **stack.facts,
+        "problems": stack.problems,
     }
 
 
 def _jpeg_header(files: Sequence[Path]) -> dict[str, Any]:
-    image = cv2.imread(str(files[len(files) // 2]), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise VolumeError("damaged", files[len(files) // 2], "The image cannot be decoded: get the file again.")
+    image = _jpeg(files[len(files) // 2])
     facts = {"plane": None, "rows": image.shape[0], "columns": image.shape[1], **dict.fromkeys(SPACING_KEYS)}
-    return {"n_files": len(files), **facts, "modality": None, "transfer_syntax": "JPEG", "bits_stored": 8}
+    return {"n_files": len(files), "n_slices": len(files), **facts, "modality": None, "transfer_syntax": "JPEG", "bits_stored": 8, "problems": ()}
 
 
 def nifti_header(path: str | Path) -> dict[str, Any]:
@@ -222,11 +252,13 @@ def nifti_header(path: str | Path) -> dict[str, Any]:
     Raises:
         VolumeError: missing, damaged, or a bad affine.
     """
-    facts = nifti.read_header(Path(path))
+    problems: list[Problem] = []
+    facts = nifti.read_header(Path(path), problems)
     axes, _ = display_axes(facts.affine, "axial")
     shape, spacing = ([sizes[axis] for axis in axes] for sizes in (facts.shape, spacing_of(facts.affine)))
     return {
         "n_files": 1,
+        "n_slices": shape[0],
         "plane": "axial",
         "rows": shape[1],
         "columns": shape[2],
@@ -234,6 +266,7 @@ def nifti_header(path: str | Path) -> dict[str, Any]:
         "modality": None,
         "transfer_syntax": None,
         "bits_stored": facts.dtype.itemsize * 8,
+        "problems": merged(problems),
     }
 
 

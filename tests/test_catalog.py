@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from t4e_utils import catalog
 from t4e_utils.geometry import display_affine
-from t4e_utils.volumes import Problem, Volume, write_dicom_series, write_nifti
+from t4e_utils.volumes import Problem, Volume, series_header, write_dicom_series, write_nifti
 
 SERIES = ("FLAIR", "T1w")
 CONTRASTS = {"FLAIR": ("_flair", "-t2f"), "labels": ("_seg",)}
@@ -56,6 +56,26 @@ def test_volumes_are_found_under_each_of_their_names(tmp_path):
     found = catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
     assert found[["patient_id", "series"]].to_numpy().tolist() == [["00001", "FLAIR"], ["00002", "FLAIR"], ["00002", "labels"]]
     assert found["path"][0].endswith("P-00001-t2f.nii.gz")
+
+
+def test_a_folder_without_any_volume_is_refused_with_the_name_that_was_expected(tmp_path):
+    (tmp_path / "P-00001").mkdir()
+    with pytest.raises(catalog.CatalogError, match=r"holds no file such as P-00001/P-00001_flair\.nii\.gz"):
+        catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
+
+
+def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
+    shapes = {"00001": {"FLAIR": (3, 4, 5), "T1w": (3, 4, 6), "labels": (3, 4, 5)}, "00002": {"FLAIR": (9, 9, 9)}}
+    rows = []
+    for patient, of_series in shapes.items():
+        for series, shape in of_series.items():
+            path = write_nifti(Volume(np.zeros(shape, np.uint8), (1.0, 1.0, 1.0), display_affine("axial")), tmp_path / f"{patient}_{series}.nii")
+            rows.append({"patient_id": patient, "series": series, "path": str(path)})
+    found, problems = catalog.inventory(pd.DataFrame(rows), source="nifti", n_jobs=1)
+    assert problems == []
+    assert catalog.grid_problems(found) == [
+        Problem("shape_differs", str(tmp_path / "00001_T1w.nii"), "The shape is (3, 4, 6), that of its labels (3, 4, 5).")
+    ]
 
 
 def test_a_missing_or_empty_data_folder_is_refused(tmp_path):
@@ -137,6 +157,55 @@ def test_the_inventory_reads_volumes_and_keeps_its_columns_when_nothing_can_be_r
     nothing, problems = catalog.inventory(pd.DataFrame({"path": [str(tmp_path / "gone.nii.gz")]}), source="nifti", n_jobs=1)
     assert len(nothing) == len(problems) == 1
     assert list(nothing.columns) == list(found.columns) == ["path", *catalog.HEADER_FACTS]
+
+
+def two_series(folder, n: int = 2) -> pd.DataFrame:
+    volume = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), (5.0, 1.0, 2.0), display_affine("axial", (5.0, 1.0, 2.0)))
+    paths = [folder / f"{i:05d}" for i in range(n)]
+    for path in paths:
+        write_dicom_series(volume, path, patient_id=path.name, series_description="FLAIR")
+    return pd.DataFrame({"patient_id": [path.name for path in paths], "path": [str(path) for path in paths]})
+
+
+def test_the_inventory_reports_what_is_odd_in_a_series_that_can_be_read(tmp_path):
+    table = two_series(tmp_path)
+    (tmp_path / "00001" / "Image-2.dcm").write_text("no image")
+    found, problems = catalog.inventory(table, n_jobs=1)
+    assert found["n_files"].tolist() == [3, 3]
+    assert [(problem.code, problem.path) for problem in problems] == [("no_pixels", str(tmp_path / "00001" / "Image-2.dcm"))]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "Image-3.dcm").unlink(),
+        lambda folder: (folder / "Image-4.dcm").write_bytes((folder / "Image-3.dcm").read_bytes()),
+        lambda folder: (folder / "Image-3.dcm").write_text("cut"),
+        lambda folder: (folder / "Image-3.dcm").write_bytes((folder / "Image-3.dcm").read_bytes().replace(b"MR", b"CT")),
+    ],
+    ids=["removed", "added", "shortened", "rewritten"],
+)
+def test_only_a_series_that_changed_is_read_again(tmp_path, monkeypatch, change):
+    table, cache = two_series(tmp_path / "data"), tmp_path / "eda" / "cache.parquet"
+    (tmp_path / "data" / "00000" / "Image-2.dcm").unlink()
+    first, problems = catalog.inventory(table, n_jobs=1, cache=cache)
+    read = []
+    monkeypatch.setattr(catalog, "series_header", lambda path, source: read.append(path) or series_header(path, source=source))
+    again, same_problems = catalog.inventory(table, n_jobs=1, cache=cache)
+    pd.testing.assert_frame_equal(again, first)
+    assert (read, same_problems) == ([], problems)
+    change(tmp_path / "data" / "00001")
+    changed, _ = catalog.inventory(table, n_jobs=1, cache=cache)
+    assert read == [str(tmp_path / "data" / "00001")]
+    pd.testing.assert_frame_equal(changed, catalog.inventory(table, n_jobs=1)[0])
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path):
+    table, cache = two_series(tmp_path / "data", 1), tmp_path / "cache.parquet"
+    cache.write_text("no table")
+    first, _ = catalog.inventory(table, n_jobs=1, cache=cache)
+    assert cache.read_bytes().startswith(b"PAR1")
+    pd.testing.assert_frame_equal(catalog.inventory(table, n_jobs=1, cache=cache)[0], first)
 
 
 def test_problems_become_a_table_even_if_there_are_none():

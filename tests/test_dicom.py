@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -20,8 +21,11 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
 )
 
+from benchmarks import fuzz_reading
+from t4e_utils import dicom, dicom_headers
 from t4e_utils.problems import VolumeError, merged, warnings_as_problems
 from t4e_utils.volumes import read_dicom_series, series_header
 
@@ -250,6 +254,16 @@ def test_colour_images_are_refused(tmp_path):
     assert refused.value.code == "colour_image"
 
 
+def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
+    array = array_of((1, 4, 6))
+    folder = written(tmp_path / "s", array)
+    edit(folder, setting(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]))
+    volume = read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, array)
+    assert codes(volume) == ["mosaic"]
+    assert series_header(folder)["problems"] == volume.meta["problems"]
+
+
 def test_what_the_reader_warns_about_becomes_a_problem(tmp_path):
     array = array_of()
     folder = written(tmp_path / "s", array)
@@ -291,7 +305,11 @@ def test_an_error_comes_back_whole_from_another_process():
     error = VolumeError("damaged", "a/b", "It is damaged.")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.code, copy.path, str(copy)) == ("damaged", "a/b", "a/b: It is damaged.")
-    assert merged([copy.as_problem()] * 3)[0].sentence == "It is damaged. (and 2 more files)"
+
+
+def test_one_problem_stands_for_all_files_that_have_it_however_often():
+    problems = [VolumeError("damaged", path, "It is damaged.").as_problem() for path in "abacb"]
+    assert [problem.sentence for problem in merged(problems)] == ["It is damaged. (and 2 more files)"]
 
 
 def test_only_what_a_reader_says_to_its_user_becomes_a_problem(tmp_path):
@@ -313,6 +331,80 @@ def test_nothing_that_identifies_a_person_is_kept(tmp_path):
     edit(folder, setting(**secret))
     text = repr(read_dicom_series(folder).meta) + repr(series_header(folder))
     assert not any(value in text for value in secret.values())
+
+
+def frames_of(path: Path, *, with_pixels: bool) -> object:
+    """Return all that is read of a file, or the code it is refused with."""
+    problems = []
+    try:
+        frames, facts = dicom.read_file(path, problems, with_pixels=with_pixels)
+    except VolumeError as error:
+        return error.code
+    fields = [{name: np.array(value).tolist() for name, value in vars(frame).items()} for frame in frames]
+    return fields, facts, sorted({problem.sentence for problem in problems if problem.code != "warning"})
+
+
+@pytest.mark.filterwarnings("ignore")  # of pydicom, reading damaged files
+def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged_files(tmp_path, monkeypatch):
+    native = fuzz_reading.originals(tmp_path / "s")["dicom"]
+    path, walk, n_walked = tmp_path / "mutant.dcm", dicom_headers._walked, 0
+    for i in range(240):
+        data = native[i % len(native)]
+        path.write_bytes(data if i < len(native) else fuzz_reading.mutant(data, np.random.default_rng([9, i])))
+        for with_pixels in (True, False):
+            n_walked += walk(path, [], with_pixels) is not None
+            quick = frames_of(path, with_pixels=with_pixels)
+            monkeypatch.setattr(dicom_headers, "_walked", lambda *_: None)
+            assert frames_of(path, with_pixels=with_pixels) == quick, f"mutant {i}"
+            monkeypatch.setattr(dicom_headers, "_walked", walk)
+    assert n_walked > 50
+
+
+def test_the_quick_way_keeps_every_attribute_that_is_asked_for():
+    source = "".join(Path(module.__file__).read_text() for module in (dicom, dicom_headers))
+    asked = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(re.findall(r'value_of\([\w.]+, "(\w+)"', source))
+    assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= asked <= set(dicom_headers.KEYWORDS)
+
+
+def test_bits_above_those_stored_are_left_out_as_pydicom_does(tmp_path):
+    array = array_of((2, 4, 6), dtype=np.int16, low=-2048, high=2048)
+    folder = written(tmp_path / "s", array & 0x0FFF)  # 12 bits stored, without their sign
+    edit(folder, setting(BitsStored=12, HighBit=11))
+    np.testing.assert_array_equal(read_dicom_series(folder).array, array)
+    assert pydicom.dcmread(folder / "Image-1.dcm").pixel_array.tolist() == array[0].tolist()
+
+
+@pytest.mark.parametrize("name", fuzz_reading.COMPRESSED)
+def test_compressed_pixels_are_read(tmp_path, name):
+    bits = fuzz_reading.BITS_STORED.get(name, 16)
+    smooth = np.add.outer(np.arange(2), np.add.outer(np.arange(40), np.arange(30)))
+    array = (smooth * 3).astype(np.uint8 if bits == 8 else np.uint16)
+    folder = written(tmp_path / "s", array)
+    for path in folder.iterdir():
+        fuzz_reading.compress(path, name)
+    volume = read_dicom_series(folder)
+    assert volume.meta["transfer_syntax"] not in (None, "Explicit VR Little Endian")
+    np.testing.assert_allclose(volume.array, array, atol=3 if bits == 8 else 0)  # 8 bits: lossy
+    assert (volume.array.dtype, codes(volume)) == (array.dtype, [])
+
+
+def test_a_jpeg_of_12_bits_has_no_decoder(tmp_path):
+    folder = written(tmp_path / "s", array_of((1, 40, 30)))
+    edit(folder, setting(BitsStored=12, HighBit=11))
+    edit(folder, lambda dataset, i: with_other_pixels(dataset, b"abcd", JPEGExtended12Bit))
+    with pytest.raises(VolumeError, match=r"no decoder for JPEG Extended .* exported uncompressed") as refused:
+        read_dicom_series(folder)
+    assert refused.value.code == "no_decoder"
+
+
+@pytest.mark.parametrize(("attributes", "code"), [({"NumberOfFrames": 2_000_000_000}, "truncated"), ({"Rows": 65535}, "truncated")])
+def test_a_header_that_promises_more_than_the_file_has_costs_no_memory(tmp_path, attributes, code):
+    folder = written(tmp_path / "s", array_of((1, 4, 6)))
+    edit(folder, setting(**attributes))
+    with pytest.raises(VolumeError) as refused:
+        read_dicom_series(folder)
+    assert refused.value.code == code
+    assert series_header(folder)["n_files"] == 1
 
 
 # Multi-frame
@@ -381,6 +473,7 @@ def test_a_header_says_what_reading_says(tmp_path):
     folder = written(tmp_path / "s", array_of((9, 4, 6)), plane="coronal")
     assert series_header(folder) == {
         "n_files": 9,
+        "n_slices": 9,
         "plane": "coronal",
         "rows": 4,
         "columns": 6,
@@ -390,21 +483,26 @@ def test_a_header_says_what_reading_says(tmp_path):
         "modality": "MR",
         "transfer_syntax": "Explicit VR Little Endian",
         "bits_stored": 16,
+        "problems": (),
     }
 
 
-def test_only_three_headers_are_read_if_they_agree(tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda folder: (folder / "Image-4.dcm").unlink(), "gap"),
+        (lambda folder: (folder / "Image-4.dcm").write_bytes(b"no image"), "no_pixels"),
+        (lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)), "mixed_series"),
+        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
+    ],
+)
+def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):
     folder = written(tmp_path / "s", array_of((9, 4, 6)))
-    for i in (2, 3, 4, 6, 7, 8):
-        (folder / f"Image-{i}.dcm").write_bytes(b"not read")
-    assert series_header(folder)["spacing_slice_mm"] == pytest.approx(3.0)
-
-
-def test_all_headers_are_read_if_names_are_out_of_order(tmp_path):
-    folder = written(tmp_path / "s", array_of((9, 4, 6)))
-    for i, k in enumerate([4, 0, 7, 2, 8, 1, 6, 3, 5]):
-        (folder / f"Image-{i + 1}.dcm").rename(folder / f"{k}.dcm")
-    assert series_header(folder)["spacing_slice_mm"] == pytest.approx(3.0)
+    damage(folder)
+    header, volume = series_header(folder), read_dicom_series(folder)
+    assert header["problems"] == volume.meta["problems"]
+    assert code in codes(volume)
+    assert header["spacing_slice_mm"] == volume.spacing_mm[0]
 
 
 def test_a_header_of_no_image_is_refused(tmp_path):

@@ -47,7 +47,7 @@ PROBABILITY = np.clip(0.3 + 0.3 * LABEL + RANDOM.normal(0, 0.2, 20), 0, 1)
 PATIENTS = pd.DataFrame({"patient_id": [f"{i:05d}" for i in range(20)], "label": LABEL, "fold": np.arange(20) % 5})
 INVENTORY = pd.DataFrame(
     [
-        {"patient_id": f"{i:05d}", "series": s, "n_files": 20 + i, "plane": "axial", "rows": 256, "columns": 256 + i,
+        {"patient_id": f"{i:05d}", "series": s, "n_slices": 20 + i, "plane": "axial", "rows": 256, "columns": 256 + i,
          "spacing_slice_mm": 5.0, "spacing_row_mm": 0.9, "transfer_syntax": "Explicit VR Little Endian"}
         for i in range(9) for s in SERIES
     ]

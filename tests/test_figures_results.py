@@ -167,7 +167,7 @@ def test_chunks_are_windows_and_what_is_missing_is_hatched():
 
 def test_series_are_counted_by_type_and_rare_matrices_are_one():
     table = pd.DataFrame(
-        {"patient_id": [str(i) for i in range(9)], "series": "FLAIR", "n_files": range(9), "plane": ["axial"] * 8 + [None],
+        {"patient_id": [str(i) for i in range(9)], "series": "FLAIR", "n_slices": range(9), "plane": ["axial"] * 8 + [None],
          "rows": [512] * 3 + [10, 11, 12, 13, 14, None], "columns": 512, "spacing_slice_mm": np.nan, "spacing_row_mm": 1.0,
          "transfer_syntax": None}
     )  # fmt: skip

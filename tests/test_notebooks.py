@@ -234,10 +234,24 @@ def test_no_cell_prints_who_a_patient_is(data, tmp_path):
         for keyword, value in planted.items():
             setattr(scan, keyword, value)
         scan.save_as(path)
+    damage_two_series(root / "train")
     executed = execute("01_eda", tmp_path / "run", {**data, "rsna_dir": str(root)}, **SMALL["01_eda"])
     text = nbformat.writes(executed)
     assert "FLAIR" in text
     assert not [value for value in planted.values() if value in text]
+    tables = {name: pd.read_parquet(tmp_path / "run" / "eda" / f"{name}.parquet") for name in ("problems", "inventory")}
+    assert {"no_pixels", "gap"} <= set(tables["problems"]["code"])
+    assert all(code in text for code in ("no_pixels", "gap"))
+    text = " ".join(table.to_string() for table in tables.values())
+    assert not [value for value in planted.values() if value in text]
+
+
+def damage_two_series(train):
+    """Make the first FLAIR series unreadable, and take a slice out of another."""
+    first, second = (sorted((patient / "FLAIR").iterdir()) for patient in sorted(train.iterdir())[:2])
+    for path in first:
+        path.write_text("no image")
+    second[len(second) // 2].unlink()
 
 
 def test_a_contrast_that_is_missing_is_a_row_of_the_problems_table(data, tmp_path):

@@ -79,7 +79,22 @@ def test_a_patient_without_readable_labels_costs_only_itself(files, tmp_path):
 
 def test_tumour_sizes_are_voxels_times_their_volume(files):
     table = pd.DataFrame([("00006", name, path) for name, path in files.items()], columns=["patient_id", "series", "path"])
-    sizes = measure_tumours(table, RULE.regions, n_jobs=1)
+    sizes, problems = measure_tumours(table, RULE.regions, n_jobs=1)
+    assert problems == []
     assert sizes.to_dict("list") == {"wt_ml": [9 * 7 * 12 * 2 / 1000], "et_ml": [4 * 4 * 3 * 2 / 1000], "patient_id": ["00006"]}
     broken = table.assign(path="nowhere.nii.gz")
-    assert measure_tumours(broken, RULE.regions, n_jobs=1).empty
+    sizes, problems = measure_tumours(broken, RULE.regions, n_jobs=1)
+    assert (len(sizes), [(problem.code, problem.path) for problem in problems]) == (0, [("no_files", "nowhere.nii.gz")])
+
+
+def test_labels_of_another_convention_are_refused_and_not_taken_for_no_enhancing_tumour(files, tmp_path):
+    labels = read_nifti(files["labels"], labels=True)
+    array = np.where(labels.array == 4, 3, labels.array).astype(np.uint8)  # as in BraTS 2023
+    write_nifti(Volume(array, labels.spacing_mm, labels.affine), files["labels"])
+    rows, problems = cut_patient("00006", files, tmp_path / "slices", root=tmp_path, rule=RULE)
+    assert rows.empty
+    assert [problem.code for problem in problems] == ["unknown_labels"]
+    assert "[3]" in problems[0].sentence
+    table = pd.DataFrame({"patient_id": ["00006"], "series": "labels", "path": [str(files["labels"])]})
+    sizes, problems = measure_tumours(table, RULE.regions, n_jobs=1)
+    assert (len(sizes), [problem.code for problem in problems]) == (0, ["unknown_labels"])

@@ -15,6 +15,7 @@ from t4e_utils.volumes import (
     Volume,
     VolumeError,
     read_dicom_series,
+    read_each,
     read_jpeg_series,
     read_nifti,
     read_series,
@@ -164,6 +165,25 @@ def test_odd_jpeg_files_are_left_out_and_reported(tmp_path):
     volume = read_series(tmp_path, source="jpg")
     assert volume.array.shape == SHAPE
     assert [problem.code for problem in volume.meta["problems"]] == ["damaged", "mixed_sizes"]
+
+
+def test_a_jpeg_that_ends_too_early_is_left_out_and_not_filled_up_with_grey(tmp_path):
+    write_jpeg_series(volume_of(array_of(np.uint8, (3, 40, 50))), tmp_path)
+    path = tmp_path / "Image-2.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert cv2.imread(str(path)) is not None  # the decoder takes it
+    volume = read_jpeg_series(tmp_path)
+    assert len(volume.array) == 2
+    assert [(problem.code, problem.path) for problem in volume.meta["problems"]] == [("truncated", str(path))]
+
+
+def test_of_several_scans_those_are_read_that_can_be_and_all_problems_are_kept(tmp_path):
+    write_series(volume_of(array_of()), tmp_path / "good")
+    write_series(volume_of(array_of(shape=(6, 4, 5))), tmp_path / "odd")
+    (tmp_path / "odd" / "Image-3.dcm").unlink()
+    volumes, problems = read_each(read_series, {name: str(tmp_path / name) for name in ("good", "odd", "gone")})
+    assert list(volumes) == ["good", "odd"]
+    assert [(problem.code, problem.path) for problem in problems] == [("gap", str(tmp_path / "odd")), ("no_files", str(tmp_path / "gone"))]
 
 
 def test_a_folder_without_readable_jpeg_is_refused(tmp_path):

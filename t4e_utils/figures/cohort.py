@@ -19,7 +19,7 @@ PLANE_COLOURS = {"axial": "#0072B2", "coronal": "#E69F00", "sagittal": "#009E73"
 INVENTORY = (
     "patient_id",
     "series",
-    "n_files",
+    "n_slices",
     "plane",
     "rows",
     "columns",
@@ -34,7 +34,7 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     """Show the state of a data set: lengths, planes, spacing, matrix and transfer syntax per MRI type.
 
     Args:
-        inventory: A row a series, with the columns patient_id, series, n_files, plane, rows, columns, spacing_slice_mm,
+        inventory: A row a series, with the columns patient_id, series, n_slices, plane, rows, columns, spacing_slice_mm,
             spacing_row_mm, transfer_syntax.
         title: Title of the picture.
     """
@@ -44,7 +44,7 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     counted = f"{inventory['patient_id'].nunique():,} patients, {len(inventory):,} series"
     picture = style.new_picture(height=6.2, title=f"{title} · {counted}" if title else counted)
     axes = picture.subplots(2, 3)
-    _by_series(axes[0, 0], inventory, "n_files", "Slices of a series", "files")
+    _by_series(axes[0, 0], inventory, "n_slices", "Slices of a series", "slices")
     _by_series(axes[0, 1], inventory, "spacing_slice_mm", "Distance of slices", "mm")
     _by_series(axes[0, 2], inventory, "spacing_row_mm", "Size of a pixel", "mm")
     _shares(axes[1, 0], inventory, inventory["plane"].fillna("unknown"), "Plane")

@@ -1,0 +1,47 @@
+"""Damaged bytes are read or refused, whatever they are: a short run of the fuzzing in `benchmarks`."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import fuzz_reading
+
+
+def test_no_damage_brings_another_exception_a_hang_or_the_end_of_the_process():
+    counts, failures = fuzz_reading.fuzz(400, seed=1)
+    assert failures == []
+    assert sum(counts.values()) == 400
+    assert {kind for kind, outcome in counts if outcome == "read"} == {"dicom", "dicom compressed", "nifti"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("os.abort()", "the child died (SIGABRT)"),
+        ("time.sleep(60)", "hangs for more than 1 s"),
+        ("raise KeyError('x')", "KeyError: 'x'"),
+        ("np.empty(3 << 30, np.uint8)", "MemoryError"),
+    ],
+)
+def test_a_reader_that_dies_hangs_or_raises_is_a_failure_and_the_others_are_read(monkeypatch, tmp_path, fault, message):
+    """The fuzzing is worth nothing if it does not see these."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os, sys, time
+if "--child" in sys.orig_argv:
+    import numpy as np
+    from t4e_utils import volumes
+    read = volumes.read_nifti
+    def faulty(path, **options):
+        if not os.path.exists({str(tmp_path / "done")!r}):
+            open({str(tmp_path / "done")!r}, "w").close()
+            {fault}
+        return read(path, **options)
+    volumes.read_nifti = faulty
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{fuzz_reading.os.pathsep}{fuzz_reading.ROOT}")
+    monkeypatch.setattr(fuzz_reading, "HANG_SECONDS", 1.0)
+    counts, failures = fuzz_reading.fuzz(6, seed=1)
+    assert [message in failure for failure in failures] == [True]
+    assert sum(counts.values()) == 6
