@@ -213,10 +213,19 @@ def patient_dice(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @torch.inference_mode()
-def sweep_thresholds(
-    segmenter: nn.Module, slices: pd.DataFrame, root: Path, *, image_size: int, is_stretched: bool = False, batch_size: int = 32
+def score_slices(
+    segmenter: nn.Module,
+    slices: pd.DataFrame,
+    root: Path,
+    *,
+    image_size: int,
+    is_stretched: bool = False,
+    thresholds: Sequence[float] = tuple(np.arange(1, 20) / 20),
+    batch_size: int = 32,
 ) -> pd.DataFrame:
-    """Return the pooled Dice of stored slices for thresholds 0.05, 0.10 ... 0.95: columns threshold, region, dice.
+    """Score stored slices, all their pixels pooled: columns threshold, region, dice, iou, n_slices.
+
+    Slices are stored because they show tumour; figures over whole volumes are `evaluate_patients`.
 
     Args:
         segmenter: in evaluation mode.
@@ -224,18 +233,23 @@ def sweep_thresholds(
         root: of the paths.
         image_size: pixels a side.
         is_stretched: as in training.
+        thresholds: of the probability above which a pixel counts as predicted.
         batch_size: slices a pass.
     """
-    thresholds = np.arange(1, 20) / 20
-    overlap, total = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
-    for batch in make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size):
+    both, either = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
+    loader = make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size)
+    for batch in tqdm(loader, desc="slices", mininterval=PROGRESS_SECONDS):
         inputs, targets = prepare_slices(batch)
-        probabilities = segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu()
+        probabilities, true = segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu(), targets > 0
         for k, threshold in enumerate(thresholds):
             predicted = probabilities > threshold
-            overlap[k] += (predicted & (targets > 0)).sum(dim=(0, 2, 3)).numpy()
-            total[k] += (predicted.sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))).numpy()
-    scores = 2 * overlap / np.maximum(total, 1)
+            both[k] += (predicted & true).sum(dim=(0, 2, 3)).numpy()
+            either[k] += (predicted | true).sum(dim=(0, 2, 3)).numpy()
+    scores = {"dice": 2 * both / np.maximum(both + either, 1), "iou": both / np.maximum(either, 1)}
     return pd.DataFrame(
-        [{"threshold": t, "region": name, "dice": scores[k, r]} for k, t in enumerate(thresholds) for r, name in enumerate(REGION_NAMES)]
+        [
+            {"threshold": threshold, "region": name, **{key: score[k, r] for key, score in scores.items()}, "n_slices": len(slices)}
+            for k, threshold in enumerate(thresholds)
+            for r, name in enumerate(REGION_NAMES)
+        ]
     )

@@ -6,15 +6,17 @@ import pytest
 from stand_ins import BrightIsTumour
 
 from t4e_utils.catalog import FoldSplit
+from t4e_utils.datasets import SliceDataset
 from t4e_utils.geometry import display_affine
 from t4e_utils.metrics import dice
+from t4e_utils.models import normalise
 from t4e_utils.preparation import SliceRule, cut_patients
 from t4e_utils.segmentation import (
     SegmenterSettings,
     evaluate_patients,
     patient_dice,
+    score_slices,
     segmentation_score,
-    sweep_thresholds,
     train_segmenter,
 )
 from t4e_utils.training import TrainConfig
@@ -108,7 +110,17 @@ def test_the_pooled_score_is_the_dice_over_all_pixels():
 
 def test_the_threshold_sweep_finds_the_best_threshold_of_a_known_segmenter(data):
     root, _, slices = data
-    table = sweep_thresholds(BrightIsTumour().eval(), slices, root, image_size=32)
+    table = score_slices(BrightIsTumour().eval(), slices, root, image_size=32)
+    assert set(table["n_slices"]) == {len(slices)}
+    dataset = SliceDataset(slices, root, image_size=32)
+    for row in table[table["threshold"].isin([0.25, 0.5])].itertuples():
+        n_both = n_predicted = n_true = 0
+        for item in dataset:
+            true = item["masks"][["WT", "ET"].index(row.region)].numpy() > 0
+            predicted = BrightIsTumour()(normalise(item["image"][None])).sigmoid()[0, ["WT", "ET"].index(row.region)].detach().numpy() > row.threshold
+            n_both, n_predicted, n_true = n_both + (true & predicted).sum(), n_predicted + predicted.sum(), n_true + true.sum()
+        assert row.dice == pytest.approx(2 * n_both / max(n_predicted + n_true, 1))
+        assert row.iou == pytest.approx(n_both / max(n_predicted + n_true - n_both, 1))
     whole = table[table["region"] == "WT"]
     assert whole["threshold"].tolist() == pytest.approx(np.arange(1, 20) / 20)
     assert whole["dice"].max() > 0.9
