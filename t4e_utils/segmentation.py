@@ -228,7 +228,8 @@ def sweep_thresholds(
     """
     thresholds = np.arange(1, 20) / 20
     overlap, total = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
-    for batch in make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size):
+    loader = make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size)
+    for batch in tqdm(loader, desc="thresholds", mininterval=PROGRESS_SECONDS):
         inputs, targets = prepare_slices(batch)
         probabilities = segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu()
         for k, threshold in enumerate(thresholds):

@@ -133,7 +133,8 @@ def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float |
 @style.styled
 def slice_influence(
     stored: np.ndarray, influence: Sequence[float], *, positions: Sequence[int] | None = None, n: int = 6,
-    regions: Sequence[str] = slices.REGIONS, title: str = "", unit: str = "how much each slice raises the probability",
+    regions: Sequence[str] = slices.REGIONS, spacing_mm: tuple[float, float] = (1.0, 1.0), plane: str | None = None, title: str = "",
+    unit: str = "how much each slice raises the probability",
 ) -> Figure:  # fmt: skip
     """Show which slices drive a prediction: the influence of each, and the most influential ones.
 
@@ -143,6 +144,8 @@ def slice_influence(
         positions: Number of each slice in its series.
         n: Slices to show.
         regions: Names of channels 2 and 3.
+        spacing_mm: Distance of rows and of columns.
+        plane: Plane of the slices, for the letters.
         title: Title of the picture.
         unit: What the influence is.
     """
@@ -173,6 +176,8 @@ def slice_influence(
                 grey[index],
                 prediction=masks[:, index],
                 regions=regions,
+                spacing_mm=spacing_mm,
+                letters=slices.PLANE_LETTERS.get(plane, {}),
                 title=f"slice {where[index]}: {influence[index]:+.2f}".replace("-", "−"),
             )
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
