@@ -230,8 +230,8 @@ def most_confident(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, d
     """
     long = table.melt(["patient_id", "fold", "label"], list(series), "series", "probability").dropna()
     margin = (long["probability"] - 0.5) * (2 * long["label"] - 1)
-    found = {"right": long[margin > 0].assign(by=margin), "wrong": long[margin < 0].assign(by=-margin)}
-    return {kind: own.loc[own["by"].idxmax()].drop("by").to_dict() for kind, own in found.items() if len(own)}
+    places = {"right": margin.idxmax() if (margin > 0).any() else None, "wrong": margin.idxmin() if (margin < 0).any() else None}
+    return {kind: long.loc[place].to_dict() for kind, place in places.items() if place is not None}
 
 
 def _with_labels(chunks: pd.DataFrame, ids: Sequence[str], labels: Mapping[str, int]) -> pd.DataFrame:

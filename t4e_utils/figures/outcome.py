@@ -178,7 +178,7 @@ def slice_influence(
                 regions=regions,
                 spacing_mm=spacing_mm,
                 letters=slices.PLANE_LETTERS.get(plane, {}),
-                title=f"slice {where[index]}: {influence[index]:+.2f}".replace("-", "−"),
+                title=f"slice {where[index]}: {influence[index]:+{'.2f' if abs(influence[index]) >= 0.005 else '.0e'}}".replace("-", "−"),
             )
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     return picture

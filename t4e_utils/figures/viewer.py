@@ -9,6 +9,7 @@ gives it along as its still picture, so executed copies (papermill, GitHub, HTML
 from __future__ import annotations
 
 import base64
+import html
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ HEIGHT = 460  # pixels of the longer side of a slice
 FONT, LETTER_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 FILL = 0.45  # how much of a predicted pixel is colour
 FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+BAR = 26  # pixels above the still picture, for its title
 PLACES = {"left": (0.015, 0.5), "right": (0.965, 0.5), "top": (0.49, 0.045), "bottom": (0.49, 0.985)}  # of letters, in shares of width and height
 Masks = Callable[[Any, Volume], np.ndarray | None]
 
@@ -105,7 +107,7 @@ class Viewer(ipywidgets.VBox):
         try:
             self._shown = self._load((self.patient.value, self.series.value))
         except VolumeError as error:
-            self._shown, self.title.value, self.picture.value = None, str(error), b""
+            self._shown, self.title.value, self.picture.value = None, html.escape(str(error)), b""
             return
         self._is_settling = True
         low, high = self._shown.window
@@ -143,11 +145,12 @@ class Viewer(ipywidgets.VBox):
         if self._is_settling or self._shown is None:
             return
         image = draw_rgb(*self._shown.cut(self.plane.value, self.slice.value), window=self.window.value, regions=self._regions, with_masks=self.masks.value)
-        self.title.value = (
-            f"<b>Patient {self.patient.value} · {self.series.value}</b> · {self.plane.value} slice {self.slice.value} of {self.slice.max + 1}"
-            f" · {slices.window_text(self.window.value)}{self._legend()}"
-        )
-        self.picture.value = cv2.imencode(".png", image[..., ::-1], FAST)[1].tobytes()
+        self.title.value = f"<b>{html.escape(' · '.join(self._words()))}</b>{self._legend()}"
+        self.picture.value = encode(image)
+
+    def _words(self) -> list[str]:
+        where = f"{self.plane.value} slice {self.slice.value} of {self.slice.max + 1}"
+        return [f"Patient {self.patient.value}", self.series.value, where, slices.window_text(self.window.value)]
 
     def _legend(self) -> str:
         if not self.masks.value or not self._shown.masks:
@@ -157,9 +160,18 @@ class Viewer(ipywidgets.VBox):
         return f"<br>{names} ({', '.join(kinds[kind] for kind in self._shown.masks)})"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """Give the widget and, for pages that cannot show one, the present slice."""
-        still = {"image/png": base64.b64encode(self.picture.value).decode()} if self.picture.value else {}
-        return {**super()._repr_mimebundle_(**options), **still}
+        """Give the widget and, for pages that cannot show one, the present slice under its title."""
+        if not self.picture.value:
+            return super()._repr_mimebundle_(**options)
+        image = cv2.imdecode(np.frombuffer(self.picture.value, np.uint8), cv2.IMREAD_COLOR_RGB)
+        still = cv2.copyMakeBorder(image, BAR, 0, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        cv2.putText(still, ", ".join(self._words()), (4, BAR - 9), FONT, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        return {**super()._repr_mimebundle_(**options), "image/png": base64.b64encode(encode(still)).decode()}
+
+
+def encode(image: np.ndarray) -> bytes:
+    """Return an RGB image (H, W, 3) uint8 as a PNG, packed lightly: time matters more here than size."""
+    return cv2.imencode(".png", image[..., ::-1], FAST)[1].tobytes()
 
 
 class Series:
