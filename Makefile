@@ -1,10 +1,11 @@
-# demo: everything, on drawn patients; test: the tests; lab: the notebooks; data: fetch the real data; report: that of RUN anew
+# demo: everything, on drawn patients; test: the tests; lab: the notebooks; data: fetch the real data; report: that of RUN anew;
+# gallery: docs/executed from the demo; test-browser: the notebooks in a browser (Chromium)
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lab data report
+.PHONY: demo test lab data report gallery test-browser
 demo: .venv/installed
 	$(BIN)/snakemake --cores all --configfile configs/demo.yaml --config run_dir=$(RUN)
 	@echo "Submission: $(RUN)/submission.csv"
