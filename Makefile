@@ -16,7 +16,8 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lab: .venv/installed
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/01_eda.ipynb
+	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.default_url=/lab/tree/notebooks/README.md $(LAB_OPTIONS)
 
 data: .venv/installed
 	$(PIP) --editable ".[kaggle]"
@@ -24,6 +25,13 @@ data: .venv/installed
 
 report: .venv/installed
 	$(BIN)/python -m t4e_utils.report $(RUN)
+
+gallery: demo
+	$(BIN)/python -m t4e_utils.gallery $(RUN)
+
+test-browser: demo
+	$(PIP) --editable ".[browser]"
+	$(BIN)/python -m pytest -n 0 tests/browser.py
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
