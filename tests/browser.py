@@ -95,14 +95,14 @@ def open_notebook(page, lab, name):
     address, token = lab
     page.goto(f"{address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?reset&token={token}")
     expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first).to_be_attached()
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
 
 
 def run_all(page):
     """Click Run, Run All Cells and wait until every code cell has a number; return what went wrong."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(f"() => {{ const s = ({STATE})(); return s.errors.length || !s.waiting }}", timeout=6 * MINUTES, polling=500)
+    page.wait_for_function(f"() => {{ const s = ({STATE})(); return s.errors.length || !s.waiting }}", timeout=4 * MINUTES, polling=500)
     return page.evaluate(STATE)["errors"]
 
 
