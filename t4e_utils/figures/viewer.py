@@ -67,10 +67,10 @@ class Viewer(ipywidgets.VBox):
         super().__init__(
             [
                 ipywidgets.HBox([self.patient, self.series, self.plane, self.masks]),
-                self.title,
-                self.picture,
                 self.slice,
                 self.window,
+                self.title,
+                self.picture,
             ]
         )
         self._choose_patient()
@@ -84,7 +84,7 @@ class Viewer(ipywidgets.VBox):
         self.slice = ipywidgets.IntSlider(description="slice", layout=wide)
         self.window = ipywidgets.FloatRangeSlider(description="window", readout_format=".4g", layout=wide)
         self.title, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
-        self.picture.layout.object_fit = "none"
+        self.picture.layout.align_self = "flex-start"  # otherwise it is stretched to the width of the page
         self.patient.observe(lambda _: self._choose_patient(), "value")
         self.series.observe(lambda _: self._choose_series(), "value")
         self.plane.observe(lambda _: self._choose_plane(), "value")
