@@ -74,8 +74,8 @@ def patient_story(
         return style.sentence(f"Patient {patient_id}: no series was read.")
     known = {name: p for name, p in probabilities.items() if np.isfinite(p)}
     mean = float(np.mean(list(known.values()))) if mean is None and known else mean
-    picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=f"Patient {patient_id}: from four series to one probability"
-                                if len(stored) == 4 else f"Patient {patient_id}: from series to probability")  # fmt: skip
+    title = "from four series to one probability" if len(stored) == 4 else "from series to probability"
+    picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=slices.stated(f"Patient {patient_id}: {title}"))
     axes = picture.subplots(len(stored), n + 1, squeeze=False, width_ratios=[1] * n + [1.4])
     for row, (name, images) in zip(axes[:, :-1], stored.items(), strict=True):
         _story_row(
@@ -154,7 +154,7 @@ def slice_influence(
         return style.sentence(f"{title}: there is no slice.".lstrip(": "))
     grey, masks = selection.split_channels(np.asarray(stored)[: len(influence)])
     where = np.arange(len(influence)) if positions is None else np.asarray(positions)
-    picture = style.new_picture(height=4.6, title=title)
+    picture = style.new_picture(height=4.6, title=slices.stated(title))
     above, below = picture.subfigures(2, 1, height_ratios=[1.0, 1.05])
     axes = above.add_subplot()
     axes.bar(

@@ -171,7 +171,7 @@ def kept_and_dropped(
     if not len(kept):
         return style.sentence("There is no slice to choose from.")
     height, width = (size * mm for size, mm in zip(images.shape[1:], spacing_mm, strict=True))
-    picture, axes = slices.slice_grid([height, height], [width] * n, title=title, text=0.5, left=0.3)
+    picture, axes = slices.slice_grid([height, height], [width] * n, title=slices.stated(title), text=0.5, left=0.3)
     for row, kind, wanted in zip(axes, ("kept", "dropped"), (kept, ~kept), strict=True):
         row[0].set_ylabel(f"{kind} ({wanted.sum()})", fontweight="bold")
         if not wanted.any():
@@ -262,7 +262,7 @@ def film_strip(
     shown = _examples(np.arange(len(grey)), columns) if channels else np.arange(len(grey))
     n_rows = 3 if channels else -(-len(shown) // columns)
     picture, axes = slices.slice_grid(
-        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=title, text=0.24, left=0.3, legend=not channels
+        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=slices.stated(title), text=0.24, left=0.3, legend=not channels
     )
     for place, frame in enumerate(shown):
         name = _frame_name(frame, positions, grey[frame])

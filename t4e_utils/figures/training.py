@@ -45,7 +45,7 @@ def batch_grid(
     images = images[:, 0] if images.ndim == 4 else images
     columns = min(columns, len(images))
     title = title or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, {images.dtype}"
-    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=title,
+    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=slices.stated(title),
                                       text=0.26 if len(names) else 0.08, legend=masks is not None)  # fmt: skip
     for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
         slices.draw_slice(each, image, truth=None if masks is None else masks[place], regions=regions,
@@ -205,7 +205,7 @@ def triptychs(
     spacings = spacings_mm or [(1.0, 1.0)] * len(images)
     heights = [image.shape[0] * mm[0] for image, mm in zip(images, spacings, strict=True)]
     width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
-    picture, axes = slices.slice_grid(heights, [width] * 3, title=title, width=8.4, text=0.42, left=0.5, legend=True)
+    picture, axes = slices.slice_grid(heights, [width] * 3, title=slices.stated(title), width=8.4, text=0.42, left=0.5, legend=True)
     for place, row in enumerate(axes):
         options = {
             "regions": regions,
