@@ -54,7 +54,7 @@ def viewer(reader):
 
 
 def pixels(viewer):
-    return cv2.imdecode(np.frombuffer(viewer.picture.value, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return cv2.imdecode(np.frombuffer(viewer.picture.value, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def test_it_opens_at_the_slice_with_most_tumour_in_the_plane_of_the_series(viewer):
@@ -141,7 +141,7 @@ def test_without_rows_or_columns_there_is_a_sentence(reader):
 def test_a_page_without_a_kernel_gets_the_same_slice_as_a_picture_under_its_title(viewer):
     bundle = viewer._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    still = cv2.imdecode(np.frombuffer(base64.b64decode(bundle["image/png"]), np.uint8), cv2.IMREAD_COLOR_RGB)
+    still = cv2.imdecode(np.frombuffer(base64.b64decode(bundle["image/png"]), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.array_equal(still[BAR:], pixels(viewer))
     assert (still[:BAR] < 100).any()
 

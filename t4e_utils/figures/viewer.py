@@ -144,9 +144,9 @@ class Viewer(ipywidgets.VBox):
     def _draw(self) -> None:
         if self._is_settling or self._shown is None:
             return
-        image = draw_rgb(*self._shown.cut(self.plane.value, self.slice.value), window=self.window.value, regions=self._regions, with_masks=self.masks.value)
+        self._drawn = draw_rgb(*self._shown.cut(self.plane.value, self.slice.value), window=self.window.value, regions=self._regions, with_masks=self.masks.value)
         self.title.value = f"<b>{html.escape(' · '.join(self._words()))}</b>{self._legend()}"
-        self.picture.value = encode(image)
+        self.picture.value = encode(self._drawn)
 
     def _words(self) -> list[str]:
         where = f"{self.plane.value} slice {self.slice.value} of {self.slice.max + 1}"
@@ -163,8 +163,7 @@ class Viewer(ipywidgets.VBox):
         """Give the widget and, for pages that cannot show one, the present slice under its title."""
         if not self.picture.value:
             return super()._repr_mimebundle_(**options)
-        image = cv2.imdecode(np.frombuffer(self.picture.value, np.uint8), cv2.IMREAD_COLOR_RGB)
-        still = cv2.copyMakeBorder(image, BAR, 0, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        still = cv2.copyMakeBorder(self._drawn, BAR, 0, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
         cv2.putText(still, ", ".join(self._words()), (4, BAR - 9), FONT, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
         return {**super()._repr_mimebundle_(**options), "image/png": base64.b64encode(encode(still)).decode()}
 
