@@ -1,10 +1,11 @@
-# demo: everything, on drawn patients; test: the tests; lab: the notebooks; data: fetch the real data; report: that of RUN anew
+# demo: everything, on drawn patients; test: the tests; lab: the notebooks; data: fetch the real data; report: that of RUN anew;
+# gallery: docs/executed from the demo; test-browser: the notebooks in a browser (Chromium)
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lab data report
+.PHONY: demo test lab data report gallery test-browser
 demo: .venv/installed
 	$(BIN)/snakemake --cores all --configfile configs/demo.yaml --config run_dir=$(RUN)
 	@echo "Submission: $(RUN)/submission.csv"
@@ -15,7 +16,8 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lab: .venv/installed
-	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/01_eda.ipynb
+	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.default_url=/lab/tree/notebooks/README.md $(LAB_OPTIONS)
 
 data: .venv/installed
 	$(PIP) --editable ".[kaggle]"
@@ -23,6 +25,13 @@ data: .venv/installed
 
 report: .venv/installed
 	$(BIN)/python -m t4e_utils.report $(RUN)
+
+gallery: demo
+	$(BIN)/python -m t4e_utils.gallery $(RUN)
+
+test-browser: demo
+	$(PIP) --editable ".[browser]"
+	$(BIN)/python -m pytest -n 0 tests/browser.py
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from t4e_utils.cards import write_card
-from t4e_utils.catalog import FoldSplit, LeakError
+from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit, LeakError
 from t4e_utils.datasets import ChunkDataset
 from t4e_utils.inference import classify_sequence
 from t4e_utils.metrics import auc_summary, roc_auc
@@ -170,7 +171,8 @@ def predict_held_out(
     rows = []
     if control == "shuffled order":
         slices = shuffled_order(slices, seed=seed)
-    for patient, own in slices[slices["patient_id"].isin(patients)].groupby("patient_id"):
+    held_out = slices[slices["patient_id"].isin(patients)].groupby("patient_id")
+    for patient, own in tqdm(held_out, desc="held-out patients", mininterval=PROGRESS_SECONDS):
         pictures = [read_slice(root / path) for path in own.sort_values("position")["path"]]
         if control == "masks only":
             pictures = [picture * np.array([0, 1, 1], np.uint8) for picture in pictures]
@@ -214,6 +216,22 @@ def auc_by_series(table: pd.DataFrame, *, series: Sequence[str], seed: int = 0) 
     """
     found = {name: table[["label", name]].dropna() for name in (*series, "mean")}
     return {name: auc_summary(own["label"], own[name], seed=seed) for name, own in found.items()}
+
+
+def most_confident(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the prediction that is right by the widest margin and the one that is wrong by it, over patients and MRI types.
+
+    Args:
+        table: from `out_of_fold_table`.
+        series: the MRI types.
+
+    Returns:
+        "right" and "wrong", each with patient_id, fold, label, series, probability; left out where no prediction lies on that side of 0.5.
+    """
+    long = table.melt(["patient_id", "fold", "label"], list(series), "series", "probability").dropna()
+    margin = (long["probability"] - 0.5) * (2 * long["label"] - 1)
+    places = {"right": margin.idxmax() if (margin > 0).any() else None, "wrong": margin.idxmin() if (margin < 0).any() else None}
+    return {kind: long.loc[place].to_dict() for kind, place in places.items() if place is not None}
 
 
 def _with_labels(chunks: pd.DataFrame, ids: Sequence[str], labels: Mapping[str, int]) -> pd.DataFrame:

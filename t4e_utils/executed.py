@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import re
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from t4e_utils import T4EError
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"  # shown by a script that asks a kernel; reports have neither
 NO_SCRIPTS = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\">"
@@ -122,6 +124,16 @@ def _reason(cell: NotebookNode) -> str:
     return f"{errors[-1].ename}: {message}" + ("" if message.endswith((".", "!", "?")) else ".")
 
 
+def without_widgets(notebook: NotebookNode) -> NotebookNode:
+    """Return a copy in which a widget is what it gives pages without a kernel: its still picture or its text."""
+    copy = deepcopy(notebook)
+    copy.metadata.pop("widgets", None)
+    for cell in copy.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET_TYPE, None)
+    return copy
+
+
 def title_of(notebook: NotebookNode) -> str:
     """Return the first heading of a notebook, "" if there is none."""
     return next((heading for cell in notebook.cells if (heading := heading_of(cell))), "")
@@ -181,7 +193,7 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html})
-    page, _ = exporter.from_notebook_node(read(path), resources={"metadata": {"name": title}})
+    page, _ = exporter.from_notebook_node(without_widgets(read(path)), resources={"metadata": {"name": title}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace('href="README.md"', 'href="../index.html"')
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Memory is bounded by one series and the few that are read ahead.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -262,3 +263,32 @@ def predict_all(
         )
         rows.append({"patient_id": row.patient_id, "series": row.series, **said})
     return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)), problems
+
+
+def time_stages(
+    series: pd.DataFrame, segmenter: nn.Module, classifiers: Mapping[str, Sequence[SequenceClassifier]], rule: SeriesRule, **options: Any
+) -> dict[str, float]:
+    """Return how many seconds reading, segmenting and classifying take, one after the other; `predict_all` reads ahead instead.
+
+    Args:
+        series: series, path; those that cannot be read are left out.
+        segmenter: in evaluation mode.
+        classifiers: of each MRI type.
+        rule: as in `predict_all`.
+        **options: as in `predict_all`.
+    """
+    seconds = dict.fromkeys(("read and window", "segment and filter", "classify"), 0.0)
+    for row in series[series["series"].isin(classifiers)].itertuples(index=False):
+        marks = [time.perf_counter()]
+        try:
+            volume, image = read_for_segmentation(row.path, rule)
+        except VolumeError:
+            continue
+        marks.append(time.perf_counter())
+        prepared = prepare_series(volume, image, segmenter, rule)
+        marks.append(time.perf_counter())
+        predict_series(prepared, classifiers[row.series], length=rule.sequence_length, stride=rule.chunk_stride, **options)
+        marks.append(time.perf_counter())
+        for name, begin, end in zip(seconds, marks, marks[1:], strict=False):
+            seconds[name] += end - begin
+    return seconds

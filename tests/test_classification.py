@@ -11,6 +11,7 @@ from t4e_utils.classification import (
     ChunkScore,
     ClassifierSettings,
     auc_by_series,
+    most_confident,
     out_of_fold_table,
     predict_held_out,
     shuffled_labels,
@@ -180,3 +181,13 @@ def test_auc_of_types_counts_only_patients_that_have_the_type():
     assert figures["FLAIR"]["n"] == 2
     assert np.isnan(figures["T2w"]["auc"])
     assert figures["mean"]["auc"] == 1.0
+
+
+def test_the_most_confident_predictions_are_those_farthest_from_one_half_on_each_side_of_the_truth():
+    table = pd.DataFrame(
+        {"patient_id": ["a", "b", "c"], "fold": [0, 1, 0], "label": [1, 0, 0], "FLAIR": [0.7, 0.2, 0.55], "T2w": [0.45, np.nan, 0.1], "mean": [0.6, 0.2, 0.9]}
+    )
+    found = most_confident(table, series=["FLAIR", "T2w"])
+    assert found["right"] == {"patient_id": "c", "fold": 0, "label": 0, "series": "T2w", "probability": 0.1}
+    assert (found["wrong"]["label"], found["wrong"]["probability"]) in {(1, 0.45), (0, 0.55)}
+    assert set(most_confident(table[table["patient_id"] == "b"], series=["FLAIR", "T2w"])) == {"right"}

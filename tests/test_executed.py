@@ -151,3 +151,12 @@ def test_a_copy_that_is_missing_or_damaged_is_one_sentence(tmp_path):
         (tmp_path / "a.ipynb").write_text(content)
         with pytest.raises(executed.ExecutedNotebookError, match=r"is no complete notebook .*: run it again"):
             executed.read(tmp_path / "a.ipynb")
+
+
+def test_a_widget_becomes_its_still_picture_and_the_notebook_stays_as_it_was():
+    output = new_output("display_data", data={executed.WIDGET_TYPE: {"model_id": "1"}, "image/png": PNG, "text/plain": "Viewer"})
+    notebook = new_notebook(cells=[new_markdown_cell("Words"), new_code_cell("view", outputs=[output])], metadata={"widgets": {"state": {}}})
+    copy = executed.without_widgets(notebook)
+    assert set(copy.cells[1].outputs[0].data) == {"image/png", "text/plain"}
+    assert "widgets" not in copy.metadata
+    assert executed.WIDGET_TYPE in notebook.cells[1].outputs[0].data

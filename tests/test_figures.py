@@ -3,6 +3,7 @@
 import io
 import warnings
 from inspect import signature
+from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
@@ -93,7 +94,6 @@ EXAMPLES = {
     "patient_story": (({"FLAIR": STORED, "T2w": STORED[:0]}, {"FLAIR": 0.7}), {"n_slices": {"FLAIR": 9, "T2w": 9}}),
     "pipeline_drawing": ((), {}),
     "predicted_planes": (([PLANE_CUT, PLANE_CUT],), {}),
-    "predicted_volume": ((VOLUME, MASKS), {"truth": MASKS}),
     "prediction_shift": ((PROBABILITY, PROBABILITY[:5]), {}),
     "probabilities_by_class": ((LABEL, {"FLAIR": PROBABILITY, "mean": PROBABILITY}), {}),
     "roc": ((LABEL, {"FLAIR": PROBABILITY, "mean": PROBABILITY}), {"n_bootstrap": 20}),
@@ -162,6 +162,12 @@ def test_every_picture_has_an_example_here():
     assert pictures == set(EXAMPLES)
 
 
+def test_every_picture_stands_in_a_notebook_or_in_the_readme():
+    notebooks = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+    unused = {name for name in EXAMPLES if f".{name}(" not in notebooks}
+    assert unused == {"pipeline_drawing", "sentence"}  # in the README; in the place of a picture without data
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_picture_is_a_figure_of_its_own_and_leaves_data_and_settings_alone(name):
     arguments, options = EXAMPLES[name]
@@ -212,7 +218,7 @@ def test_ticks_that_are_made_late_are_in_style_too():
 
 
 def test_jupyter_gets_a_small_png_with_the_colours_of_the_picture():
-    figure = figures.predicted_volume(VOLUME, MASKS, truth=MASKS)
+    figure = figures.predicted_planes([PLANE_CUT])
     full = io.BytesIO()
     figure.savefig(full, dpi=100)
     shown = figure._repr_png_()

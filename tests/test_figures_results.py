@@ -283,3 +283,28 @@ def test_fallbacks_are_listed_one_by_one():
         "T2w: no readable series",
         "none needed",
     ]
+
+
+def test_the_step_between_kept_slices_is_said_where_there_is_one():
+    measures = pd.DataFrame({"slice": range(10), "brain_area": 100, "wt_area": [0, 9, 9, 9, 9, 9, 9, 9, 0, 0], "et_area": 0})
+    kept = np.isin(np.arange(10), [1, 4, 7])
+    assert line(figures.area_profile(measures, threshold=0.05, kept=kept).axes[0], "3 of 10 slices kept,\n1 in 3 of those above")
+    uneven = np.isin(np.arange(10), [1, 2, 7])
+    assert line(figures.area_profile(measures, threshold=0.05, kept=uneven).axes[0], "3 of 10 slices kept")
+
+
+def test_chunks_lie_on_the_axis_of_the_series_where_its_slices_are():
+    axes = figures.chunk_windows([(0, 3), (2, 4)], 4, length=3, positions=[5, 6, 9, 20]).axes[0]
+    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches] == [(4.5, 9.5), (8.5, 20.5)]
+    assert [each.get_xdata().tolist() for each in axes.lines] == [[5, 6, 9], [9, 20]]
+    assert [text.get_text() for text in axes.texts] == ["3 slices", "2 slices"]
+
+
+def test_chunks_of_each_type_have_a_panel_and_types_are_not_mixed():
+    chunks = pd.DataFrame(
+        {"patient_id": list("aabb"), "series": ["FLAIR", "T2w"] * 2, "probability": [0.1, 0.9, 0.2, 0.8], "label": [0, 0, 1, 1]}
+    )
+    flair, t2w = figures.chunk_spread(chunks, by="series").axes
+    assert flair.get_title(loc="left") == "FLAIR: median spread 0.00"
+    assert flair.collections[2].get_offsets()[:, 1].tolist() == [0.1, 0.2]
+    assert t2w.collections[2].get_offsets()[:, 1].tolist() == [0.8, 0.9]

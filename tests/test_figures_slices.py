@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
@@ -335,3 +336,37 @@ def test_a_batch_is_drawn_pixel_by_pixel():
     assert np.array_equal(figure.axes[1].images[0].get_array(), images[1, 0])
     assert figure.axes[1].images[0].get_interpolation() == "nearest"
     assert "2 images, 4 × 4 pixels, uint8" in figure.get_suptitle()
+
+
+def rendered(draw, *, size=400):
+    """Draw into axes that fill a square picture; its pixels (size, size, 3)."""
+    figure = Figure(figsize=(size / 100, size / 100), dpi=100, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    draw(axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def box_of(mask):
+    rows, columns = np.nonzero(mask)
+    return rows.min(), rows.max(), columns.min(), columns.max()
+
+
+def test_in_the_rendered_picture_contour_aspect_and_letters_are_where_they_belong():
+    mask, colour = rectangle((20, 40), (5, 14), (10, 29)), np.array(to_rgba(style.REGION_COLOURS["WT"])[:3]) * 255
+    options = {"truth": np.stack([mask, ~mask & mask]), "spacing_mm": (3.0, 1.0)}  # 60 mm high, 40 mm wide
+    picture = rendered(lambda axes: slices.draw_slice(axes, np.zeros((20, 40), np.uint8), **options))
+    top, bottom, left, right = box_of((picture < 250).any(axis=-1))
+    assert (top, bottom) == (0, 399)
+    assert (right - left + 1) / (bottom - top + 1) == pytest.approx(40 / 60, abs=0.01)
+    drawn = box_of(np.abs(picture - colour).max(axis=-1) < 60)
+    scale = 400 / 60
+    expected = (15 * scale, 45 * scale, left + 10 * scale, left + 30 * scale)  # mm from the upper left corner of the image
+    assert np.abs(np.subtract(drawn, expected)).max() <= 2.5
+    for edge, letter in slices.PLANE_LETTERS["axial"].items():
+        lettered = rendered(lambda axes, one={edge: letter}: slices.draw_slice(axes, np.zeros((40, 40), np.uint8), letters=one))
+        top, bottom, left, right = box_of((lettered > 128).any(axis=-1))
+        distance = {"top": top, "bottom": 399 - bottom, "left": left, "right": 399 - right}
+        assert min(distance, key=distance.get) == edge
+        assert distance[edge] < 20

@@ -93,3 +93,11 @@ def test_the_threshold_sweep_names_the_best_threshold():
     axes = figures.threshold_sweep(table, chosen=0.5).axes[0]
     assert legend_of(axes) == ["WT: best 0.900 at 0.30", "in use: 0.5"]
     assert axes.lines[0].get_xdata().tolist() == [0.3, 0.5]
+
+
+def test_several_scores_of_several_trainings_have_a_panel_each():
+    runs = {"FLAIR 0": HISTORY, "T2w 0": HISTORY.assign(dice_wt=0.3)}
+    loss, first, second = figures.training_curves(runs, scores=["score", "dice_wt"]).axes
+    assert [each.get_ylabel() for each in (loss, first, second)] == ["loss", "score", "dice wt"]
+    curves = [each.get_ydata().tolist() for each in second.lines if len(each.get_xdata()) == 4]
+    assert curves == [HISTORY["dice_wt"].tolist(), [0.3] * 4]

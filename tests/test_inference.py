@@ -11,6 +11,7 @@ from t4e_utils.inference import (
     classify_sequence,
     embed_slices,
     load_network,
+    occlusion_influence,
     region_probabilities,
     segment_slices,
     view_of,
@@ -104,3 +105,16 @@ def test_a_saved_network_is_loaded_for_inference(tmp_path, classifier, pictures)
     assert not loaded.training
     options = {"size": 32, "length": 6, "stride": 2}
     np.testing.assert_array_equal(classify_sequence(loaded, pictures, **options), classify_sequence(classifier, pictures, **options))
+
+
+@pytest.mark.parametrize("n", [4, 9])
+def test_the_influence_of_a_slice_is_what_a_black_picture_in_its_place_takes_away(classifier, pictures, n):
+    options = {"size": 32, "length": 6, "stride": 2, "views": ("identity", "hflip")}
+    whole = classify_sequence(classifier, pictures[:n], **options).mean()
+    slow = []
+    for k in range(n):
+        without = [np.zeros_like(picture) if place == k else picture for place, picture in enumerate(pictures[:n])]
+        slow.append(whole - classify_sequence(classifier, without, **options).mean())
+    found = occlusion_influence(classifier, pictures[:n], **options)
+    np.testing.assert_allclose(found, slow, atol=1e-6)
+    assert np.ptp(found) > 1e-4

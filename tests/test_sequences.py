@@ -1,5 +1,7 @@
 """From a series folder to a sequence: what is kept, what is done when nothing is, and that no series ends the run."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,7 @@ from t4e_utils.sequences import (
     prepare_all,
     prepare_series,
     read_for_segmentation,
+    time_stages,
     write_sequences,
 )
 from t4e_utils.volumes import Volume, write_dicom_series
@@ -152,3 +155,15 @@ def test_predictions_do_not_depend_on_the_order_of_patients(series):
     classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()]}
     one, other = (predict_all(table, BrightIsTumour().eval(), classifiers, RULE, size=32, batch_size=b)[0].set_index("patient_id") for table, b in ((series, 4), (series[::-1], 1)))
     np.testing.assert_allclose(one["probability"], other.loc[one.index, "probability"], atol=1e-4)
+
+
+def test_stages_are_timed_apart_and_add_up_to_no_more_than_the_whole(series):
+    classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()], "T2w": []}
+    begin = time.perf_counter()
+    seconds = time_stages(series[series["series"] == "FLAIR"], BrightIsTumour().eval(), classifiers, RULE, size=32)
+    whole = time.perf_counter() - begin
+    assert list(seconds) == ["read and window", "segment and filter", "classify"]
+    assert min(seconds.values()) > 0
+    assert 0.5 * whole < sum(seconds.values()) <= whole
+    damaged = series[(series["patient_id"] == "00011") & (series["series"] == "T2w")]
+    assert sum(time_stages(damaged, BrightIsTumour().eval(), classifiers, RULE, size=32).values()) == 0

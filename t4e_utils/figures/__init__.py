@@ -30,7 +30,6 @@ from t4e_utils.figures.scans import (
     patient_grid,
     patient_overview,
     predicted_planes,
-    predicted_volume,
     series_strip,
 )
 from t4e_utils.figures.selection import (
@@ -57,7 +56,7 @@ __all__ = [
     "area_profile", "batch_grid", "best_median_worst", "busiest_slice", "calibration", "chance_auc", "chunk_spread", "chunk_windows",
     "classifier_drawing", "counts", "cut", "dice_distribution", "draw_slice", "duration", "fallback_list", "film_strip", "folds", "funnel",
     "intensity_densities", "kept_and_dropped", "label_balance", "labels_and_regions", "patient_grid", "patient_overlap", "patient_overview",
-    "patient_story", "pipeline_drawing", "predicted_planes", "predicted_volume", "prediction_shift", "probabilities_by_class", "roc", "sentence",
+    "patient_story", "pipeline_drawing", "predicted_planes", "prediction_shift", "probabilities_by_class", "roc", "sentence",
     "series_agreement", "series_overview", "series_strip", "slice_channels", "slice_influence", "slices_kept", "stage_times",
     "threshold_sweep", "training_curves", "triptychs", "tumour_sizes",
 ]  # fmt: skip

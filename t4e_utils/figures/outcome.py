@@ -74,8 +74,8 @@ def patient_story(
         return style.sentence(f"Patient {patient_id}: no series was read.")
     known = {name: p for name, p in probabilities.items() if np.isfinite(p)}
     mean = float(np.mean(list(known.values()))) if mean is None and known else mean
-    picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=f"Patient {patient_id}: from four series to one probability"
-                                if len(stored) == 4 else f"Patient {patient_id}: from series to probability")  # fmt: skip
+    title = "from four series to one probability" if len(stored) == 4 else "from series to probability"
+    picture = style.new_picture(height=1.6 * len(stored) + 0.8, title=slices.stated(f"Patient {patient_id}: {title}"))
     axes = picture.subplots(len(stored), n + 1, squeeze=False, width_ratios=[1] * n + [1.4])
     for row, (name, images) in zip(axes[:, :-1], stored.items(), strict=True):
         _story_row(
@@ -133,7 +133,8 @@ def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float |
 @style.styled
 def slice_influence(
     stored: np.ndarray, influence: Sequence[float], *, positions: Sequence[int] | None = None, n: int = 6,
-    regions: Sequence[str] = slices.REGIONS, title: str = "", unit: str = "how much each slice raises the probability",
+    regions: Sequence[str] = slices.REGIONS, spacing_mm: tuple[float, float] = (1.0, 1.0), plane: str | None = None, title: str = "",
+    unit: str = "how much each slice raises the probability",
 ) -> Figure:  # fmt: skip
     """Show which slices drive a prediction: the influence of each, and the most influential ones.
 
@@ -143,6 +144,8 @@ def slice_influence(
         positions: Number of each slice in its series.
         n: Slices to show.
         regions: Names of channels 2 and 3.
+        spacing_mm: Distance of rows and of columns.
+        plane: Plane of the slices, for the letters.
         title: Title of the picture.
         unit: What the influence is.
     """
@@ -151,7 +154,7 @@ def slice_influence(
         return style.sentence(f"{title}: there is no slice.".lstrip(": "))
     grey, masks = selection.split_channels(np.asarray(stored)[: len(influence)])
     where = np.arange(len(influence)) if positions is None else np.asarray(positions)
-    picture = style.new_picture(height=4.6, title=title)
+    picture = style.new_picture(height=4.6, title=slices.stated(title))
     above, below = picture.subfigures(2, 1, height_ratios=[1.0, 1.05])
     axes = above.add_subplot()
     axes.bar(
@@ -173,7 +176,9 @@ def slice_influence(
                 grey[index],
                 prediction=masks[:, index],
                 regions=regions,
-                title=f"slice {where[index]}: {influence[index]:+.2f}".replace("-", "−"),
+                spacing_mm=spacing_mm,
+                letters=slices.PLANE_LETTERS.get(plane, {}),
+                title=f"slice {where[index]}: {influence[index]:+{'.2f' if abs(influence[index]) >= 0.005 else '.0e'}}".replace("-", "−"),
             )
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     return picture

@@ -186,57 +186,55 @@ def calibration(
 
 @style.styled
 def chunk_spread(
-    chunks: pd.DataFrame,
-    *,
-    label: str = "label",
-    names: Mapping = style.CLASS_NAMES,
-    title: str = "",
+    chunks: pd.DataFrame, *, by: str | None = None, label: str = "label", names: Mapping = style.CLASS_NAMES, title: str = "",
     axes: Axes | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Show how far the chunks of a patient disagree: a line a patient from its lowest to its highest chunk, sorted by the mean.
 
     Args:
         chunks: A row a chunk, with the columns patient_id, probability and, if known, the label.
+        by: Column that makes a panel each, such as the MRI type; `axes` is not used then.
         label: Name of the label column.
         names: What the labels mean.
         title: Title of the picture.
         axes: Axes to draw into.
     """
-    style.require_columns(chunks, ["patient_id", "probability"])
+    style.require_columns(chunks, ["patient_id", "probability", *([by] if by else [])])
     if chunks.empty:
         return style.sentence("No chunk was predicted.", axes=axes)
-    axes = style.axes_or_new(axes, height=3.4)
-    patients = (
-        chunks.groupby("patient_id")["probability"]
-        .agg(["min", "mean", "max", "size"])
-        .sort_values("mean", kind="stable")
-    )
+    groups = {"": chunks} if by is None else dict(iter(chunks.groupby(by, sort=False)))
+    if by is None:
+        panels = [style.axes_or_new(axes, height=3.4)]
+    else:
+        n_columns = min(len(groups), 2)
+        n_rows = -(-len(groups) // n_columns)
+        picture = style.new_picture(height=0.6 + 2.5 * n_rows, title=title)
+        panels = picture.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
+    for each, (name, own) in zip(panels, groups.items(), strict=False):
+        _spread(each, own, label, name or title)
+    for unused in panels[len(groups) :]:
+        unused.set_axis_off()
+    if label in chunks:
+        entries = style.patches({names[k]: style.CLASS_COLOURS[k] for k in names})
+        panels[min(1, len(panels) - 1)].legend(handles=entries, loc="upper left", bbox_to_anchor=(1, 1))
+    return panels[0].figure
+
+
+def _spread(axes: Axes, chunks: pd.DataFrame, label: str, name: str) -> None:
+    """Draw the chunks of each patient as dots on a line."""
+    patients = chunks.groupby("patient_id")["probability"].agg(["min", "mean", "max"]).sort_values("mean", kind="stable")
     known = chunks.groupby("patient_id")[label].first() if label in chunks else pd.Series(dtype=float)
     colours = [style.CLASS_COLOURS.get(known.get(patient), style.ACCENT) for patient in patients.index]
-    places = np.arange(len(patients))
-    single = chunks.assign(place=chunks["patient_id"].map(dict(zip(patients.index, places, strict=True))))
-    axes.vlines(
-        places,
-        patients["min"],
-        patients["max"],
-        color=colours,
-        linewidth=np.clip(300 / len(patients), 1, 4),
-        alpha=0.45,
-    )
+    places, width = np.arange(len(patients)), np.clip(300 / len(patients), 1, 4)
+    axes.vlines(places, patients["min"], patients["max"], color=colours, linewidth=width, alpha=0.45)
     if len(patients) <= 150:
-        axes.scatter(single["place"], single["probability"], s=6, color=style.INK, alpha=0.35, linewidths=0)
+        at = chunks["patient_id"].map(dict(zip(patients.index, places, strict=True)))
+        axes.scatter(at, chunks["probability"], s=6, color=style.INK, alpha=0.35, linewidths=0)
     axes.scatter(places, patients["mean"], s=np.clip(1500 / len(patients), 8, 34), color=colours, zorder=3)
-    spread = (patients["max"] - patients["min"]).median()
-    axes.set(title=title or f"Chunks within {len(patients)} patients: median spread {spread:.2f}", xlabel="patients, sorted by their mean",
+    spread = f"median spread {(patients['max'] - patients['min']).median():.2f}"
+    axes.set(title=f"{name}: {spread}" if name else f"Chunks within {len(patients)} patients: {spread}", xlabel="patients, sorted by their mean",
              ylabel="probability", ylim=(-0.03, 1.03), xlim=(-1, len(patients)), xticks=[])  # fmt: skip
     style.light_grid(axes)
-    if len(known):
-        axes.legend(
-            handles=style.patches({names[k]: style.CLASS_COLOURS[k] for k in names}),
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-        )
-    return axes.figure
 
 
 @style.styled

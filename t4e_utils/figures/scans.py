@@ -189,29 +189,6 @@ def _image_labels_regions(
 
 
 @style.styled
-def predicted_volume(
-    volume, prediction: np.ndarray, *, truth: np.ndarray | None = None, regions: Sequence[str] = slices.REGIONS, patient_id: str = "",
-    series: str = "", planes: Sequence[str] = geometry.PLANES, percentiles: tuple[float, float] = (0.5, 99.5),
-) -> Figure:  # fmt: skip
-    """Show a predicted volume in three planes through the most tumour: expert as contour, prediction as overlay.
-
-    Args:
-        volume: The series.
-        prediction: Predicted regions (R, D, H, W) on its grid, boolean.
-        truth: The expert's regions (R, D, H, W); they choose the slice if they are there.
-        regions: Names of the regions.
-        patient_id: For the title.
-        series: MRI type, for the title.
-        planes: Columns of the picture.
-        percentiles: Window of the volume, over its non-zero voxels.
-    """
-    known = prediction if truth is None else np.concatenate([truth, prediction])
-    cuts = [slices.cut(volume, plane, masks=known) for plane in planes]
-    return _predicted_cuts(cuts, has_truth=truth is not None, regions=regions, title=f"Patient {patient_id} · {series}",
-                           grey=window(volume, percentiles))  # fmt: skip
-
-
-@style.styled
 def predicted_planes(
     cuts: Sequence, *, regions: Sequence[str] = slices.REGIONS, patient_id: str = "", series: str = "",
 ) -> Figure:  # fmt: skip
@@ -227,30 +204,13 @@ def predicted_planes(
         return style.sentence(f"Patient {patient_id}: no plane was predicted.")
     pieces = [slices.cut(Volume(each.image, geometry.spacing_of(each.affine), each.affine), masks=np.concatenate([each.truth, each.predicted]))
               for each in cuts]  # fmt: skip
-    return _predicted_cuts(
-        pieces, has_truth=True, regions=regions, title=f"Patient {patient_id} · {series}", grey=(0, 255)
-    )
-
-
-def _predicted_cuts(
-    cuts: Sequence[slices.Cut], *, has_truth: bool, regions: Sequence[str], title: str, grey: tuple[float, float]
-) -> Figure:
-    """Draw cuts whose masks are those of the expert, if there are any, and the predicted ones."""
-    height = max(piece.image.shape[0] * piece.spacing_mm[0] for piece in cuts)
-    widths = [piece.image.shape[1] * piece.spacing_mm[1] for piece in cuts]
-    picture, axes = slices.slice_grid([height], widths, title=title, text=0.75, legend=True)
-    for each, piece in zip(axes[0], cuts, strict=True):
-        expert = piece.masks[: len(regions)] if has_truth else None
-        slices.draw_cut(
-            each,
-            piece,
-            truth=expert,
-            prediction=piece.masks[-len(regions) :],
-            regions=regions,
-            state_window=True,
-            window=grey,
-        )
-    slices.region_legend(picture, regions, truth=has_truth, prediction=True)
+    height = max(piece.image.shape[0] * piece.spacing_mm[0] for piece in pieces)
+    widths = [piece.image.shape[1] * piece.spacing_mm[1] for piece in pieces]
+    picture, axes = slices.slice_grid([height], widths, title=f"Patient {patient_id} · {series}", text=0.75, legend=True)
+    for each, piece in zip(axes[0], pieces, strict=True):
+        expert, predicted = piece.masks[: len(regions)], piece.masks[len(regions) :]
+        slices.draw_cut(each, piece, truth=expert, prediction=predicted, regions=regions, window=(0, 255), state_window=True)
+    slices.region_legend(picture, regions, prediction=True)
     return picture
 
 

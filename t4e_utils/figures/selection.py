@@ -56,7 +56,7 @@ def area_profile(
         axes.fill_between(where, shares[name], color=style.colour_of(name), alpha=0.18, linewidth=0)
     axes.axhline(threshold, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"threshold {threshold:.3g}")
     if kept is not None:
-        _mark_kept(axes, where, shares["WT"].to_numpy(), np.asarray(kept, dtype=bool))
+        _mark_kept(axes, where, shares["WT"].to_numpy(), np.asarray(kept, dtype=bool), threshold)
     if max_components is not None and (measures["n_components"] > max_components).any():
         many = (measures["n_components"] > max_components).to_numpy()
         axes.plot(where[many], shares["WT"][many], "x", color=style.WARM, markersize=7, zorder=4,
@@ -68,12 +68,13 @@ def area_profile(
     return axes.figure
 
 
-def _mark_kept(axes: Axes, where: np.ndarray, heights: np.ndarray, kept: np.ndarray) -> None:
-    """Mark kept slices with dots on the curve and lines down to the axis."""
-    few = kept.sum() <= 40
+def _mark_kept(axes: Axes, where: np.ndarray, heights: np.ndarray, kept: np.ndarray, threshold: float) -> None:
+    """Mark kept slices with dots on the curve and lines down to the axis, and say the step between them."""
+    few, steps = kept.sum() <= 40, np.diff(np.flatnonzero(kept[heights > threshold]))
+    step = f",\n1 in {steps[0]} of those above" if len(steps) and steps[0] > 1 and (steps == steps[0]).all() else ""
     axes.vlines(where[kept], 0, heights[kept], color=style.INK, linewidth=1 if few else 0.7, alpha=0.6 if few else 0.35)
     axes.plot(where[kept], heights[kept], "o", color=style.INK, markersize=4.5 if few else 3, zorder=3,
-              label=f"{kept.sum()} of {len(kept)} slices kept")  # fmt: skip
+              label=f"{kept.sum()} of {len(kept)} slices kept{step}")  # fmt: skip
 
 
 @style.styled
@@ -170,7 +171,7 @@ def kept_and_dropped(
     if not len(kept):
         return style.sentence("There is no slice to choose from.")
     height, width = (size * mm for size, mm in zip(images.shape[1:], spacing_mm, strict=True))
-    picture, axes = slices.slice_grid([height, height], [width] * n, title=title, text=0.5, left=0.3)
+    picture, axes = slices.slice_grid([height, height], [width] * n, title=slices.stated(title), text=0.5, left=0.3)
     for row, kind, wanted in zip(axes, ("kept", "dropped"), (kept, ~kept), strict=True):
         row[0].set_ylabel(f"{kind} ({wanted.sum()})", fontweight="bold")
         if not wanted.any():
@@ -261,7 +262,7 @@ def film_strip(
     shown = _examples(np.arange(len(grey)), columns) if channels else np.arange(len(grey))
     n_rows = 3 if channels else -(-len(shown) // columns)
     picture, axes = slices.slice_grid(
-        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=title, text=0.24, left=0.3, legend=not channels
+        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=slices.stated(title), text=0.24, left=0.3, legend=not channels
     )
     for place, frame in enumerate(shown):
         name = _frame_name(frame, positions, grey[frame])
@@ -292,14 +293,16 @@ def _frame_name(frame: int, positions: Sequence[int] | None, image: np.ndarray) 
 
 @style.styled
 def chunk_windows(
-    bounds: Sequence[tuple[int, int]], n_slices: int, *, length: int = 35, title: str = "", axes: Axes | None = None
-) -> Figure:
+    bounds: Sequence[tuple[int, int]], n_slices: int, *, length: int = 35, positions: Sequence[int] | None = None, title: str = "",
+    axes: Axes | None = None,
+) -> Figure:  # fmt: skip
     """Show the chunks of a series as windows on its kept slices; the part that zero images fill is hatched.
 
     Args:
         bounds: Start and stop of each chunk, as `sampling.chunk_bounds` returns them.
         n_slices: Kept slices of the series.
         length: Steps of a sequence.
+        positions: Number of each kept slice in its series; the windows then lie on the axis of the series, a dot a slice.
         title: Title of the picture.
         axes: Axes to draw into.
     """
@@ -308,6 +311,8 @@ def chunk_windows(
     axes = style.axes_or_new(axes, height=min(1.3 + 0.22 * len(bounds), 5))
     starts, stops = np.array(bounds).T
     numbers = np.arange(len(bounds))
+    if positions is not None:
+        return _windows_on_series(axes, bounds, np.asarray(positions), title or f"{len(bounds)} chunks of {length}")
     axes.barh(numbers, stops - starts, left=starts, height=0.66, color=style.ACCENT, label="slices")
     short = stops - starts < length
     if short.any():
@@ -318,4 +323,17 @@ def chunk_windows(
              xlim=(0, max(n_slices, stops.max(), (starts + length).max()) + 1), ylim=(len(bounds) - 0.4, -0.6))  # fmt: skip
     axes.set_yticks(numbers[:: max(len(bounds) // 10, 1)])
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return axes.figure
+
+
+def _windows_on_series(axes: Axes, bounds: Sequence[tuple[int, int]], positions: np.ndarray, title: str) -> Figure:
+    """Draw each chunk from its first to its last slice on the axis of the series, with a dot for each slice in it."""
+    for number, (start, stop) in enumerate(bounds):
+        own = positions[start:stop]
+        axes.barh(number, own[-1] - own[0] + 1, left=own[0] - 0.5, height=0.66, color=style.ACCENT, alpha=0.25)
+        axes.plot(own, np.full(len(own), number), "o", color=style.ACCENT, markersize=3)
+        axes.text(own[-1] + 1, number, f"{len(own)} slices", va="center", fontsize=8.5, color=style.MUTED)
+    axes.set(title=title, xlabel="slice of the series", ylabel="chunk", ylim=(len(bounds) - 0.4, -0.6))
+    axes.set_xlim(positions.min() - 1, positions.max() + 0.12 * np.ptp(positions) + 2)
+    axes.set_yticks(np.arange(len(bounds))[:: max(len(bounds) // 10, 1)])
     return axes.figure

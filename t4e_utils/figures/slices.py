@@ -151,6 +151,11 @@ def window_text(window: tuple[float, float]) -> str:
     return f"window {low} to {high}"
 
 
+def stated(title: str) -> str:
+    """Return the title of a picture of 8-bit slices with their window: their volume's own became grey values 0 to 255 before they were stored."""
+    return " · ".join(filter(None, (title, "grey values 0 to 255")))
+
+
 def draw_contour(axes: Axes, mask: np.ndarray, *, colour: str, width: float = 1.4) -> None:
     """Draw the outline of a mask (H, W) in pixel coordinates; an empty mask draws nothing."""
     mask = np.asarray(mask).astype(bool)

@@ -45,7 +45,7 @@ def batch_grid(
     images = images[:, 0] if images.ndim == 4 else images
     columns = min(columns, len(images))
     title = title or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, {images.dtype}"
-    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=title,
+    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=slices.stated(title),
                                       text=0.26 if len(names) else 0.08, legend=masks is not None)  # fmt: skip
     for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
         slices.draw_slice(each, image, truth=None if masks is None else masks[place], regions=regions,
@@ -65,7 +65,8 @@ def training_curves(
     Args:
         history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is frozen), train_loss, valid_loss and a
             column a score; or several such tables by name, drawn in one picture.
-        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of several tables, "score" alone).
+        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of several tables, "score" alone). Of
+            several tables each column gets a panel of its own, as the colours tell the tables apart.
         best_epoch: Epoch to mark, of several tables one for each name; by default the one with the lowest valid_loss, else with the
             highest "score".
         title: Title of the picture.
@@ -78,17 +79,18 @@ def training_curves(
         style.require_columns(run, ["epoch", "train_loss"])
     first = next(iter(runs.values()))
     scores = score_columns(first, is_alone=len(runs) == 1) if scores is None else list(scores)
+    panels = {score.replace("_", " "): [score] for score in scores} if len(runs) > 1 else {"score": scores}
+    panels = {"loss": [column for column in LOSSES if column in first and first[column].notna().any()]} | (panels if scores else {})
     picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
-    axes = picture.subplots(1, 2 if scores else 1, squeeze=False)[0]
+    axes = picture.subplots(1, len(panels), squeeze=False)[0]
     colours = _run_colours(runs)
     for name, run in runs.items():
         colour = colours[name][1] if len(runs) > 1 else None
         given = best_epoch.get(name) if isinstance(best_epoch, Mapping) else best_epoch
         best = best_row(run) if given is None else given
-        _curves(axes[0], run, [c for c in LOSSES if c in run and run[c].notna().any()], colour, best)
-        if scores:
-            _curves(axes[1], run, [c for c in scores if c in run], colour, best)
-    for each, label in zip(axes, ("loss", "score"), strict=False):
+        for each, columns in zip(axes, panels.values(), strict=True):
+            _curves(each, run, [c for c in columns if c in run], colour, best)
+    for each, label in zip(axes, panels, strict=True):
         each.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _shade_warm_up(each, list(runs.values()), height=0.04 if label == "loss" else 0.94)
         each.set(xlabel="epoch", ylabel=label)
@@ -203,7 +205,7 @@ def triptychs(
     spacings = spacings_mm or [(1.0, 1.0)] * len(images)
     heights = [image.shape[0] * mm[0] for image, mm in zip(images, spacings, strict=True)]
     width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
-    picture, axes = slices.slice_grid(heights, [width] * 3, title=title, width=8.4, text=0.42, left=0.5, legend=True)
+    picture, axes = slices.slice_grid(heights, [width] * 3, title=slices.stated(title), width=8.4, text=0.42, left=0.5, legend=True)
     for place, row in enumerate(axes):
         options = {
             "regions": regions,
