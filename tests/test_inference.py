@@ -15,8 +15,9 @@ from t4e_utils.inference import (
     segment_slices,
     view_of,
 )
-from t4e_utils.models import build_classifier, normalise, save_weights
+from t4e_utils.models import build_classifier, normalise
 from t4e_utils.sampling import chunk_bounds
+from t4e_utils.weights import save_weights
 
 
 @pytest.fixture(scope="module")
