@@ -67,6 +67,31 @@ def fit_weights(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, floa
     return dict(zip(series, (found / found.sum()).tolist(), strict=True))
 
 
+def type_weights_from(
+    series: Sequence[str], numbers: Sequence[float], out_of_fold: pd.DataFrame | None, *, fit: bool
+) -> dict[str, float] | None:
+    """Return the weights of the MRI types that were asked for; None: equal.
+
+    Args:
+        series: the MRI types.
+        numbers: one a type; or empty.
+        out_of_fold: table of out-of-fold predictions, if there is one.
+        fit: fit the weights on it.
+
+    Raises:
+        EnsembleError: the number of weights is wrong, both ways are asked for, or there is nothing to fit on.
+    """
+    if numbers and fit:
+        raise EnsembleError("The weights are given (type_weights) and to be fitted (fit_type_weights): choose one of the two.")
+    if fit and out_of_fold is None:
+        raise EnsembleError("There are no out-of-fold predictions to fit weights on: run 05_train_cls, or leave fit_type_weights off.")
+    if numbers and len(numbers) != len(series):
+        raise EnsembleError(f"type_weights = {list(numbers)} are {len(numbers)} numbers for the {len(series)} types {', '.join(series)}: give one a type.")
+    if fit:
+        return fit_weights(out_of_fold, series=series)
+    return dict(zip(series, numbers, strict=True)) if numbers else None
+
+
 def nested_summary(table: pd.DataFrame, *, series: Sequence[str], seed: int = 0) -> dict[str, Any] | None:
     """Score fitted weights on patients that did not fit them: for each fold, weights from the other folds.
 
