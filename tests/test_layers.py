@@ -16,7 +16,7 @@ LAYERS = {
     "scans": ["problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms"],
     "tables and tensors": ["runs", "catalog", "preparation", "datasets"],
     "learning": ["processes", "weights", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences", "ensemble"],
-    "outside": ["submission", "executed", "notebook_script", "pipeline", "report", "download", "figures", "competitions"],
+    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "pipeline", "report", "download", "figures", "competitions"],
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "accelerate", "matplotlib", "skimage", "sklearn"}

@@ -25,6 +25,7 @@ from t4e_utils.catalog import (
 from t4e_utils.problems import Problem
 from t4e_utils.runs import require_folder, resolve
 
+COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}  # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 LABEL_VALUES = (0, 1, 2, 4)
