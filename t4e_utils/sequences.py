@@ -31,7 +31,7 @@ from t4e_utils.volumes import Volume, read_series
 PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
 READ_AHEAD = 2  # series read while the networks work; bounds the memory
 N_TIMED = 3  # patients after which the expected finish is told
-COARSE_SHARE = 0.2  # of min_tumour_share: where a coarse pass sees this much, the slices around it are looked at
+COARSE_MM = 5.0  # at most between the slices of a coarse pass: what is smaller can be overlooked
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SeriesRule:
     sequence_length: int = 35  # slices a chunk
     chunk_stride: int = 5  # slices between the starts of chunks
     source: str = "dicom"  # or "jpg", the mirror of the data set as JPEG files
-    segmentation_stride: int = 1  # 1: every slice; k: every k-th, then all around those that show tumour
+    segmentation_stride: int = 1  # 1: every slice; k: every k-th (COARSE_MM apart at most), then all around those that show tumour
     segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of inference.TURNS
 
 
@@ -97,7 +97,8 @@ def prepare_series(volume: Volume, image: np.ndarray, segmenter: nn.Module, rule
     """
     n_pixels = image.shape[1] * image.shape[2]
     filled = np.flatnonzero((image > 0).sum(axis=(1, 2)) > rule.min_brain_fraction * n_pixels)
-    masks, skipped = _segment(image, filled, segmenter, rule, batch_size=batch_size)
+    stride = max(1, min(rule.segmentation_stride, int(COARSE_MM // volume.spacing_mm[0])))
+    masks, skipped = _segment(image, filled, segmenter, rule, stride=stride, batch_size=batch_size)
     measures, kept, fallback = _select(image, masks, rule)
     if fallback and len(skipped):
         _fill(masks, skipped, image, segmenter, rule, batch_size=batch_size)
@@ -106,13 +107,14 @@ def prepare_series(volume: Volume, image: np.ndarray, segmenter: nn.Module, rule
     return PreparedSeries(pictures, measures.assign(is_kept=kept), fallback, volume, list(volume.meta.get("problems", ())))
 
 
-def _segment(image: np.ndarray, filled: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _segment(
+    image: np.ndarray, filled: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, stride: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Masks (2, D, H, W) of the slices that are not blank, and the indices of those that a coarse pass left out."""
     masks = np.zeros((2, *image.shape), bool)
-    coarse = np.unique([*range(0, len(filled), rule.segmentation_stride), max(len(filled) - 1, 0)]) if len(filled) else np.array([], int)
+    coarse = np.unique([*range(0, len(filled), stride), max(len(filled) - 1, 0)]) if len(filled) else np.array([], int)
     _fill(masks, filled[coarse], image, segmenter, rule, batch_size=batch_size)
-    n_tumour, n_brain = masks[0, filled[coarse]].sum(axis=(1, 2)), (image[filled[coarse]] > 0).sum(axis=(1, 2))
-    shows_tumour = n_tumour > COARSE_SHARE * rule.min_tumour_share * n_brain
+    shows_tumour = masks[0, filled[coarse]].any(axis=(1, 2))
     gaps = zip(coarse[:-1], coarse[1:], shows_tumour[:-1] | shows_tumour[1:], strict=True)
     fine = np.array([index for first, last, is_near in gaps if is_near for index in range(first + 1, last)], int)
     _fill(masks, filled[fine], image, segmenter, rule, batch_size=batch_size)

@@ -31,7 +31,7 @@ RULE = SeriesRule(percentiles=(0, 100), segmenter_size=64, segmentation_zoom=1.0
 SHAPE = (16, 40, 36)
 
 
-def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000):
+def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000, slice_mm=4.0):
     """A brain of grey 300 in slices 2 to 14, with bright discs in some of them; slice 0 holds the brightest pixel."""
     array = np.zeros(SHAPE, np.uint16)
     array[2:14, disc(SHAPE[1:], (20, 18), 15)] = 300
@@ -39,7 +39,7 @@ def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000):
     for index in tumour_slices:
         for k in range(n_discs):
             array[index, disc(SHAPE[1:], (20 - 8 * (n_discs > 1) + 4 * (k // 3) * 2, 8 + 8 * (k % 3)), radius)] = brightness
-    return Volume(array, (4.0, 1.0, 1.0), display_affine("axial", (4.0, 1.0, 1.0)))
+    return Volume(array, (slice_mm, 1.0, 1.0), display_affine("axial", (slice_mm, 1.0, 1.0)))
 
 
 class Counting(BrightIsTumour):
@@ -103,7 +103,7 @@ def test_blank_slices_are_not_segmented():
 
 def test_a_coarse_pass_leads_to_the_same_slices_with_fewer_passes():
     exact, coarse = Counting().eval(), Counting().eval()
-    volume = head((6, 7, 8, 9))
+    volume = head((6, 7, 8, 9), slice_mm=1.0)
     every, some = prepared(volume, segmenter=exact), prepared(volume, segmenter=coarse, rule=replace(RULE, segmentation_stride=4))
     assert exact.n_slices == 12  # 2 to 13
     assert coarse.n_slices == 10  # 2, 6, 10, 13, then 3 to 5 and 7 to 9 around slice 6, which shows tumour
@@ -113,9 +113,18 @@ def test_a_coarse_pass_leads_to_the_same_slices_with_fewer_passes():
 
 @pytest.mark.parametrize("tumour", [(4,), ()])
 def test_a_coarse_pass_that_finds_nothing_is_followed_by_the_exact_one(tumour):
-    every, some = (prepared(head(tumour), rule=replace(RULE, segmentation_stride=stride)) for stride in (1, 5))
+    every, some = (prepared(head(tumour, slice_mm=1.0), rule=replace(RULE, segmentation_stride=stride)) for stride in (1, 5))
     assert some.kept.tolist() == every.kept.tolist()
     assert some.fallback == every.fallback
+
+
+def test_slices_of_a_coarse_pass_are_not_far_apart():
+    passes = []
+    for slice_mm in (1.0, 2.0, 4.0):
+        segmenter = Counting().eval()
+        prepared(head((6,), slice_mm=slice_mm), segmenter=segmenter, rule=replace(RULE, segmentation_stride=4))
+        passes.append(segmenter.n_slices)
+    assert passes == [10, 9, 12]  # every 4th, every 2nd, every slice; and what is around slice 6
 
 
 def test_a_series_of_blank_slices_only_is_not_segmented():
