@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -174,6 +175,12 @@ def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[st
     state = {OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items() if not key.startswith(heads)}
     counters = {key: value for key, value in module.state_dict().items() if key.endswith("num_batches_tracked")}
     return {**counters, **state}
+
+
+def blueprint(build: Callable[..., nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+    """What `build_segmenter` or `build_classifier` gives, without memory for its weights: names, shapes and recipe only."""
+    with torch.device("meta"):
+        return build(*arguments, **options)
 
 
 def freeze(module: nn.Module) -> None:

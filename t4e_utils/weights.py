@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,13 +39,16 @@ def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> No
         path: ends in `.safetensors`.
         card: what a reader needs to know: data, settings, figures; anything JSON can hold.
     """
+    save_state(model.state_dict(), path, {"model": model.recipe, **card} if hasattr(model, "recipe") else card)
+
+
+def save_state(state: Mapping[str, Tensor], path: str | os.PathLike, card: Mapping) -> None:
+    """Write a state dict as `save_weights` writes that of a network."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, _temporary(path))
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, _temporary(path))
     os.replace(_temporary(path), path)
-    recipe = {"model": model.recipe} if hasattr(model, "recipe") else {}
-    write_json({**recipe, **card}, path.with_suffix(".json"))
+    write_json(card, path.with_suffix(".json"))
 
 
 def _temporary(path: Path) -> Path:
@@ -68,6 +72,16 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     Raises:
         ModelError: if names or shapes differ.
     """
+    require_entries_of(model, state, path)
+    model.load_state_dict(state)
+
+
+def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta device.
+
+    Raises:
+        ModelError: if they differ.
+    """
     own = model.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
@@ -81,7 +95,6 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
                 f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of {len(own)} entries "
                 "are wrong in this way). Build the network with the settings that the file was saved with."
             )
-    model.load_state_dict(state)
 
 
 def read_card(path: str | os.PathLike) -> dict:
@@ -107,7 +120,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of odd pickles before it refuses them
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ModelError(
