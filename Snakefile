@@ -233,7 +233,7 @@ rule kaggle:
     log:
         f"{R}/logs/kaggle.txt",
     shell:
-        "{sys.executable} -m t4e_utils.kaggle_bundle {params.run:q} --target {params.target:q} --user {params.user:q}"
+        "{sys.executable} -m t4e_utils.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
         " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"
         " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 

@@ -62,13 +62,13 @@ class Planted(nn.Module):
         return torch.cat([grey - 0.6, grey - 0.9], dim=1) * 100 + 0 * self.network(images)
 
 
-def write_patient(folder, n_slices):
-    """Four series of a grey head with a bright disc in the slices between `TUMOUR`."""
+def write_patient(folder, n_slices, n_series):
+    """Series of a grey head with a bright disc in the slices between `TUMOUR`."""
     row, column = np.ogrid[:512, :512]
     head, disc = ((row - 256) ** 2 + (column - 256) ** 2 <= 200**2), ((row - 230) ** 2 + (column - 300) ** 2 <= 60**2)
     noise = np.random.default_rng(0).integers(0, 40, (512, 512)).astype(np.uint16)
     rows = []
-    for name in brain_tumor.SERIES:
+    for name in brain_tumor.SERIES[:n_series]:
         volume = np.repeat((head * (300 + noise))[None], n_slices, axis=0).astype(np.uint16)
         volume[int(TUMOUR[0] * n_slices) : int(TUMOUR[1] * n_slices), disc] = 1000
         write_dicom_series(Volume(volume, (1.0, 0.5, 0.5), display_affine("axial", (1.0, 0.5, 0.5))), folder / name, patient_id="00001", series_description=name)
@@ -83,11 +83,12 @@ def networks(device):
 
 
 def timed(device, function, *arguments):
-    start = time.perf_counter()
+    """Seconds and processor seconds that a call takes, and its result; the latter say more where others use the machine."""
+    start, worked = time.perf_counter(), time.process_time()
     result = function(*arguments)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return np.array([time.perf_counter() - start, time.process_time() - worked]), result
 
 
 @torch.inference_mode()
@@ -101,12 +102,12 @@ def passes(segmenter, classifier, n_segmented, n_embedded, device, precision, ba
 
 def best_setting(segmenter, classifier, device):
     """Precision and batch size with the shortest time a slice."""
-    found = {}
+    found, clock = {}, int(device.type == "cpu")
     for precision, batch_size in CANDIDATES:
         if (precision == "fp16" or batch_size > 8) and device.type == "cpu":
             continue
         timed(device, passes, segmenter, classifier, 1, 1, device, precision, batch_size)
-        found[precision, batch_size] = timed(device, passes, segmenter, classifier, batch_size, batch_size, device, precision, batch_size)[0] / batch_size
+        found[precision, batch_size] = timed(device, passes, segmenter, classifier, batch_size, batch_size, device, precision, batch_size)[0][clock] / batch_size
     print("seconds a slice:", {f"{precision}, {batch_size} a pass": round(seconds, 3) for (precision, batch_size), seconds in found.items()})
     return min(found, key=found.get)
 
@@ -144,32 +145,35 @@ def team(series, segmenter, classifier, folder, device, batch_size):
 
 def peak_memory(n_slices, precision, batch_size, answer):
     with tempfile.TemporaryDirectory() as folder:
-        series = write_patient(Path(folder), n_slices).head(1)
+        series = write_patient(Path(folder), n_slices, 1)
         ours(series, *networks(torch.device("cpu")), RULE, torch.device("cpu"), precision, batch_size)
     answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
-def time_one_patient(n_slices, stride, n_memory):
+def time_one_patient(n_slices, n_series, stride, n_memory):
     device = pick_device()
     segmenter, classifier = networks(device)
     precision, batch_size = best_setting(segmenter, classifier, device)
-    seconds = dict.fromkeys(("limit", "ours", "ours, coarse to fine", "team"), 0.0)
+    seconds = dict.fromkeys(("limit", "ours", "ours, coarse to fine", "team"), np.zeros(2))
     passed = dict.fromkeys(("ours", "ours, coarse to fine"), 0)
     with tempfile.TemporaryDirectory() as folder:
-        series = write_patient(Path(folder), n_slices // 4)
+        series = write_patient(Path(folder), n_slices // n_series, n_series)
         for _, one in series.groupby("series"):
             for name, step in (("ours", 1), ("ours, coarse to fine", stride)):
                 segmenter.n_slices = 0
                 took, found = timed(device, ours, one, segmenter, classifier, replace(RULE, segmentation_stride=step), device, precision, batch_size)
-                seconds[name] += took
+                seconds[name] = seconds[name] + took
                 passed[name] += segmenter.n_slices
                 if step == 1:
                     n_passed = (segmenter.n_slices, int(found["n_kept"][0]) + 1)
-                    seconds["limit"] += timed(device, passes, segmenter, classifier, *n_passed, device, precision, batch_size)[0]
-            seconds["team"] += timed(device, team, one, segmenter, classifier, Path(folder), device, batch_size)[0]
-    print(pd.DataFrame({"seconds": seconds, "ratio to limit": {k: v / seconds["limit"] for k, v in seconds.items()}, "team / it": {k: seconds["team"] / v for k, v in seconds.items()}}).round(2))
+                    seconds["limit"] = seconds["limit"] + timed(device, passes, segmenter, classifier, *n_passed, device, precision, batch_size)[0]
+            seconds["team"] = seconds["team"] + timed(device, team, one, segmenter, classifier, Path(folder), device, batch_size)[0]
+    table = pd.DataFrame(seconds, index=["seconds", "processor seconds"]).T
+    for column in list(table) if device.type == "cpu" else ["seconds"]:
+        table[f"it / limit, {column}"], table[f"team / it, {column}"] = table[column] / table.loc["limit", column], table.loc["team", column] / table[column]
+    print(table.T.round(2).to_string())
     print(f"slices segmented: {passed['ours']} exact, {passed['ours, coarse to fine']} with segmentation_stride {stride}; best here: {precision}, {batch_size} slices a pass")
-    print(f"{n_slices} slices of 512 x 512 in four series on {device}; {60 / seconds['ours']:.2f} patients of this size a minute exactly, {60 / seconds['ours, coarse to fine']:.2f} coarse to fine")
+    print(f"{n_slices} slices of 512 x 512 in {n_series} series on {device}; {60 / seconds['ours'][0]:.2f} patients of this size a minute exactly, {60 / seconds['ours, coarse to fine'][0]:.2f} coarse to fine")
     if n_memory and device.type == "cpu":
         context = multiprocessing.get_context("spawn")
         answer = context.Queue()
@@ -221,7 +225,8 @@ def compare_kept(models, name, items, strides):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slices", type=int, default=600, help="of the patient that is timed, in four series; 0: none is timed")
+    parser.add_argument("--slices", type=int, default=600, help="of the patient that is timed, over all series; 0: none is timed")
+    parser.add_argument("--series", type=int, default=4, help="of that patient")
     parser.add_argument("--stride", type=int, default=5, help="segmentation_stride of the coarse pass that is timed")
     parser.add_argument("--memory-slices", type=int, default=150, help="of the series whose peak memory is measured; 0: not measured")
     parser.add_argument("--models", type=Path, help="run with a trained segmenter, for the Jaccard index")
@@ -231,7 +236,7 @@ def main():
     parser.add_argument("--strides", type=int, nargs="*", default=[2, 3, 5])
     given = parser.parse_args()
     if given.slices:
-        time_one_patient(given.slices, given.stride, given.memory_slices)
+        time_one_patient(given.slices, given.series, given.stride, given.memory_slices)
     for name, folder, list_items in [*[("DICOM", path, series_of) for path in given.rsna], *[("NIfTI", path, volumes_of) for path in given.brats]]:
         compare_kept(given.models, f"{name} of {folder.parent.name}/{folder.name}", list_items(folder), given.strides)
     if given.phantoms:
