@@ -2,7 +2,7 @@
 
     snakemake --cores all --configfile configs/t4e.yaml
     snakemake --cores all --configfile configs/demo.yaml --config run_dir=runs/mine n_folds=3
-    snakemake --cores all --configfile configs/t4e.yaml --config kaggle_user=NAME -- kaggle
+    snakemake kaggle --cores all --configfile configs/t4e.yaml --config kaggle_user=NAME
 
 Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
 """
