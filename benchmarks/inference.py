@@ -107,7 +107,7 @@ def best_setting(segmenter, classifier, device):
         if (precision == "fp16" or batch_size > 8) and device.type == "cpu":
             continue
         timed(device, passes, segmenter, classifier, 1, 1, device, precision, batch_size)
-        found[precision, batch_size] = timed(device, passes, segmenter, classifier, batch_size, batch_size, device, precision, batch_size)[0][clock] / batch_size
+        found[precision, batch_size] = timed(device, passes, segmenter, classifier, batch_size, batch_size, device, precision, batch_size)[0][clock].item() / batch_size
     print("seconds a slice:", {f"{precision}, {batch_size} a pass": round(seconds, 3) for (precision, batch_size), seconds in found.items()})
     return min(found, key=found.get)
 

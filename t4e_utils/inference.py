@@ -38,6 +38,11 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def slices_a_pass(device: torch.device) -> int:
+    """Return how many slices to pass at once: few on a CPU, where the full networks then stay below 4 GB; results do not depend on it."""
+    return 8 if device.type == "cpu" else 64
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which the networks compute with a precision; "auto" is as in training.
 
