@@ -2,6 +2,7 @@
 
     snakemake --cores all --configfile configs/t4e.yaml
     snakemake --cores all --configfile configs/demo.yaml --config run_dir=runs/mine n_folds=3
+    snakemake kaggle --cores all --configfile configs/t4e.yaml --config kaggle_user=NAME
 
 Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
 """
@@ -13,10 +14,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from t4e_utils import T4EError
+from t4e_utils.competitions.brain_tumor import COMPETITION
 from t4e_utils.executed import failure
 from t4e_utils.pipeline import NOTEBOOKS, read_plan
 
 workdir: workflow.basedir
+
+KAGGLE_USER = config.pop("kaggle_user", "")  # owner of what `kaggle` writes
 
 try:
     PLAN = read_plan(config, Path(workflow.basedir) / "notebooks")
@@ -26,6 +30,8 @@ except T4EError as error:
 
 R = PLAN.run_dir
 TYPES = PLAN.value("train_cls", "mri_types")
+MODELS = PLAN.value("submission", "models_dir").rstrip("/")  # trained elsewhere: nothing is trained for the submission
+GIVEN = {"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
 ALL_CORES = workflow.cores or 1
@@ -60,7 +66,7 @@ localrules:
 rule all:
     input:
         f"{R}/submission.csv",
-        f"{R}/report/index.html",
+        [] if MODELS else f"{R}/report/index.html",
 
 
 rule phantoms:
@@ -195,14 +201,13 @@ rule cls_summary:
 rule submission:
     input:
         *DATA,
-        SEGMENTER,
-        rules.cls_summary.output,
+        f"{MODELS}/cls/summary.json" if MODELS else [SEGMENTER, *rules.cls_summary.output],
         notebook=notebook("submission"),
     output:
         f"{R}/submission.csv",
         f"{R}/submission_report.csv",
     params:
-        given=PLAN.arguments("submission", **{"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}),
+        given=PLAN.arguments("submission", **GIVEN),
     log:
         **logs("submission"),
     threads: ALL_CORES
@@ -210,6 +215,27 @@ rule submission:
         gpu=GPU,
     shell:
         PAPERMILL
+
+
+rule kaggle:
+    input:
+        f"{MODELS}/cls/summary.json" if MODELS else [SEGMENTER, *rules.cls_summary.output],
+        notebook=notebook("submission"),
+    output:
+        f"{R}/kaggle/dataset/dataset-metadata.json",
+        f"{R}/kaggle/kernel/kernel-metadata.json",
+    params:
+        run=MODELS or R,
+        target=f"{R}/kaggle",
+        user=KAGGLE_USER,
+        competition=COMPETITION,
+        given=PLAN.arguments("submission", **GIVEN),
+    log:
+        f"{R}/logs/kaggle.txt",
+    shell:
+        "{sys.executable} -m t4e_utils.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
+        " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"
+        " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
 
 rule report:

@@ -1,4 +1,4 @@
-"""Fetch data sets with the Kaggle client and the user's own token.
+"""Fetch data sets with the Kaggle client and the user's own token, and files that others share on Google Drive.
 
 The client is called as a command, with whatever token it finds; nothing here reads or stores one. A data set appears under its name only
 when it is complete.
@@ -69,6 +69,40 @@ def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
     if len(archives) != 1:
         raise DownloadError(f"The Kaggle client should have left one archive in {folder}, there are {len(archives)}: empty the folder and run this again.")
     return archives[0]
+
+
+def fetch_from_drive(file_id: str, path: Path, *, name: str) -> Path:
+    """Fetch a file that is shared on Google Drive; what is there is not fetched again.
+
+    Args:
+        file_id: as in its address.
+        path: appears only when it is complete.
+        name: of the file, for messages.
+
+    Raises:
+        DownloadError: gdown is not installed, or the file cannot be fetched.
+    """
+    if path.exists():
+        print(f"{path} is there: nothing is fetched.")
+        return path
+    try:
+        import gdown
+    except ModuleNotFoundError:
+        raise DownloadError("gdown is not installed, which fetches from Google Drive: run `pip install gdown`.") from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, page = path.with_name(f".{path.name}.partial"), f"https://drive.google.com/file/d/{file_id}"
+    try:
+        found = gdown.download(id=file_id, output=str(partial))
+    except Exception as error:  # gdown, its HTTP library and the disk each have their own
+        raise DownloadError(f"{name} cannot be fetched ({_last_line(error)}): open {page} in a browser and save it as {path}.") from error
+    if not found or not partial.exists():
+        raise DownloadError(f"{name} cannot be fetched (Google Drive gave no file): open {page} in a browser and save it as {path}.")
+    partial.rename(path)
+    return path
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _run(command: list[str]) -> tuple[int, str]:

@@ -10,14 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from t4e_utils.models import SequenceClassifier, load_model, normalise
 from t4e_utils.sampling import chunk_bounds, from_square, to_square
+from t4e_utils.training_plan import resolve_precision
 
-VIEWS = ("identity", "zoom_1.2", "hflip", "vflip")
+ROTATIONS = {"rotate_10": 10.0, "rotate_-10": -10.0}  # degrees, counter-clockwise; within the 45 of the augmentation
+TURNS = ("identity", "hflip", "vflip", *ROTATIONS)  # what a mask can be turned back from
+VIEWS = (*TURNS, "zoom_1.2")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_network(weights: Path, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -33,13 +38,51 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def slices_a_pass(device: torch.device) -> int:
+    """Return how many slices to pass at once: few on a CPU, where the full networks then stay below 4 GB; results do not depend on it."""
+    return 8 if device.type == "cpu" else 64
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which the networks compute with a precision; "auto" is as in training.
+
+    Only convolutions and the like take part: the LSTM and everything after it stay in fp32.
+
+    Raises:
+        TrainingError: fp16 on a CPU.
+    """
+    precision = resolve_precision(precision, device)
+    dtype = PRECISIONS[precision] if precision != "fp32" else None
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+def turn(squares: np.ndarray, view: str) -> np.ndarray:
+    """Turn squares (N, S, S) or (N, S, S, C) as a view says; "zoom_1.2" turns nothing."""
+    if view == "hflip":
+        return squares[:, :, ::-1]
+    if view == "vflip":
+        return squares[:, ::-1]
+    return _rotate(squares, ROTATIONS[view]) if view in ROTATIONS else squares
+
+
+def turn_back(squares: np.ndarray, view: str) -> np.ndarray:
+    """Undo `turn`: exactly for flips, up to interpolation for rotations; what a rotation moved out stays 0."""
+    return _rotate(squares, -ROTATIONS[view]) if view in ROTATIONS else turn(squares, view)
+
+
+def _rotate(squares: np.ndarray, degrees: float) -> np.ndarray:
+    side = squares.shape[1]
+    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1.0)
+    return np.stack([cv2.warpAffine(square, matrix, (side, side)).reshape(square.shape) for square in squares])
+
+
 def _batches(n: int, batch_size: int) -> Iterator[slice]:
     return (slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size))
 
 
 @torch.inference_mode()
 def region_probabilities(
-    segmenter: nn.Module, images: np.ndarray, *, size: int, is_stretched: bool = False, zoom: float = 1.0, batch_size: int = 32
+    segmenter: nn.Module, images: np.ndarray, *, size: int, is_stretched: bool = False, zoom: float = 1.0, views: Sequence[str] = ("identity",), batch_size: int = 32
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the probabilities of the regions in the slices' own grid, a batch at a time.
 
@@ -49,6 +92,7 @@ def region_probabilities(
         size: side of the square that the segmenter sees.
         is_stretched: stretch to the square; otherwise pad.
         zoom: about the centre, before segmenting; what it cuts off counts as not tumour.
+        views: some of `TURNS`; the maps are turned back and averaged.
         batch_size: slices a pass.
 
     Yields:
@@ -56,11 +100,17 @@ def region_probabilities(
     """
     device = device_of(segmenter)
     for part in _batches(len(images), batch_size):
-        squares = torch.from_numpy(to_square(images[part], size, stretch=is_stretched, zoom=zoom)).unsqueeze(1).to(device)
-        maps = segmenter(normalise(squares)).sigmoid().float().cpu().numpy()
+        squares = to_square(images[part], size, stretch=is_stretched, zoom=zoom)
+        maps = np.mean([turn_back(_maps(segmenter, turn(squares, view), device), view) for view in views], axis=0).transpose(0, 3, 1, 2)
         n, n_regions = maps.shape[:2]
         flat = from_square(maps.reshape(n * n_regions, size, size), images.shape[1:], stretch=is_stretched, zoom=zoom)
         yield part, flat.reshape(n, n_regions, *images.shape[1:])
+
+
+def _maps(segmenter: nn.Module, squares: np.ndarray, device: torch.device) -> np.ndarray:
+    """Probabilities (N, S, S, R) of squares (N, S, S) uint8."""
+    images = torch.from_numpy(np.ascontiguousarray(squares)).unsqueeze(1).to(device)
+    return segmenter(normalise(images)).float().sigmoid().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def segment_slices(segmenter: nn.Module, images: np.ndarray, *, threshold: float = 0.5, n_regions: int = 2, **options: Any) -> np.ndarray:
@@ -85,12 +135,7 @@ def view_of(pictures: Iterable[np.ndarray], size: int, *, is_stretched: bool = F
     """
     zoom = 1.2 if view == "zoom_1.2" else 1.0
     squares = [to_square(picture[None], size, stretch=is_stretched, zoom=zoom) for picture in pictures]
-    channels_first = np.concatenate(squares).transpose(0, 3, 1, 2)
-    if view == "hflip":
-        channels_first = channels_first[..., ::-1]
-    if view == "vflip":
-        channels_first = channels_first[..., ::-1, :]
-    return np.ascontiguousarray(channels_first)
+    return np.ascontiguousarray(turn(np.concatenate(squares), view).transpose(0, 3, 1, 2))
 
 
 @torch.inference_mode()
@@ -114,7 +159,8 @@ def chunk_probabilities(classifier: SequenceClassifier, embeddings: torch.Tensor
     """
     n = len(embeddings) - 1
     windows = [[*range(start, stop), *[n] * (length - (stop - start))] for start, stop in chunk_bounds(n, length=length, stride=stride)]
-    logits = classifier.classify(embeddings[torch.tensor(windows, device=embeddings.device)])
+    with torch.autocast(embeddings.device.type, enabled=False):
+        logits = classifier.classify(embeddings.float()[torch.tensor(windows, device=embeddings.device)])
     return logits.double().sigmoid().cpu().numpy()
 
 

@@ -1,42 +1,30 @@
 """The two networks: a 2D segmenter (UNet++) and a classifier of slice sequences (CNN, bidirectional LSTM, linear).
 
 Images enter as `normalise` makes them: float, `(..., 3, H, W)`, ImageNet mean and deviation, on the device of the
-input. Logits leave. The networks are those of segmentation_models_pytorch and timm; this module puts them together,
-freezes parts of them, and saves and loads their weights strictly: safetensors with a JSON card beside them, or the
-`.pth` state dicts that others published.
+input. Logits leave. The networks are those of segmentation_models_pytorch and timm; this module puts them together
+and freezes parts of them; `weights` saves and loads what they have learnt.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from t4e_utils import T4EError
-from t4e_utils.runs import write_json
+from t4e_utils.weights import ModelError, load_strictly, load_weights, read_card, read_weights, resolve_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of images in 0..1, red green blue
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNETPLUSPLUS_CHANNELS = (256, 128, 64, 32, 16)
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # norm.1 of torchvision 0.2 is norm1 today
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-class ModelError(T4EError):
-    """A network or its weights are not what was asked for."""
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -174,9 +162,9 @@ def _load_start(model: nn.Module, part: str, path: Path) -> None:
     state = read_weights(path)
     parts = {key.split(".")[0] for key in state}
     if part in parts and len(parts) > 1:
-        _load_strictly(model, state, path)
+        load_strictly(model, state, path)
     else:
-        _load_strictly(getattr(model, part), _headless(state, getattr(model, part), part), path)
+        load_strictly(getattr(model, part), _headless(state, getattr(model, part), part), path)
 
 
 def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[str, Tensor]:
@@ -187,6 +175,12 @@ def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[st
     state = {OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items() if not key.startswith(heads)}
     counters = {key: value for key, value in module.state_dict().items() if key.endswith("num_batches_tracked")}
     return {**counters, **state}
+
+
+def blueprint(build: Callable[..., nn.Module], *arguments: Any, **options: Any) -> nn.Module:
+    """What `build_segmenter` or `build_classifier` gives, without memory for its weights: names, shapes and recipe only."""
+    with torch.device("meta"):
+        return build(*arguments, **options)
 
 
 def freeze(module: nn.Module) -> None:
@@ -209,55 +203,6 @@ def unfreeze(module: nn.Module) -> None:
     module.__dict__.pop("train", None)
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> None:
-    """Write weights as safetensors and `card` as JSON beside them; each file appears complete or not at all.
-
-    Args:
-        model: its state dict is written; its `recipe`, if it has one, goes into the card under `"model"`.
-        path: ends in `.safetensors`.
-        card: what a reader needs to know: data, settings, figures; anything JSON can hold.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, _temporary(path))
-    os.replace(_temporary(path), path)
-    recipe = {"model": model.recipe} if hasattr(model, "recipe") else {}
-    write_json({**recipe, **card}, path.with_suffix(".json"))
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def load_weights(model: nn.Module, path: str | os.PathLike) -> nn.Module:
-    """Load a whole network's weights into `model`, in place; names and shapes must agree exactly.
-
-    Raises:
-        ModelError: if the file is missing, damaged, no state dict, or of another network.
-    """
-    _load_strictly(model, read_weights(path), Path(path))
-    model.starts_from = str(path)
-    return model
-
-
-def _load_strictly(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{name} {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & state.keys())
-        if own[name].shape != state[name].shape
-    ]
-    for what, names in (("it lacks", missing), ("it should not have", extra), ("it has", shapes)):
-        if names:
-            raise ModelError(
-                f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of {len(own)} entries "
-                "are wrong in this way). Build the network with the settings that the file was saved with."
-            )
-    model.load_state_dict(state)
-
-
 def load_model(path: str | os.PathLike) -> nn.Module:
     """Build the network that the card beside `path` describes and load its weights."""
     card = read_card(path)
@@ -267,89 +212,3 @@ def load_model(path: str | os.PathLike) -> nn.Module:
         card = Path(path).with_suffix(".json")
         raise ModelError(f"{card} does not say which network it is: build it and use load_weights.")
     return load_weights(build(**recipe), path)
-
-
-def read_card(path: str | os.PathLike) -> dict:
-    """The JSON card beside the weights at `path`."""
-    card = Path(path).with_suffix(".json")
-    try:
-        return json.loads(card.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.") from None
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{card} is damaged ({error}): write the weights again.") from None
-
-
-def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`), on the CPU.
-
-    Raises:
-        ModelError: if the file is missing, damaged, or no state dict.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist: train first, or put the weights there.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{path} cannot be read as weights, it is truncated or no such file ({reason}): fetch it again."
-        ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{path} is no state dict (names to tensors): save model.state_dict().")
-    return dict(state)
-
-
-def resolve_weights(weights: str | os.PathLike | None, *, model: str) -> Path | None:
-    """File that `weights` stands for.
-
-    Args:
-        weights: None; `"imagenet"` (fetched from the hub); a file; or a folder with `<model>.safetensors` (or .pth,
-            .pt, .bin).
-        model: name of the encoder or backbone.
-
-    Raises:
-        ModelError: if there is no such file, or the hub cannot be reached.
-    """
-    if weights is None:
-        return None
-    if weights == "imagenet":
-        return _fetch_imagenet(model)
-    path = Path(weights)
-    if path.is_dir():
-        files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
-        path = next((file for file in files if file.is_file()), files[0])
-    if not path.is_file():
-        raise ModelError(f"There are no weights at {path}: put the file there, or start from random ones (None).")
-    return path
-
-
-def _fetch_imagenet(model: str) -> Path:
-    repo, revision = _hub_place(model)
-    cached = try_to_load_from_cache(repo, "model.safetensors", revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        return Path(hf_hub_download(repo, "model.safetensors", revision=revision))
-    except LocalEntryNotFoundError:
-        name = f"{model.removeprefix('tu-')}.safetensors"
-        raise ModelError(
-            f"The hub cannot be reached for the ImageNet weights of {model}: fetch "
-            f"https://huggingface.co/{repo}/resolve/{revision or 'main'}/model.safetensors elsewhere, put it "
-            f"into a folder as {name} and give that folder as weights, or start from random ones (None)."
-        ) from None
-
-
-def _hub_place(model: str) -> tuple[str, str | None]:
-    """Repository and revision of ImageNet weights on the Hugging Face hub."""
-    settings = smp.encoders.encoders.get(model, {}).get("pretrained_settings", {})
-    if "imagenet" in settings:
-        return settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-    name = model.removeprefix("tu-")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    if config is None or not config.has_weights:
-        raise ModelError(f"There are no ImageNet weights for {model!r}: give None or the path of a file.")
-    return f"timm/{config.architecture}.{config.tag}", None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from t4e_utils.volumes import Volume, read_series
 
 PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
 READ_AHEAD = 2  # series read while the networks work; bounds the memory
+N_TIMED = 3  # patients after which the expected finish is told
+COARSE_MM = 5.0  # at most between the slices of a coarse pass: what is smaller can be overlooked
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class SeriesRule:
     sequence_length: int = 35  # slices a chunk
     chunk_stride: int = 5  # slices between the starts of chunks
     source: str = "dicom"  # or "jpg", the mirror of the data set as JPEG files
+    segmentation_stride: int = 1  # 1: every slice; k: every k-th (COARSE_MM apart at most), then all around those that show tumour
+    segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of inference.TURNS
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def read_for_segmentation(folder: str | Path, rule: SeriesRule) -> tuple[Volume,
 def prepare_series(volume: Volume, image: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int = 32) -> PreparedSeries:
     """Predict the masks of a series and keep the slices that show the tumour.
 
-    Blank slices are not segmented. If no slice passes the filter, the fallback keeps up to `rule.sequence_length` slices.
+    Blank slices are not segmented. If no slice passes the filter, the fallback keeps up to `rule.sequence_length` slices; whatever
+    `rule.segmentation_stride` left out is segmented before that.
 
     Args:
         volume: as read.
@@ -91,31 +97,58 @@ def prepare_series(volume: Volume, image: np.ndarray, segmenter: nn.Module, rule
     """
     n_pixels = image.shape[1] * image.shape[2]
     filled = np.flatnonzero((image > 0).sum(axis=(1, 2)) > rule.min_brain_fraction * n_pixels)
+    stride = max(1, min(rule.segmentation_stride, int(COARSE_MM // volume.spacing_mm[0])))
+    masks, skipped = _segment(image, filled, segmenter, rule, stride=stride, batch_size=batch_size)
+    measures, kept, fallback = _select(image, masks, rule)
+    if fallback and len(skipped):
+        _fill(masks, skipped, image, segmenter, rule, batch_size=batch_size)
+        measures, kept, fallback = _select(image, masks, rule)
+    pictures = np.stack([image[kept], *(masks[:, kept].astype(np.uint8) * 255)], axis=-1)
+    return PreparedSeries(pictures, measures.assign(is_kept=kept), fallback, volume, list(volume.meta.get("problems", ())))
+
+
+def _segment(
+    image: np.ndarray, filled: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, stride: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (2, D, H, W) of the slices that are not blank, and the indices of those that a coarse pass left out."""
     masks = np.zeros((2, *image.shape), bool)
-    masks[:, filled] = segment_slices(
+    coarse = np.unique([*range(0, len(filled), stride), max(len(filled) - 1, 0)]) if len(filled) else np.array([], int)
+    _fill(masks, filled[coarse], image, segmenter, rule, batch_size=batch_size)
+    shows_tumour = masks[0, filled[coarse]].any(axis=(1, 2))
+    gaps = zip(coarse[:-1], coarse[1:], shows_tumour[:-1] | shows_tumour[1:], strict=True)
+    fine = np.array([index for first, last, is_near in gaps if is_near for index in range(first + 1, last)], int)
+    _fill(masks, filled[fine], image, segmenter, rule, batch_size=batch_size)
+    return masks, np.delete(filled, [*coarse, *fine])
+
+
+def _fill(masks: np.ndarray, indices: np.ndarray, image: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int) -> None:
+    masks[:, indices] = segment_slices(
         segmenter,
-        image[filled],
+        image[indices],
         threshold=rule.mask_threshold,
         size=rule.segmenter_size,
         is_stretched=rule.is_stretched,
         zoom=rule.segmentation_zoom,
+        views=rule.segmentation_views,
         batch_size=batch_size,
     )
+
+
+def _select(image: np.ndarray, masks: np.ndarray, rule: SeriesRule) -> tuple[pd.DataFrame, np.ndarray, str]:
     measures = measure_slices(image, masks)
     kept, fallback = select_sequence_slices(
         measures,
-        n_pixels,
+        image.shape[1] * image.shape[2],
         min_brain_fraction=rule.min_brain_fraction,
         min_tumour_share=rule.min_tumour_share,
         max_components=rule.max_components,
         sequence_length=rule.sequence_length,
     )
-    pictures = np.stack([image[kept], *(masks[:, kept].astype(np.uint8) * 255)], axis=-1)
-    return PreparedSeries(pictures, measures.assign(is_kept=kept), fallback, volume, list(volume.meta.get("problems", ())))
+    return measures, kept, fallback
 
 
 def prepare_all(
-    series: pd.DataFrame, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int = 32
+    series: pd.DataFrame, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int = 32, num_workers: int = 1
 ) -> Iterator[tuple[Any, PreparedSeries | Problem]]:
     """Prepare many series, reading the next ones while the segmenter works.
 
@@ -124,16 +157,39 @@ def prepare_all(
         segmenter: in evaluation mode.
         rule: as in `prepare_series`.
         batch_size: slices a pass.
+        num_workers: threads that read; as many series may wait in memory, at least `READ_AHEAD`.
 
     Yields:
         The row (named tuple), and the prepared series or the problem that kept it from being read; in the order of the table.
     """
-    progress = tqdm(_read_ahead(series, rule), total=len(series), desc="series", mininterval=PROGRESS_SECONDS)
-    for row, result in progress:
+    start = time.perf_counter()
+    progress = tqdm(_read_ahead(series, rule, num_workers), total=len(series), desc="series", mininterval=PROGRESS_SECONDS)
+    for done, (row, result) in enumerate(progress):
+        if done:
+            progress.set_postfix_str(f"finish {expected_finish(time.perf_counter() - start, done, len(series)):%H:%M}", refresh=False)
         yield row, (result if isinstance(result, Problem) else prepare_series(*result, segmenter, rule, batch_size=batch_size))
 
 
-def _read_ahead(series: pd.DataFrame, rule: SeriesRule) -> Iterator[tuple[Any, Any]]:
+def expected_finish(seconds: float, done: int, total: int) -> datetime:
+    """Return the time of day at which `total` will be done, if `done` of them took so many seconds until now."""
+    return datetime.now().astimezone() + timedelta(seconds=seconds / done * (total - done))
+
+
+def time_sentence(seconds: float, done: int, total: int, *, limit_hours: float) -> str:
+    """Say when all patients will be done, and what that is of the time allowed.
+
+    >>> time_sentence(30, 3, 87, limit_hours=9).split("; ")[1]
+    'that is 0.24 of 9 hours, within the limit.'
+    """
+    hours = seconds / done * total / 3600
+    verdict = "within the limit" if hours <= limit_hours else "too long: take a larger segmentation_stride, fewer views or fewer folds"
+    return (
+        f"{done} of {total} patients in {seconds:.0f} s: all are expected to be done at {expected_finish(seconds, done, total):%H:%M}; "
+        f"that is {hours:.2f} of {limit_hours:g} hours, {verdict}."
+    )
+
+
+def _read_ahead(series: pd.DataFrame, rule: SeriesRule, num_workers: int) -> Iterator[tuple[Any, Any]]:
     def read(path: str) -> tuple[Volume, np.ndarray] | Problem:
         try:
             return read_for_segmentation(path, rule)
@@ -141,10 +197,10 @@ def _read_ahead(series: pd.DataFrame, rule: SeriesRule) -> Iterator[tuple[Any, A
             return error.as_problem()
 
     waiting: list[tuple[Any, Future]] = []
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(max(num_workers, 1)) as reader:
         for row in series.itertuples(index=False):
             waiting.append((row, reader.submit(read, row.path)))
-            if len(waiting) > READ_AHEAD:
+            if len(waiting) > max(READ_AHEAD, num_workers):
                 first, future = waiting.pop(0)
                 yield first, future.result()
         for first, future in waiting:
@@ -236,9 +292,13 @@ def predict_all(
     rule: SeriesRule,
     *,
     batch_size: int = 32,
+    num_workers: int = 1,
+    limit_hours: float = 0.0,
     **options: Any,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Predict many patients; only series of MRI types that have a classifier are read.
+
+    After `N_TIMED` patients a line says when all of them will be done.
 
     Args:
         series: patient_id, series, path.
@@ -246,6 +306,8 @@ def predict_all(
         classifiers: of each MRI type, one a fold.
         rule: the one that the classifiers were trained with.
         batch_size: slices a pass.
+        num_workers: threads that read.
+        limit_hours: what the expected finish is compared with; 0: nothing is said.
         **options: size, is_stretched and views of `classify_sequence`.
 
     Returns:
@@ -253,7 +315,13 @@ def predict_all(
     """
     rows, problems = [], []
     wanted = series[series["series"].isin(classifiers)]
-    for row, result in prepare_all(wanted, segmenter, rule, batch_size=batch_size):
+    started, patients = time.perf_counter(), wanted["patient_id"].nunique()
+    timed = set()
+    for row, result in prepare_all(wanted, segmenter, rule, batch_size=batch_size, num_workers=num_workers):
+        if limit_hours and row.patient_id not in timed and len(timed) <= N_TIMED:
+            if len(timed) == N_TIMED:
+                tqdm.write(time_sentence(time.perf_counter() - started, N_TIMED, patients, limit_hours=limit_hours))
+            timed.add(row.patient_id)
         if isinstance(result, Problem):
             problems.append(result)
             continue

@@ -44,7 +44,7 @@ from t4e_utils.checkpoints import (
     write_history,
 )
 from t4e_utils.datasets import make_loader, set_epoch
-from t4e_utils.models import ModelError, freeze, load_weights, read_card, save_weights, unfreeze
+from t4e_utils.models import freeze, unfreeze
 from t4e_utils.processes import run_in_processes
 from t4e_utils.training_plan import (
     LossWatch,
@@ -57,6 +57,7 @@ from t4e_utils.training_plan import (
     resolve_precision,
     smaller_batch,
 )
+from t4e_utils.weights import ModelError, load_weights, read_card, save_weights
 
 __all__ = [  # predict and its like are met here too
     "FitResult", "TrainConfig", "TrainingError", "count_overlap", "fit", "pick_device", "predict", "prepare_chunks",

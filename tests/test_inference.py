@@ -6,7 +6,9 @@ import torch
 from stand_ins import BrightIsTumour, disc
 
 from t4e_utils.inference import (
+    TURNS,
     VIEWS,
+    autocast,
     chunk_probabilities,
     classify_sequence,
     embed_slices,
@@ -14,10 +16,14 @@ from t4e_utils.inference import (
     occlusion_influence,
     region_probabilities,
     segment_slices,
+    turn,
+    turn_back,
     view_of,
 )
-from t4e_utils.models import build_classifier, normalise, save_weights
+from t4e_utils.models import build_classifier, normalise
 from t4e_utils.sampling import chunk_bounds
+from t4e_utils.training_plan import TrainingError
+from t4e_utils.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,48 @@ def test_views_turn_the_picture_as_their_names_say(pictures):
     grown = view_of([wide], 40, view="zoom_1.2") > 127
     assert grown[0, 0].sum() / (wide[..., 0] > 127).sum() == pytest.approx(1.44, rel=0.05)
     assert all(view_of(pictures[:2], 32, view=view).shape == (2, 3, 32, 32) for view in VIEWS)
+
+
+def test_a_rotation_turns_counter_clockwise_about_the_centre():
+    square = np.zeros((1, 41, 41), np.uint8)
+    square[0, 18:23, 35:40] = 255
+    row, column = (np.average(axis, weights=turn(square, "rotate_10")[0]) for axis in np.indices((41, 41)))
+    angle = np.radians(10)
+    assert (row, column) == pytest.approx((20 - 17 * np.sin(angle), 20 + 17 * np.cos(angle)), abs=0.15)
+
+
+@pytest.mark.parametrize("view", TURNS)
+def test_turned_back_a_mask_is_where_it_was(view):
+    truth = disc((64, 64), (24, 38), 11)[None]
+    back = turn_back(turn(truth.astype(np.float32), view), view) > 0.5
+    assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.98
+
+
+@pytest.mark.parametrize("views", [("rotate_10",), ("hflip", "vflip"), TURNS])
+def test_masks_of_turned_views_land_where_the_tissue_is(views):
+    truth = disc((60, 48), (33, 20), 9)
+    images = np.where(truth, 200, 30)[None].astype(np.uint8)
+    masks = segment_slices(BrightIsTumour().eval(), images, size=96, views=views)
+    assert 2 * (masks[0, 0] & truth).sum() / (masks[0, 0].sum() + truth.sum()) > 0.93
+
+
+def test_maps_of_views_are_averaged_as_probabilities():
+    images = np.random.default_rng(2).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    both, plain, turned = (np.concatenate([maps for _, maps in region_probabilities(BrightIsTumour().eval(), images, size=32, views=views)]) for views in (("identity", "rotate_10"), ("identity",), ("rotate_10",)))
+    np.testing.assert_allclose(both, (plain + turned) / 2, atol=1e-6)
+
+
+def test_half_precision_is_near_and_the_lstm_stays_in_full(classifier, pictures):
+    options = {"size": 32, "length": 6, "stride": 2}
+    full = classify_sequence(classifier, pictures, **options)
+    with autocast(torch.device("cpu"), "bf16"):
+        assert embed_slices(classifier, view_of(pictures[:2], 32)).dtype == torch.bfloat16
+        half = classify_sequence(classifier, pictures, **options)
+    np.testing.assert_allclose(half, full, atol=0.02)
+    with autocast(torch.device("cpu"), "auto"):
+        np.testing.assert_array_equal(classify_sequence(classifier, pictures, **options), full)
+    with pytest.raises(TrainingError, match="fp16' needs a GPU"):
+        autocast(torch.device("cpu"), "fp16")
 
 
 def test_a_saved_network_is_loaded_for_inference(tmp_path, classifier, pictures):

@@ -15,8 +15,8 @@ LAYERS = {
     "numbers": ["geometry", "intensity", "metrics"],
     "scans": ["problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms"],
     "tables and tensors": ["runs", "catalog", "preparation", "datasets"],
-    "learning": ["processes", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences"],
-    "outside": ["submission", "executed", "notebook_script", "pipeline", "report", "gallery", "download", "figures", "competitions"],
+    "learning": ["processes", "weights", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences", "ensemble"],
+    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "pipeline", "report", "gallery", "download", "figures", "competitions"],
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "accelerate", "matplotlib", "skimage", "sklearn"}

@@ -10,19 +10,15 @@ import torch
 from torch import nn
 
 from t4e_utils.models import (
-    ModelError,
     SequenceClassifier,
     build_classifier,
     build_segmenter,
     freeze,
     load_model,
-    load_weights,
     normalise,
-    read_card,
-    resolve_weights,
-    save_weights,
     unfreeze,
 )
+from t4e_utils.weights import ModelError, load_weights, read_card, resolve_weights, save_weights
 
 PUBLISHED = json.loads((Path(__file__).parent / "data" / "t4e_checkpoint_keys.json").read_text())
 

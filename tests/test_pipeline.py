@@ -30,7 +30,7 @@ OWN = {
     "train_seg": "folds: list = [0]\nlr: float = 1e-3\nsummarise: bool = True",
     "cls_data": "segmenter_fold: int = 0",
     "train_cls": 'mri_types: list = ["FLAIR", "T1w"]\nfolds: list = []\nlr: float = 4e-3\nsummarise: bool = True',
-    "submission": "tta_zoom: float = 1.2",
+    "submission": 'tta_zoom: float = 1.2\nmodels_dir: str = ""\nmri_types: list = []\nfolds: list = []',
 }
 OUTPUTS = {
     "eda": "['eda/inventory.parquet', 'eda/problems.parquet']",
@@ -149,6 +149,21 @@ def test_a_run_is_done_once_and_a_changed_parameter_runs_only_what_depends_on_it
     assert "Nothing to be done" in snakemake(project, *config).stderr
     plan_of_changed = snakemake(project, "--dry-run", *config, "train_cls={lr: 0.1}").stdout
     assert {name for name in [*NOTEBOOKS, "cls_summary"] if f"\n{name} " in plan_of_changed} == {"train_cls", "cls_summary"}
+
+
+def test_models_from_elsewhere_are_only_predicted_with_and_uploaded(project):
+    (project / "given" / "cls").mkdir(parents=True)
+    (project / "given" / "cls" / "summary.json").write_text("{}")
+    config = ["--config", "run_dir=runs/d", "rsna_dir=x", "brats_dir=y", "submission={models_dir: given, folds: [0]}", "kaggle_user=some-user"]
+    planned = [snakemake(project, "--dry-run", *target, *config).stdout for target in ([], ["kaggle"])]
+    jobs = [{name for name in [*NOTEBOOKS, "kaggle", "report", "cls_summary"] if f"\n{name} " in text} for text in planned]
+    assert jobs == [{"submission"}, {"kaggle"}]
+
+
+def test_the_bundle_needs_a_user_name_and_says_so(project):
+    refused = snakemake(project, "kaggle", "--config", "run_dir=runs/d", "rsna_dir=x", "brats_dir=y", "submission={models_dir: given, folds: [0]}")
+    assert refused.returncode == 1
+    assert "kaggle_user = '' is no Kaggle user name: add `kaggle_user: NAME` to the config" in refused.stderr
 
 
 def test_a_failed_notebook_stops_the_run_names_the_cell_and_stays(project):

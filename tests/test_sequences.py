@@ -1,6 +1,7 @@
 """From a series folder to a sequence: what is kept, what is done when nothing is, and that no series ends the run."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from t4e_utils.sequences import (
     prepare_all,
     prepare_series,
     read_for_segmentation,
+    time_sentence,
     time_stages,
     write_sequences,
 )
@@ -31,7 +33,7 @@ RULE = SeriesRule(percentiles=(0, 100), segmenter_size=64, segmentation_zoom=1.0
 SHAPE = (16, 40, 36)
 
 
-def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000):
+def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000, slice_mm=4.0):
     """A brain of grey 300 in slices 2 to 14, with bright discs in some of them; slice 0 holds the brightest pixel."""
     array = np.zeros(SHAPE, np.uint16)
     array[2:14, disc(SHAPE[1:], (20, 18), 15)] = 300
@@ -39,12 +41,22 @@ def head(tumour_slices=(), *, radius=6, n_discs=1, brightness=1000):
     for index in tumour_slices:
         for k in range(n_discs):
             array[index, disc(SHAPE[1:], (20 - 8 * (n_discs > 1) + 4 * (k // 3) * 2, 8 + 8 * (k % 3)), radius)] = brightness
-    return Volume(array, (4.0, 1.0, 1.0), display_affine("axial", (4.0, 1.0, 1.0)))
+    return Volume(array, (slice_mm, 1.0, 1.0), display_affine("axial", (slice_mm, 1.0, 1.0)))
 
 
-def prepared(volume):
+class Counting(BrightIsTumour):
+    """Counts the slices that it segments."""
+
+    n_slices = 0
+
+    def forward(self, images):
+        self.n_slices += len(images)
+        return super().forward(images)
+
+
+def prepared(volume, *, segmenter=None, rule=RULE):
     top = volume.array.max()
-    return prepare_series(volume, (volume.array / top * 255).round().astype(np.uint8), BrightIsTumour().eval(), RULE)
+    return prepare_series(volume, (volume.array / top * 255).round().astype(np.uint8), segmenter or BrightIsTumour().eval(), rule)
 
 
 @pytest.fixture
@@ -89,6 +101,48 @@ def test_blank_slices_are_not_segmented():
     volume = head((5,))
     volume.array[1, :2, :5] = 1000
     assert prepared(volume).measures["wt_area"].tolist()[1] == 0
+
+
+def test_a_coarse_pass_leads_to_the_same_slices_with_fewer_passes():
+    exact, coarse = Counting().eval(), Counting().eval()
+    volume = head((6, 7, 8, 9), slice_mm=1.0)
+    every, some = prepared(volume, segmenter=exact), prepared(volume, segmenter=coarse, rule=replace(RULE, segmentation_stride=4))
+    assert exact.n_slices == 12  # 2 to 13
+    assert coarse.n_slices == 10  # 2, 6, 10, 13, then 3 to 5 and 7 to 9 around slice 6, which shows tumour
+    np.testing.assert_array_equal(some.pictures, every.pictures)
+    assert some.measures["is_kept"].tolist() == every.measures["is_kept"].tolist()
+
+
+@pytest.mark.parametrize("tumour", [(4,), ()])
+def test_a_coarse_pass_that_finds_nothing_is_followed_by_the_exact_one(tumour):
+    every, some = (prepared(head(tumour, slice_mm=1.0), rule=replace(RULE, segmentation_stride=stride)) for stride in (1, 5))
+    assert some.kept.tolist() == every.kept.tolist()
+    assert some.fallback == every.fallback
+
+
+def test_slices_of_a_coarse_pass_are_not_far_apart():
+    passes = []
+    for slice_mm in (1.0, 2.0, 4.0):
+        segmenter = Counting().eval()
+        prepared(head((6,), slice_mm=slice_mm), segmenter=segmenter, rule=replace(RULE, segmentation_stride=4))
+        passes.append(segmenter.n_slices)
+    assert passes == [10, 9, 12]  # every 4th, every 2nd, every slice; and what is around slice 6
+
+
+def test_a_series_of_blank_slices_only_is_not_segmented():
+    volume = Volume(np.eye(40, 36, dtype=np.uint16)[None].repeat(5, 0), (4.0, 1.0, 1.0), display_affine("axial", (4.0, 1.0, 1.0)))
+    segmenter = Counting().eval()
+    assert prepared(volume, segmenter=segmenter, rule=replace(RULE, segmentation_stride=2)).fallback == "central slices"
+    assert segmenter.n_slices == 0
+
+
+def test_the_expected_finish_is_compared_with_the_limit(series, capsys):
+    assert "that is 0.50 of 9 hours, within the limit" in time_sentence(60, 3, 90, limit_hours=9)
+    assert "that is 10.00 of 9 hours, too long: take a larger segmentation_stride" in time_sentence(360, 3, 300, limit_hours=9)
+    classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()]}
+    many = pd.concat([series.head(1).assign(patient_id=f"{k:05d}") for k in range(5)])
+    predict_all(many, BrightIsTumour().eval(), classifiers, RULE, size=32, limit_hours=9)
+    assert capsys.readouterr().out.count("3 of 5 patients in") == 1
 
 
 def test_a_series_without_contrast_is_a_problem_not_a_sequence(tmp_path):
@@ -150,11 +204,14 @@ def test_only_series_that_have_a_classifier_are_read(series):
     assert problems == []
 
 
-def test_predictions_do_not_depend_on_the_order_of_patients(series):
+def test_predictions_do_not_depend_on_batch_size_workers_or_the_order_of_patients(series):
     torch.manual_seed(0)
     classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()]}
-    one, other = (predict_all(table, BrightIsTumour().eval(), classifiers, RULE, size=32, batch_size=b)[0].set_index("patient_id") for table, b in ((series, 4), (series[::-1], 1)))
-    np.testing.assert_allclose(one["probability"], other.loc[one.index, "probability"], atol=1e-4)
+    first = predict_all(series, BrightIsTumour().eval(), classifiers, RULE, size=32)[0].set_index("patient_id")
+    assert first["probability"].nunique() == 2
+    for table, batch_size, num_workers in ((series, 1, 1), (series[::-1], 7, 3), (series.sample(frac=1, random_state=5), 2, 4)):
+        other = predict_all(table, BrightIsTumour().eval(), classifiers, RULE, size=32, batch_size=batch_size, num_workers=num_workers)[0].set_index("patient_id")
+        np.testing.assert_allclose(first["probability"], other.loc[first.index, "probability"], atol=1e-4)
 
 
 def test_stages_are_timed_apart_and_add_up_to_no_more_than_the_whole(series):
@@ -164,6 +221,6 @@ def test_stages_are_timed_apart_and_add_up_to_no_more_than_the_whole(series):
     whole = time.perf_counter() - begin
     assert list(seconds) == ["read and window", "segment and filter", "classify"]
     assert min(seconds.values()) > 0
-    assert 0.5 * whole < sum(seconds.values()) <= whole
+    assert sum(seconds.values()) <= whole
     damaged = series[(series["patient_id"] == "00011") & (series["series"] == "T2w")]
     assert sum(time_stages(damaged, BrightIsTumour().eval(), classifiers, RULE, size=32).values()) == 0

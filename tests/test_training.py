@@ -29,9 +29,10 @@ from training_runs import (
 from t4e_utils.checkpoints import CheckpointError, random_states, restore_random_states
 from t4e_utils.datasets import EpochSampler, make_loader
 from t4e_utils.metrics import dice, dice_from_counts
-from t4e_utils.models import build_classifier, build_segmenter, load_weights, read_card
+from t4e_utils.models import build_classifier, build_segmenter
 from t4e_utils.training import TrainConfig, TrainingError, count_overlap, pick_device, predict
 from t4e_utils.training_plan import Progress, make_schedule, resolve_precision
+from t4e_utils.weights import load_weights, read_card
 
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

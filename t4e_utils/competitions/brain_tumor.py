@@ -25,6 +25,7 @@ from t4e_utils.catalog import (
 from t4e_utils.problems import Problem
 from t4e_utils.runs import require_folder, resolve
 
+COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}  # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 LABEL_VALUES = (0, 1, 2, 4)
@@ -47,7 +48,7 @@ class DataFolders:
     """Where the two data sets are."""
 
     rsna: Path  # train/, test/, train_labels.csv, sample_submission.csv
-    brats: Path  # BraTS2021_00000/ ...
+    brats: Path | None  # BraTS2021_00000/ ...; None where only patients are to be predicted
     is_phantom: bool  # drawn by this package, not scanned
 
 
@@ -66,7 +67,7 @@ class SegmentationPatients:
 
 
 def open_data(rsna_dir: str | Path, brats_dir: str | Path) -> DataFolders:
-    """Return the two data folders; at the default place, draw the phantoms if nothing is there yet.
+    """Return the two data folders; at the default place, draw the phantoms if nothing is there yet. An empty `brats_dir` is none.
 
     Raises:
         MissingInputError: a folder other than the phantoms' is not there.
@@ -78,7 +79,7 @@ def open_data(rsna_dir: str | Path, brats_dir: str | Path) -> DataFolders:
         phantoms.write_phantoms(root, phantoms.PhantomConfig())
     how = "give rsna_dir and brats_dir, or fetch the data with `make data`; without both parameters, phantoms are drawn"
     rsna = require_folder(rsna_dir, what="the RSNA-MICCAI data set", how=how)
-    brats = require_folder(brats_dir, what="the BraTS 2021 data set", how=how)
+    brats = require_folder(brats_dir, what="the BraTS 2021 data set", how=how) if brats_dir else None
     return DataFolders(rsna=rsna, brats=brats, is_phantom=is_phantom)
 
 

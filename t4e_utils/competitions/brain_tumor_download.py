@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from t4e_utils import T4EError
+from t4e_utils.competitions.brain_tumor import COMPETITION
 from t4e_utils.download import DownloadError, fetch, unpack
 
-RSNA = "rsna-miccai-brain-tumor-radiogenomic-classification"
-RSNA_PAGE = f"https://www.kaggle.com/competitions/{RSNA}/rules"
+RSNA_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 BRATS = "dschettler8845/brats-2021-task1"
 BRATS_PAGE = f"https://www.kaggle.com/datasets/{BRATS}"
 
@@ -32,7 +32,7 @@ def fetch_all(root: Path) -> None:
         DownloadError: as `download.fetch`, or an archive does not hold what it should.
     """
     if _is_missing(root / "rsna"):
-        archive = fetch(["competitions", "download", "-c", RSNA], root / ".downloads" / "rsna", name="the RSNA-MICCAI data", page=RSNA_PAGE)
+        archive = fetch(["competitions", "download", "-c", COMPETITION], root / ".downloads" / "rsna", name="the RSNA-MICCAI data", page=RSNA_PAGE)
         _require(unpack(archive, root / "rsna"), "train_labels.csv", page=RSNA_PAGE)
     if _is_missing(root / "brats21"):
         archive = fetch(["datasets", "download", BRATS], root / ".downloads" / "brats21", name="the BraTS 2021 data", page=BRATS_PAGE)
