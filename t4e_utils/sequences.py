@@ -353,7 +353,7 @@ def time_stages(
         except VolumeError:
             continue
         marks.append(time.perf_counter())
-        prepared = prepare_series(volume, image, segmenter, rule)
+        prepared = prepare_series(volume, image, segmenter, rule, batch_size=options.get("batch_size", 32))
         marks.append(time.perf_counter())
         predict_series(prepared, classifiers[row.series], length=rule.sequence_length, stride=rule.chunk_stride, **options)
         marks.append(time.perf_counter())
