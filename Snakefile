@@ -7,6 +7,7 @@
 Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ from snakemake.exceptions import WorkflowError
 from t4e_utils import T4EError
 from t4e_utils.competitions.brain_tumor import COMPETITION
 from t4e_utils.executed import failure
-from t4e_utils.pipeline import NOTEBOOKS, read_plan
+from t4e_utils.files import is_disk_full
+from t4e_utils.pipeline import NEEDS, NOTEBOOKS, read_plan
+from t4e_utils.run_lock import VARIABLE, hold_run
 
 workdir: workflow.basedir
 
@@ -34,10 +37,8 @@ MODELS = PLAN.value("submission", "models_dir").rstrip("/")  # trained elsewhere
 GIVEN = {"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
-ALL_CORES = workflow.cores or 1
-GPU = int(shutil.which("nvidia-smi") is not None)  # trainings share it one at a time; without one, each takes a core
-TRAINING_CORES = ALL_CORES if GPU else 1
-SEG_CORES = max(1, ALL_CORES // len(SEG_FOLDS))  # one fold alone may have them all
+HAS_GPU = shutil.which("nvidia-smi") is not None
+os.environ[VARIABLE] = str(Path(R).absolute())  # by which the jobs of a run are known
 
 PAPERMILL = (
     "{sys.executable} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
@@ -54,6 +55,17 @@ def logs(stage, suffix=""):
     return {"notebook": f"{R}/notebooks/{name}.ipynb", "text": f"{R}/logs/{name}.txt"}
 
 
+def cores(stage, here=lambda cores: 1):
+    """Cores of a job: on a cluster what the stage needs, on this machine a share of what there is."""
+    return lambda wildcards: here(workflow.cores) if workflow.local_exec else NEEDS[stage].cores
+
+
+def needs(stage, *, gpu=False):
+    """What a scheduler is asked for; jobs share no GPU, and where there is none each takes cores."""
+    resources = {"mem_mb": NEEDS[stage].memory_mb, "runtime": NEEDS[stage].minutes}
+    return {**resources, "gpu": lambda wildcards: int(HAS_GPU or not workflow.local_exec)} if gpu else resources
+
+
 wildcard_constraints:
     fold=r"\d+",
     mri_type="|".join(TYPES),
@@ -61,6 +73,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    phantoms,
 
 
 rule all:
@@ -89,6 +102,9 @@ rule eda:
         given=PLAN.arguments("eda"),
     log:
         **logs("eda"),
+    threads: cores("eda")
+    resources:
+        **needs("eda"),
     shell:
         PAPERMILL
 
@@ -104,7 +120,9 @@ rule seg_data:
         given=PLAN.arguments("seg_data"),
     log:
         **logs("seg_data"),
-    threads: ALL_CORES
+    threads: cores("seg_data", lambda cores: cores)
+    resources:
+        **needs("seg_data"),
     shell:
         PAPERMILL
 
@@ -120,9 +138,9 @@ rule train_seg:
         given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
     log:
         **logs("train_seg", "_fold{fold}"),
-    threads: SEG_CORES
+    threads: cores("train_seg", lambda cores: max(1, cores // len(SEG_FOLDS)))  # one fold alone may have them all
     resources:
-        gpu=GPU,
+        **needs("train_seg", gpu=True),
     shell:
         PAPERMILL
 
@@ -138,6 +156,9 @@ rule seg_summary:
         given=PLAN.arguments("train_seg"),
     log:
         **logs("train_seg"),
+    threads: cores("seg_summary")
+    resources:
+        **needs("seg_summary"),
     shell:
         PAPERMILL
 
@@ -155,9 +176,9 @@ rule cls_data:
         given=PLAN.arguments("cls_data"),
     log:
         **logs("cls_data"),
-    threads: max(1, ALL_CORES - 1)  # one is left for the segmenter's summary
+    threads: cores("cls_data", lambda cores: max(1, cores - 1))  # one is left for the segmenter's summary
     resources:
-        gpu=GPU,
+        **needs("cls_data", gpu=True),
     shell:
         PAPERMILL
 
@@ -175,9 +196,9 @@ rule train_cls:
         ),
     log:
         **logs("train_cls", "_{mri_type}_fold{fold}"),
-    threads: TRAINING_CORES
+    threads: cores("train_cls", lambda cores: cores if HAS_GPU else 1)
     resources:
-        gpu=GPU,
+        **needs("train_cls", gpu=True),
     shell:
         PAPERMILL
 
@@ -194,6 +215,9 @@ rule cls_summary:
         given=PLAN.arguments("train_cls"),
     log:
         **logs("train_cls"),
+    threads: cores("cls_summary")
+    resources:
+        **needs("cls_summary"),
     shell:
         PAPERMILL
 
@@ -210,9 +234,9 @@ rule submission:
         given=PLAN.arguments("submission", **GIVEN),
     log:
         **logs("submission"),
-    threads: ALL_CORES
+    threads: cores("submission", lambda cores: cores)
     resources:
-        gpu=GPU,
+        **needs("submission", gpu=True),
     shell:
         PAPERMILL
 
@@ -251,11 +275,25 @@ rule report:
         run_dir=R,
     log:
         f"{R}/logs/report.txt",
+    resources:
+        **needs("report"),
     shell:
         "{sys.executable} -m t4e_utils.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
 
+onstart:
+    try:
+        hold_run(Path(R))
+    except T4EError as error:
+        raise WorkflowError(str(error)) from None
+
+
 onerror:
     for copy in sorted(Path(f"{R}/notebooks").glob("*.ipynb")):
-        if sentence := failure(copy):
-            print(f"\n{sentence}\nThe executed copy to open is {copy}", file=sys.stderr)
+        try:
+            if sentence := failure(copy):
+                print(f"\n{sentence}\nThe executed copy to open is {copy}", file=sys.stderr)
+        except T4EError as error:
+            print(f"\n{error}", file=sys.stderr)
+    if is_disk_full(Path(R)):
+        print(f"\nThe disk of {R} is full: make room, then start again; what is complete stays.", file=sys.stderr)

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
@@ -48,11 +49,11 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Make `state` the last checkpoint, and the last one the previous; there is a whole one at any moment."""
-    temporary = folder / f".{LAST}.{os.getpid()}.tmp"
-    torch.save(state, temporary)
-    if (folder / LAST).exists():
-        os.replace(folder / LAST, folder / PREVIOUS)
-    os.replace(temporary, folder / LAST)
+    with whole_file(folder / LAST) as temporary:
+        with temporary.open("wb") as file:  # a path would stay open, and keep its room on the disk, after an error
+            torch.save(state, file)
+        if (folder / LAST).exists():
+            os.replace(folder / LAST, folder / PREVIOUS)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -75,9 +76,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 def write_history(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows of the epochs as a table, complete or not at all."""
-    temporary = folder / f".history.csv.{os.getpid()}.tmp"
-    pd.DataFrame(rows).to_csv(temporary, index=False)
-    os.replace(temporary, folder / "history.csv")
+    with whole_file(folder / "history.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
 
 
 def remove_run(folder: Path) -> None:

@@ -16,6 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
@@ -196,7 +197,7 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     page, _ = exporter.from_notebook_node(without_widgets(read(path)), resources={"metadata": {"name": title}})
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace('href="README.md"', 'href="../index.html"')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
+    with whole_file(target) as temporary:
+        temporary.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
     return target
 

@@ -24,6 +24,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from t4e_utils import T4EError
+from t4e_utils.files import write_error
 from t4e_utils.phantom_anatomy import TUMOUR_ML
 from t4e_utils.phantom_scans import make_patient, make_series
 from t4e_utils.volumes import write_dicom_series, write_nifti
@@ -145,12 +146,16 @@ def write_phantoms(root: str | Path, config: PhantomConfig | None = None, *, n_j
 
     Raises:
         PhantomError: `root` holds other phantoms, or something else.
+        WriteError: there is no room for them, or the folder cannot be written to.
     """
     root, config = Path(root), config or PhantomConfig()
     if _is_drawn(root, config):
         return False
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    except OSError as error:
+        raise write_error(root, error) from error
     try:
         members = plan_cohort(config)
         jobs = [delayed(_write_member)(partial, member, config) for member in members]
@@ -158,6 +163,8 @@ def write_phantoms(root: str | Path, config: PhantomConfig | None = None, *, n_j
             pass
         _write_tables(partial, members, config)
         return _publish(partial, root, config)
+    except OSError as error:
+        raise write_error(root, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -26,6 +26,29 @@ NOTEBOOKS = {
     "train_cls": "05_train_cls",
     "submission": "06_submission",
 }
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one job asks a scheduler for. Only schedulers read it: on one machine a job takes what is there."""
+
+    cores: int
+    memory_mb: int
+    minutes: int  # after which a scheduler ends it; what was complete stays, and the next call goes on
+
+
+# For the real data and the networks of configs/t4e.yaml; docs/scaling.md has the measured part. A profile's `set-resources` wins.
+NEEDS = {
+    "eda": Needs(8, 16_000, 120),
+    "seg_data": Needs(16, 24_000, 120),
+    "train_seg": Needs(8, 32_000, 24 * 60),
+    "seg_summary": Needs(2, 16_000, 60),
+    "cls_data": Needs(8, 16_000, 4 * 60),
+    "train_cls": Needs(8, 32_000, 24 * 60),
+    "cls_summary": Needs(2, 16_000, 60),
+    "submission": Needs(4, 16_000, 2 * 60),
+    "report": Needs(1, 4_000, 30),
+}
 FOLDS_MADE_BY = {"train_seg": "seg_data", "train_cls": "cls_data"}  # who deals the patients into n_folds
 KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
 KINDS |= {f"list[{name}]": list[KINDS[name]] for name in ("bool", "int", "float", "str")}

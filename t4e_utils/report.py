@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError, __version__, executed
+from t4e_utils.files import whole_file
 from t4e_utils.pipeline import NOTEBOOKS
 from t4e_utils.runs import (
     MissingInputError,
@@ -75,9 +76,9 @@ def write_report(run_dir: str | Path) -> Path:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"figure": figure, "duration": duration}
-    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
-    page.write_text(environment.get_template("report.html").render(facts), encoding="utf-8")
+    with whole_file(page) as temporary:
+        temporary.write_text(environment.get_template("report.html").render(facts), encoding="utf-8")
     write_json(summary(facts), run / "summary.json")
     return page
 

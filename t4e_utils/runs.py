@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import platform
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 
 ROOT_MARK = "Snakefile"
 MADE_WITH = b"t4e_made_with"
@@ -148,12 +148,10 @@ def fingerprint(*parts: Any) -> str:
 
 def write_table(table: pd.DataFrame, path: Path, *, made_with: Mapping[str, Any] | None = None) -> Path:
     """Write a Parquet table atomically: if the file is there, it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     note = json.dumps(made_with or {}, sort_keys=True, default=str).encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}), temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}), temporary)
     return path
 
 
@@ -218,10 +216,8 @@ def made_with_of(path: Path) -> dict[str, Any]:
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:
     """Write a JSON card atomically, readable by a person; NaN becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
     return path
 
 

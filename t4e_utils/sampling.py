@@ -7,7 +7,6 @@ columns of `annotations.measure_slices`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 
 SEQUENCE_LENGTH = 35  # steps of a chunk, T4E
 SEQUENCE_STRIDE = 5
@@ -190,7 +190,8 @@ def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
         masks: (2, H, W), order WT, ET; stored as 0 and 255.
 
     Raises:
-        SliceError: shapes or dtype do not fit, or the file cannot be written.
+        SliceError: shapes or dtype do not fit.
+        WriteError: the file cannot be written.
     """
     path, masks = Path(path), np.asarray(masks)
     if image.dtype != np.uint8 or image.ndim != 2 or masks.shape != (2, *image.shape):
@@ -200,10 +201,8 @@ def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
         )
     wt, et = (mask.astype(bool) * np.uint8(255) for mask in masks)
     _, data = cv2.imencode(".png", np.dstack([et, wt, image]))  # cv2 orders colours B, G, R
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 from t4e_utils.runs import MissingInputError, read_json
 
 PREVALENCE = "prevalence of the training labels"
@@ -134,7 +134,6 @@ def write_submission(report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, 
     """
     table = report[["patient_id", "probability"]].rename(columns={"patient_id": id_column, "probability": label_column})
     validate(table, sample, id_column=id_column, label_column=label_column)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write_csv(report, path.with_name(f"{path.stem}_report.csv"))
     _write_csv(table, path)
     written = pd.read_csv(path, dtype={id_column: str})
@@ -162,6 +161,5 @@ def validate(table: pd.DataFrame, sample: pd.DataFrame, *, id_column: str, label
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False)

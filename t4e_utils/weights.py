@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from t4e_utils import T4EError
+from t4e_utils.files import whole_file
 from t4e_utils.runs import write_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -45,14 +46,9 @@ def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> No
 def save_state(state: Mapping[str, Tensor], path: str | os.PathLike, card: Mapping) -> None:
     """Write a state dict as `save_weights` writes that of a network."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, _temporary(path))
-    os.replace(_temporary(path), path)
+    with whole_file(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
     write_json(card, path.with_suffix(".json"))
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> nn.Module:

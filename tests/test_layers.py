@@ -13,15 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "t4e_utils"
 # From the bottom up; a module may import what stands above it in this list, in its own layer too, and nothing below.
 LAYERS = {
     "numbers": ["geometry", "intensity", "metrics"],
-    "scans": ["problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms"],
+    "scans": ["files", "problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms"],
     "tables and tensors": ["runs", "catalog", "preparation", "datasets"],
     "learning": ["processes", "weights", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences", "ensemble"],
-    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "pipeline", "report", "gallery", "download", "figures", "competitions"],
+    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "run_lock", "pipeline", "report", "gallery", "download", "figures", "competitions"],
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "accelerate", "matplotlib", "skimage", "sklearn"}
 LEARNING = HEAVY - {"matplotlib", "skimage", "sklearn"}
-WITHOUT_LEARNING = ["runs", "catalog", "preparation", "submission", "figures.scans", "figures.cohort", "competitions.brain_tumor", "executed", "pipeline", "report"]
+WITHOUT_LEARNING = ["runs", "catalog", "preparation", "submission", "figures.scans", "figures.cohort", "competitions.brain_tumor", "executed", "run_lock", "pipeline", "report"]
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,110 @@
+"""Files are whole or not there, and what hinders writing is said in a sentence; on a disk of 4 MB where one may be mounted."""
+
+import errno
+import os
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from t4e_utils.checkpoints import read_checkpoint, write_checkpoint
+from t4e_utils.files import WriteError, is_disk_full, whole_file
+from t4e_utils.models import save_weights
+from t4e_utils.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.runs import write_json, write_table
+from t4e_utils.sampling import read_slice, write_slice
+
+NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)  # PNG makes it no smaller than a megabyte
+
+
+def test_a_file_takes_its_name_when_the_block_has_ended_well(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with whole_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_a_block_that_fails_leaves_what_was_there_and_its_own_error(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(UnicodeEncodeError), whole_file(path) as temporary:
+        temporary.write_text("half \ud800", encoding="utf-8")
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"a\.txt cannot be written, because the disk is full: make room"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "because the disk is full"),
+        (ValueError("I/O error: No space left on device (os error 28)"), "because the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system"), r"a\.txt cannot be written \(Read-only file system\): choose a folder"),
+    ],
+)
+def test_what_hinders_writing_is_said(tmp_path, error, sentence):
+    with pytest.raises(WriteError, match=sentence), whole_file(tmp_path / "a.txt"):
+        raise error
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(WriteError, match=r"table\.parquet cannot be written \((File exists|Not a directory)\)"):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / "run" / "table.parquet")
+    with pytest.raises(WriteError, match=r"phantoms cannot be written"):
+        write_phantoms(tmp_path / "run" / "phantoms", PhantomConfig(n_brats=0, n_overlap=0, n_train=2, n_test=0), n_jobs=1)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Four megabytes, where this user may mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.name != "posix" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_room_is_made(small_disk):
+    big = torch.nn.Linear(1500, 1000)
+    frame = pd.DataFrame({"a": np.random.default_rng(0).random(1_000_000)})
+    writers = {
+        "a.parquet": lambda path: write_table(frame, path),
+        "a.json": lambda path: write_json({"a": "x" * 5_000_000}, path),
+        "a.safetensors": lambda path: save_weights(big, path, {}),
+        "last.pt": lambda path: write_checkpoint(path.parent, {"a": torch.zeros(1_500_000)}),
+    }
+    for name, write in writers.items():
+        with pytest.raises(WriteError, match=rf"{name} cannot be written, because the disk is full"):
+            write(small_disk / name)
+        assert not os.listdir(small_disk)
+    masks = np.zeros((2, *NOISE.shape))
+    with pytest.raises(WriteError, match=r"\d\.png cannot be written, because the disk is full"):
+        [write_slice(small_disk / f"{index}.png", NOISE, masks) for index in range(4)]
+    written = sorted(os.listdir(small_disk))
+    assert written[0] == "0.png"
+    assert all((read_slice(small_disk / name)[..., 0] == NOISE).all() for name in written)
+    (small_disk / "0.png").unlink()
+    write_slice(small_disk / f"{len(written)}.png", NOISE, masks)
+
+
+def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_is_not_there(small_disk):
+    assert not is_disk_full(small_disk / "run")
+    (small_disk / "ballast").write_bytes(bytes(3_500_000))
+    assert is_disk_full(small_disk / "run")
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before_it(small_disk):
+    write_checkpoint(small_disk, {"epoch": 1, "weights": torch.zeros(300_000)})
+    with pytest.raises(WriteError, match=r"last\.pt cannot be written"):
+        write_checkpoint(small_disk, {"epoch": 2, "weights": torch.zeros(900_000)})
+    assert read_checkpoint(small_disk)["epoch"] == 1
+    assert os.listdir(small_disk) == ["last.pt"]
+
+
