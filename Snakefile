@@ -256,6 +256,8 @@ rule kaggle:
         given=PLAN.arguments("submission", **GIVEN),
     log:
         f"{R}/logs/kaggle.txt",
+    resources:
+        **needs("kaggle"),
     shell:
         "{sys.executable} -m t4e_utils.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
         " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"

@@ -47,6 +47,7 @@ NEEDS = {
     "train_cls": Needs(8, 32_000, 24 * 60),
     "cls_summary": Needs(2, 16_000, 60),
     "submission": Needs(4, 16_000, 2 * 60),
+    "kaggle": Needs(1, 4_000, 30),
     "report": Needs(1, 4_000, 30),
 }
 FOLDS_MADE_BY = {"train_seg": "seg_data", "train_cls": "cls_data"}  # who deals the patients into n_folds
