@@ -37,7 +37,8 @@ MODELS = PLAN.value("submission", "models_dir").rstrip("/")  # trained elsewhere
 GIVEN = {"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
-HAS_GPU = shutil.which("nvidia-smi") is not None
+IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs at a time in a scheduler's queue
+GPU = int(IS_CLUSTER or shutil.which("nvidia-smi") is not None)  # jobs share none; where there is none, each takes cores
 os.environ[VARIABLE] = str(Path(R).absolute())  # by which the jobs of a run are known
 
 PAPERMILL = (
@@ -57,13 +58,12 @@ def logs(stage, suffix=""):
 
 def cores(stage, here=lambda cores: 1):
     """Cores of a job: on a cluster what the stage needs, on this machine a share of what there is."""
-    return lambda wildcards: here(workflow.cores) if workflow.local_exec else NEEDS[stage].cores
+    return NEEDS[stage].cores if IS_CLUSTER else here(workflow.cores)
 
 
-def needs(stage, *, gpu=False):
-    """What a scheduler is asked for; jobs share no GPU, and where there is none each takes cores."""
-    resources = {"mem_mb": NEEDS[stage].memory_mb, "runtime": NEEDS[stage].minutes}
-    return {**resources, "gpu": lambda wildcards: int(HAS_GPU or not workflow.local_exec)} if gpu else resources
+def needs(stage, **more):
+    """What a scheduler is asked for beside the cores."""
+    return {"mem_mb": NEEDS[stage].memory_mb, "runtime": NEEDS[stage].minutes, **more}
 
 
 wildcard_constraints:
@@ -140,7 +140,7 @@ rule train_seg:
         **logs("train_seg", "_fold{fold}"),
     threads: cores("train_seg", lambda cores: max(1, cores // len(SEG_FOLDS)))  # one fold alone may have them all
     resources:
-        **needs("train_seg", gpu=True),
+        **needs("train_seg", gpu=GPU),
     shell:
         PAPERMILL
 
@@ -178,7 +178,7 @@ rule cls_data:
         **logs("cls_data"),
     threads: cores("cls_data", lambda cores: max(1, cores - 1))  # one is left for the segmenter's summary
     resources:
-        **needs("cls_data", gpu=True),
+        **needs("cls_data", gpu=GPU),
     shell:
         PAPERMILL
 
@@ -196,9 +196,9 @@ rule train_cls:
         ),
     log:
         **logs("train_cls", "_{mri_type}_fold{fold}"),
-    threads: cores("train_cls", lambda cores: cores if HAS_GPU else 1)
+    threads: cores("train_cls", lambda cores: cores if GPU else 1)
     resources:
-        **needs("train_cls", gpu=True),
+        **needs("train_cls", gpu=GPU),
     shell:
         PAPERMILL
 
@@ -236,7 +236,7 @@ rule submission:
         **logs("submission"),
     threads: cores("submission", lambda cores: cores)
     resources:
-        **needs("submission", gpu=True),
+        **needs("submission", gpu=GPU),
     shell:
         PAPERMILL
 

@@ -59,3 +59,39 @@ slurmd -N node2
 for _ in {1..50}; do [ "$(sinfo --noheader -o %t)" = idle ] && break || sleep 0.5; done
 sinfo --version
 sinfo -N -o "%N %t %c cores %m MB %G"
+
+python -m t4e_utils.phantoms "$work/phantoms" --size 32 --n-brats 4 --n-overlap 1 --n-train 6 --n-test 2 --n-jobs 1 2> /dev/null
+pipeline() {
+    python -m snakemake --configfile benchmarks/tiny.yaml "${@:2}" --config run_dir="$1" rsna_dir="$work/phantoms/rsna" brats_dir="$work/phantoms/brats21"
+}
+on_slurm() {
+    pipeline "$work/slurm" --workflow-profile profiles/slurm --slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 5 --latency-wait 10
+}
+trainings() { squeue --noheader --states R -o "%i %N %b %M %k" | grep train_cls || true; }  # job, node, GPU, time, rule
+
+since=$SECONDS
+on_slurm > "$work/first.txt" 2>&1 &
+first=$!
+until [ "$(trainings | wc -l)" = 2 ]; do
+    kill -0 $first 2> /dev/null || { tail -n 40 "$work/first.txt"; exit 1; }
+    sleep 0.5
+done
+echo "after $((SECONDS - since)) s two trainings side by side, one a node and one a GPU:"
+trainings
+sleep 8
+job=$(trainings | head -n 1 | cut -d " " -f 1)
+scancel --signal=KILL --full "$job"
+echo "job $job gets SIGKILL while it works"
+wait $first && { echo "The killed job was not noticed."; exit 1; }
+echo "the first call ended with status 1 after $((SECONDS - since)) s; submission.csv is $([ -e "$work/slurm/submission.csv" ] && echo there || echo not there)"
+grep -h "Error in rule" "$work/first.txt" | sort | uniq -c
+
+since=$SECONDS
+on_slurm > "$work/second.txt" 2>&1 || { tail -n 40 "$work/second.txt"; exit 1; }
+echo "the second call finished after $((SECONDS - since)) s; its jobs:"
+sed -n '/^job  *count/,/^total/p' "$work/second.txt"
+
+since=$SECONDS
+pipeline "$work/local" --cores 2 > "$work/local.txt" 2>&1
+echo "the same on one machine without Slurm and without a kill: $((SECONDS - since)) s"
+cmp "$work/slurm/submission.csv" "$work/local/submission.csv" && echo "both submissions are the same, to the byte"

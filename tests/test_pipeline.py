@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from t4e_utils.pipeline import NOTEBOOKS, Plan, read_plan
+from t4e_utils.pipeline import NEEDS, NOTEBOOKS, Plan, read_plan
 from t4e_utils.runs import MissingInputError, ParameterError
 
 ROOT = Path(__file__).parents[1]
@@ -180,3 +181,39 @@ def test_an_unknown_key_stops_before_any_job(project):
     assert refused.returncode == 1
     assert "did you mean seed?" in refused.stderr
     assert not (project / "runs/c").exists()
+
+
+def test_a_second_run_on_a_folder_is_refused_and_the_first_one_s_end_frees_it(project):
+    config = ["eda", "--config", "run_dir=runs/d", "rsna_dir=x", "brats_dir=y"]
+    (project / "runs/d").mkdir(parents=True)
+    with (project / "runs/d/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 1 on elsewhere since 2026-01-01")
+        lock.flush()
+        refused = snakemake(project, *config)
+        assert refused.returncode == 1
+        assert "Another run works on" in refused.stderr
+        assert "(process 1 on elsewhere since 2026-01-01): wait until it ends, or choose another run_dir." in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert not (project / "runs/d/eda").exists()
+    assert snakemake(project, *config).returncode == 0
+
+
+def test_every_notebook_s_rule_asks_for_resources_and_on_a_cluster_each_gpu_job_for_a_device(project):
+    config = ["--dry-run", "--config", "run_dir=runs/e", "rsna_dir=x", "brats_dir=y", "n_folds=1", "mri_types=[T1w]"]
+    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm")
+    assert shown.returncode == 0, shown.stderr
+    asked = {block.split("\n")[0].strip(":"): block for block in shown.stdout.split("\nrule ")[1:]}
+    assert {name for name, block in asked.items() if "gpu=1" in block} == {"train_seg", "cls_data", "train_cls", "submission"}
+    for name in [*NOTEBOOKS, "seg_summary", "cls_summary", "report"]:
+        assert f"runtime={NEEDS[name].minutes}" in asked[name]
+        assert f"mem_mb={NEEDS[name].memory_mb}" in asked[name]
+
+
+def test_a_damaged_executed_copy_and_a_full_disk_do_not_hide_the_sentence(project):
+    copies = project / "runs/f/notebooks"
+    copies.mkdir(parents=True)
+    (copies / "00_damaged.ipynb").write_text('{"cells": [')
+    failed = snakemake(project, "eda", "--config", "run_dir=runs/f", "rsna_dir=x", "brats_dir=y", "n_folds=13")
+    assert "00_damaged.ipynb is no complete notebook" in failed.stderr
+    assert "thirteen folds bring bad luck." in failed.stderr

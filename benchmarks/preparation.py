@@ -1,0 +1,151 @@
+"""How far is the preparation of data from what it cannot do without? And does its memory grow?
+
+    python -m benchmarks.preparation --brats data/brats21 --rsna data/rsna --patients 8
+
+02: annotated volumes to slices, against decoding the same NIfTI files with nibabel and encoding and writing the same PNG files with OpenCV, in as
+many processes; the two take turns, the median over the turns counts. 04: series to sequences with the full segmenter (random weights), against
+the time spent in its forward passes, both of the same call. Without folders phantoms of 128 voxels a side are drawn. Fewer patients than asked
+for are taken again under other names. The memory is the peak of one process that prepares so many patients one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from t4e_utils.catalog import find_series
+from t4e_utils.competitions import brain_tumor
+from t4e_utils.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.preparation import SliceRule, cut_patient, cut_patients
+from t4e_utils.runs import versions
+
+RULE = SliceRule(brain_tumor.REGIONS)
+
+
+def cohort(files: pd.DataFrame, n_patients: int) -> pd.DataFrame:
+    """Return the files of so many patients, the same ones again under other ids if there are fewer."""
+    own = [part for _, part in files.groupby("patient_id")]
+    return pd.concat([part.assign(patient_id=f"{i:05d}") for i, part in zip(range(n_patients), itertools.cycle(own), strict=False)])
+
+
+def bare_patient(paths: list[str], pictures: list[Path], folder: Path) -> None:
+    for path in paths:
+        np.asanyarray(nib.load(path).dataobj)
+    for i, picture in enumerate(pictures):
+        (folder / f"{i}.png").write_bytes(cv2.imencode(".png", np.load(picture))[1])
+
+
+def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        slices, _ = cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=n_jobs)  # the workers are there from now on
+        kept = slices[slices["is_kept"]]
+        arrays = root / "arrays"
+        arrays.mkdir()
+        jobs = []
+        for patient, own in kept.groupby("patient_id"):
+            pictures = []
+            for i, path in enumerate(own["path"]):
+                pictures.append(arrays / f"{patient}_{i}.npy")
+                np.save(pictures[-1], cv2.imread(str(root / path), cv2.IMREAD_UNCHANGED))
+            target = root / "bare" / patient
+            target.mkdir(parents=True)
+            jobs.append((files.loc[files["patient_id"] == patient, "path"].tolist(), pictures, target))
+        seconds = {"bare": [], "ours": []}
+        for _ in range(turns):
+            since = time.perf_counter()
+            Parallel(n_jobs=n_jobs)(delayed(bare_patient)(*job) for job in jobs)
+            seconds["bare"].append(time.perf_counter() - since)
+            since = time.perf_counter()
+            cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=n_jobs)
+            seconds["ours"].append(time.perf_counter() - since)
+    bare, ours = (statistics.median(seconds[name]) for name in ("bare", "ours"))
+    n = files["patient_id"].nunique()
+    print(f"02: {n} patients, {len(kept)} pictures of {len(slices)} slices, {n_jobs} processes: ours {ours / n:.2f} s a patient, decoding and encoding {bare / n:.2f} s, ratio {ours / bare:.2f}")
+
+
+def peak_mb(files: pd.DataFrame) -> float:
+    """Prepare patients one after the other in a new process and return its peak."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
+        return worker.submit(_peak, files).result()
+
+
+def _peak(files: pd.DataFrame) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        for patient, own in files.groupby("patient_id"):
+            cut_patient(patient, dict(zip(own["series"], own["path"], strict=True)), Path(folder), root=Path(folder), rule=RULE)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compare_04(series: pd.DataFrame, *, size: int) -> None:
+    import torch
+
+    from t4e_utils.models import build_segmenter
+    from t4e_utils.sequences import SeriesRule, write_sequences
+
+    class Timed(torch.nn.Module):
+        """A segmenter that knows how long it worked, and how many slices it saw."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = build_segmenter("densenet121").to(memory_format=torch.channels_last)
+            self.seconds, self.n_slices = 0.0, 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            """Logits, timed."""
+            since = time.perf_counter()
+            logits = self.network(images)
+            self.seconds, self.n_slices = self.seconds + time.perf_counter() - since, self.n_slices + len(images)
+            return logits
+
+    segmenter = Timed().eval()
+    with tempfile.TemporaryDirectory() as folder:
+        since = time.perf_counter()
+        found, _ = write_sequences(series, segmenter, SeriesRule(segmenter_size=size), Path(folder), root=Path(folder), batch_size=8)
+        seconds = time.perf_counter() - since
+    print(
+        f"04: {len(series)} series, {segmenter.n_slices} slices segmented, {int(found['is_kept'].sum())} written; {torch.get_num_threads()} threads: "
+        f"{seconds:.1f} s, of which forward passes {segmenter.seconds:.1f} s, ratio {seconds / segmenter.seconds:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--brats", type=Path)
+    parser.add_argument("--rsna", type=Path)
+    parser.add_argument("--patients", type=int, default=8)
+    parser.add_argument("--series", type=int, default=3, help="of 04")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--turns", type=int, default=3)
+    chosen = parser.parse_args()
+    print(f"{date.today()}, {os.cpu_count()} cores of {platform.processor() or platform.machine()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()))
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.brats is None or chosen.rsna is None:
+            write_phantoms(Path(folder) / "phantoms", PhantomConfig(size=128, n_brats=2, n_overlap=0, n_train=2, n_test=0))
+        brats = chosen.brats or Path(folder) / "phantoms" / "brats21"
+        rsna = chosen.rsna or Path(folder) / "phantoms" / "rsna"
+        files = brain_tumor.brats_files(brats)
+        compare_02(cohort(files, chosen.patients), n_jobs=chosen.jobs, turns=chosen.turns)
+        for n_patients in (1, chosen.patients, 3 * chosen.patients):
+            print(f"02: peak of a process that prepares {n_patients} patients: {peak_mb(cohort(files, n_patients)):.0f} MB")
+        compare_04(find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series), size=224)
+
+
+if __name__ == "__main__":
+    main()
