@@ -45,6 +45,7 @@ def cohort(files: pd.DataFrame, n_patients: int) -> pd.DataFrame:
 
 
 def bare_patient(paths: list[str], pictures: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True)
     for path in paths:
         np.asanyarray(nib.load(path).dataobj)
     for i, picture in enumerate(pictures):
@@ -64,16 +65,14 @@ def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
             for i, path in enumerate(own["path"]):
                 pictures.append(arrays / f"{patient}_{i}.npy")
                 np.save(pictures[-1], cv2.imread(str(root / path), cv2.IMREAD_UNCHANGED))
-            target = root / "bare" / patient
-            target.mkdir(parents=True)
-            jobs.append((files.loc[files["patient_id"] == patient, "path"].tolist(), pictures, target))
+            jobs.append((patient, files.loc[files["patient_id"] == patient, "path"].tolist(), pictures))
         seconds = {"bare": [], "ours": []}
-        for _ in range(turns):
+        for turn in range(turns):  # to new folders: renaming onto a file that is there waits for the disk
             since = time.perf_counter()
-            Parallel(n_jobs=n_jobs)(delayed(bare_patient)(*job) for job in jobs)
+            Parallel(n_jobs=n_jobs)(delayed(bare_patient)(paths, pictures, root / f"bare{turn}" / patient) for patient, paths, pictures in jobs)
             seconds["bare"].append(time.perf_counter() - since)
             since = time.perf_counter()
-            cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=n_jobs)
+            cut_patients(files, root / f"slices{turn}", root=root, rule=RULE, n_jobs=n_jobs)
             seconds["ours"].append(time.perf_counter() - since)
     bare, ours = (statistics.median(seconds[name]) for name in ("bare", "ours"))
     n = files["patient_id"].nunique()
@@ -130,7 +129,7 @@ def main() -> None:
     parser.add_argument("--brats", type=Path)
     parser.add_argument("--rsna", type=Path)
     parser.add_argument("--patients", type=int, default=8)
-    parser.add_argument("--series", type=int, default=3, help="of 04")
+    parser.add_argument("--series", type=int, default=3, help="of 04; 0: leave it out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=3)
     chosen = parser.parse_args()
@@ -144,7 +143,8 @@ def main() -> None:
         compare_02(cohort(files, chosen.patients), n_jobs=chosen.jobs, turns=chosen.turns)
         for n_patients in (1, chosen.patients, 3 * chosen.patients):
             print(f"02: peak of a process that prepares {n_patients} patients: {peak_mb(cohort(files, n_patients)):.0f} MB")
-        compare_04(find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series), size=224)
+        if chosen.series:
+            compare_04(find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series), size=224)
 
 
 if __name__ == "__main__":

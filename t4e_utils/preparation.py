@@ -14,7 +14,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from t4e_utils.annotations import labels_of, measure_slices, regions_from_labels
+from t4e_utils.annotations import areas_of, labels_of, measure_masks, regions_from_labels
 from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
 from t4e_utils.geometry import PLANES, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
@@ -60,6 +60,7 @@ def cut_patient(
         return pd.DataFrame(columns=list(SLICE_COLUMNS)), [error.as_problem()]
     masks = regions_from_labels(labels.array, rule.regions)
     rows, problems = [], list(labels.meta.get("problems", ()))
+    turned: dict[tuple[str, bytes], tuple[np.ndarray, pd.DataFrame]] = {}  # masks and their measures, the same for all contrasts on one grid
     for series, path in files.items():
         if series == "labels":
             continue
@@ -69,9 +70,12 @@ def cut_patient(
             problems.append(error.as_problem())
             continue
         problems += volume.meta.get("problems", ())
-        rows += [
-            _cut_plane(volume, masks, plane, folder / patient_id, root=root, rule=rule, series=series) for plane in rule.planes
-        ]
+        grey = window_to_uint8(volume, rule.percentiles)
+        for plane in rule.planes:
+            grid = plane, volume.affine.tobytes()
+            turned[grid] = turned.get(grid) or _turn_masks(masks, volume.affine, plane)
+            image, affine = reorient(grey, volume.affine, plane)
+            rows.append(_cut_plane(image, affine, *turned[grid], folder / patient_id, root=root, rule=rule, series=series, plane=plane))
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
     return table.assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
 
@@ -156,19 +160,22 @@ def _matching(volume: Volume, labels: Volume, path: str) -> Volume:
     return volume
 
 
+def _turn_masks(masks: np.ndarray, affine: np.ndarray, plane: str) -> tuple[np.ndarray, pd.DataFrame]:
+    turned = np.stack([reorient(mask, affine, plane)[0] for mask in masks])
+    return turned, measure_masks(turned)
+
+
 def _cut_plane(
-    volume: Volume, masks: np.ndarray, plane: str, folder: Path, *, root: Path, rule: SliceRule, series: str
+    image: np.ndarray, affine: np.ndarray, masks: np.ndarray, tumour: pd.DataFrame, folder: Path, *, root: Path, rule: SliceRule, series: str, plane: str
 ) -> pd.DataFrame:
-    image, affine = reorient(window_to_uint8(volume, rule.percentiles), volume.affine, plane)
-    turned = np.stack([reorient(mask, volume.affine, plane)[0] for mask in masks])
-    measures = measure_slices(image, turned)
+    measures = tumour.assign(brain_area=areas_of(image))
     kept = np.asarray(
         select_tumour_slices(measures, min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step)
     )
     paths = [""] * len(image)
     for index in np.flatnonzero(kept):
         path = folder / f"{series}_{plane}_{index:03d}.png"
-        write_slice(path, image[index], turned[:, index])
+        write_slice(path, image[index], masks[:, index])
         paths[index] = str(path.relative_to(root))
     _, row_mm, column_mm = spacing_of(affine)
     return measures.assign(
