@@ -36,6 +36,7 @@ from t4e_utils.preparation import SliceRule, cut_patient, cut_patients
 from t4e_utils.runs import versions
 
 RULE = SliceRule(brain_tumor.REGIONS)
+N_BRATS = 1251  # patients of BraTS 2021
 
 
 def cohort(files: pd.DataFrame, n_patients: int) -> pd.DataFrame:
@@ -66,7 +67,7 @@ def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
                 pictures.append(arrays / f"{patient}_{i}.npy")
                 np.save(pictures[-1], cv2.imread(str(root / path), cv2.IMREAD_UNCHANGED))
             jobs.append((patient, files.loc[files["patient_id"] == patient, "path"].tolist(), pictures))
-        seconds = {"bare": [], "ours": []}
+        seconds = {"bare": [], "ours": [], "bare, processor": [], "ours, processor": []}
         for turn in range(turns):  # to new folders: renaming onto a file that is there waits for the disk
             since = time.perf_counter()
             Parallel(n_jobs=n_jobs)(delayed(bare_patient)(paths, pictures, root / f"bare{turn}" / patient) for patient, paths, pictures in jobs)
@@ -74,9 +75,18 @@ def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
             since = time.perf_counter()
             cut_patients(files, root / f"slices{turn}", root=root, rule=RULE, n_jobs=n_jobs)
             seconds["ours"].append(time.perf_counter() - since)
-    bare, ours = (statistics.median(seconds[name]) for name in ("bare", "ours"))
+            used = time.process_time()
+            for patient, paths, pictures in jobs:
+                bare_patient(paths, pictures, root / f"bare{turn} alone" / patient)
+            seconds["bare, processor"].append(time.process_time() - used)
+            used = time.process_time()
+            cut_patients(files, root / f"slices{turn} alone", root=root, rule=RULE, n_jobs=1)
+            seconds["ours, processor"].append(time.process_time() - used)
     n = files["patient_id"].nunique()
-    print(f"02: {n} patients, {len(kept)} pictures of {len(slices)} slices, {n_jobs} processes: ours {ours / n:.2f} s a patient, decoding and encoding {bare / n:.2f} s, ratio {ours / bare:.2f}")
+    print(f"02: {n} patients, {len(kept)} pictures of {len(slices)} slices")
+    for kind, said in (("", f"seconds with {n_jobs} processes"), (", processor", "processor seconds in one process")):
+        bare, ours = (statistics.median(seconds[name + kind]) / n for name in ("bare", "ours"))
+        print(f"02: {said}: ours {ours:.2f} a patient, decoding and encoding {bare:.2f}, ratio {ours / bare:.2f}")
 
 
 def peak_mb(files: pd.DataFrame) -> float:
@@ -90,6 +100,19 @@ def _peak(files: pd.DataFrame) -> float:
         for patient, own in files.groupby("patient_id"):
             cut_patient(patient, dict(zip(own["series"], own["path"], strict=True)), Path(folder), root=Path(folder), rule=RULE)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_output(files: pd.DataFrame) -> None:
+    """Cut the patients that there are; print the size of the pictures, and of the table that all of BraTS 2021 would have."""
+    with tempfile.TemporaryDirectory() as folder:
+        table, _ = cut_patients(files, Path(folder), root=Path(folder), rule=RULE, n_jobs=1)
+        sizes = [path.stat().st_size for path in Path(folder).rglob("*.png")]
+    n = table["patient_id"].nunique()
+    rows = N_BRATS * len(table) // n
+    print(
+        f"02: {len(sizes) / n:.0f} pictures of {sum(sizes) / len(sizes) / 1e3:.1f} kB a patient, from {sum(os.path.getsize(path) for path in files['path']) / n / 1e6:.1f} MB; "
+        f"the table of {N_BRATS} such patients has {rows} rows, {table.memory_usage(deep=True, index=False).sum() / len(table) * rows / 1e6:.0f} MB in memory"
+    )
 
 
 def compare_04(series: pd.DataFrame, *, size: int) -> None:
@@ -141,6 +164,7 @@ def main() -> None:
         rsna = chosen.rsna or Path(folder) / "phantoms" / "rsna"
         files = brain_tumor.brats_files(brats)
         compare_02(cohort(files, chosen.patients), n_jobs=chosen.jobs, turns=chosen.turns)
+        measure_output(files)
         for n_patients in (1, chosen.patients, 3 * chosen.patients):
             print(f"02: peak of a process that prepares {n_patients} patients: {peak_mb(cohort(files, n_patients)):.0f} MB")
         if chosen.series:

@@ -67,7 +67,7 @@ pipeline() {
 on_slurm() {
     pipeline "$work/slurm" --workflow-profile profiles/slurm --slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 5 --latency-wait 10
 }
-trainings() { squeue --noheader --states R -o "%i %N %b %M %k" | grep train_cls || true; }  # job, node, GPU, time, rule
+trainings() { squeue --noheader --states R -o "%i %N %M %k" | grep train_cls || true; }  # job, node, time, rule
 
 since=$SECONDS
 on_slurm > "$work/first.txt" 2>&1 &
