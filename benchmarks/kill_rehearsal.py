@@ -97,7 +97,7 @@ def _notebook_of(process: psutil.Process) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=25.0, help="seconds before a kill, at most")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds before a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; {chosen.kills} kills, seed {chosen.seed}")

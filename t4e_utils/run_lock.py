@@ -6,6 +6,7 @@ leaves behind is notebooks that still run; they are known by a variable of their
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import socket
@@ -23,7 +24,6 @@ from t4e_utils.files import write_error
 LOCK = ".lock"  # in the run folder; says who holds it
 VARIABLE = "T4E_RUN_DIR"  # in the environment of every job
 PATIENCE_S = 15  # kernels look for their parent once a second, and workers of a data loader every five
-_held = []  # open files: closing one would give the lock back
 
 
 class RunLockError(T4EError):
@@ -56,7 +56,7 @@ def hold_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
         raise RunLockError(f"Another run works on {run_dir} ({holder}): wait until it ends, or choose another run_dir.") from None
     except OSError as error:
         print(f"The file system of {run_dir} keeps no locks ({error.strerror}): see to it that no second run works on it.", file=sys.stderr)
-    _held.append(lock)
+    atexit.register(lock.close)  # not before: closing it gives the lock back
     with suppress(OSError):  # who holds it is only for the sentence above
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
