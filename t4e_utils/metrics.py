@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri  # scipy.stats has it too, and takes most of a second to import
 
 from t4e_utils import T4EError
 
@@ -88,7 +89,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     checked = _checked(labels, scores)
     if checked is None:
         return float("nan")
-    labels, ranks = checked[0], rankdata(checked[1])
+    labels, ranks = checked[0], _ranks(checked[1])
     return _auc_of_rank_sum(ranks[labels].sum(), labels)
 
 
@@ -142,7 +143,7 @@ def permutation_p(labels: ArrayLike, scores: ArrayLike, *, n_permutations: int =
     checked = _checked(labels, scores)
     if checked is None:
         return float("nan")
-    labels, ranks = checked[0], rankdata(checked[1])
+    labels, ranks = checked[0], _ranks(checked[1])
     generator = np.random.default_rng(seed)
     shuffled = generator.permuted(np.broadcast_to(ranks, (n_permutations, len(ranks))), axis=1)
     rank_sums = shuffled[:, : np.count_nonzero(labels)].sum(axis=1)  # ranks are halves of integers: sums are exact
@@ -164,7 +165,7 @@ def wilson_interval(successes: float, n: int, *, level: float = 0.95) -> tuple[f
     """Wilson score interval of a share (Wilson 1927), which stays within 0 and 1."""
     if n < 1:
         raise MetricError(f"A share of {n} has no interval: give n of 1 or more.")
-    z = norm.ppf(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2)
     share, width = successes / n, 1 + z**2 / n
     middle = (share + z**2 / (2 * n)) / width
     half = z / width * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -203,3 +204,8 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
     finite = finite[np.isfinite(finite)]
     low, middle, high = np.percentile(finite, (25, 50, 75)) if len(finite) else (np.nan,) * 3
     return {"q1": float(low), "median": float(middle), "q3": float(high), "n": len(finite)}
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Return ranks from 1; equal scores share their mean rank."""
+    return pd.Series(scores).rank().to_numpy()
