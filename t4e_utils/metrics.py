@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtri  # scipy.stats has it too, and takes most of a second to import
 
@@ -208,4 +207,5 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
     """Return ranks from 1; equal scores share their mean rank."""
-    return pd.Series(scores).rank().to_numpy()
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
