@@ -59,7 +59,7 @@ def logs(stage, suffix=""):
 def cores(stage, here=lambda cores: 1):
     """Cores of a job: on a cluster what the stage needs, on this machine a share of what there is.
 
-    Without a GPU networks get one: a second core makes the small ones a third faster, and ten times slower when something else uses it.
+    Without a GPU networks that run side by side get one: threads that share a core with something else wait for each other most of the time.
     """
     return NEEDS[stage].cores if IS_CLUSTER else here(workflow.cores)
 
@@ -141,7 +141,7 @@ rule train_seg:
         given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
     log:
         **logs("train_seg", "_fold{fold}"),
-    threads: cores("train_seg", lambda cores: cores if GPU else 1)
+    threads: cores("train_seg", lambda cores: cores if GPU else min(cores, 2))  # a small network is a third faster on two, not on more
     resources:
         **needs("train_seg", gpu=GPU),
     shell:
