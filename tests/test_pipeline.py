@@ -184,9 +184,9 @@ def test_an_unknown_key_stops_before_any_job(project):
 
 
 def test_a_second_run_on_a_folder_is_refused_and_the_first_one_s_end_frees_it(project):
-    config = ["eda", "--config", "run_dir=runs/d", "rsna_dir=x", "brats_dir=y"]
-    (project / "runs/d").mkdir(parents=True)
-    with (project / "runs/d/.lock").open("w") as lock:
+    config = ["eda", "--config", "run_dir=runs/second", "rsna_dir=x", "brats_dir=y"]
+    (project / "runs/second").mkdir(parents=True)
+    with (project / "runs/second/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("process 1 on elsewhere since 2026-01-01")
         lock.flush()
@@ -195,7 +195,7 @@ def test_a_second_run_on_a_folder_is_refused_and_the_first_one_s_end_frees_it(pr
         assert "Another run works on" in refused.stderr
         assert "(process 1 on elsewhere since 2026-01-01): wait until it ends, or choose another run_dir." in refused.stderr
         assert "Traceback" not in refused.stderr
-        assert not (project / "runs/d/eda").exists()
+        assert not (project / "runs/second/eda").exists()
     assert snakemake(project, *config).returncode == 0
 
 
