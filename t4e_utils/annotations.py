@@ -56,9 +56,9 @@ def measure_slices(image: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     return measure_masks(masks).assign(brain_area=areas_of(image))[list(MEASURES)]
 
 
-def measure_masks(masks: np.ndarray) -> pd.DataFrame:
-    """Return what `measure_slices` says of the masks alone: all its columns but brain_area."""
-    wt_area, et_area = (areas_of(mask) for mask in masks)
+def measure_masks(masks: np.ndarray, areas: Sequence[np.ndarray] | None = None) -> pd.DataFrame:
+    """Return what `measure_slices` says of the masks alone: all its columns but brain_area; `areas` (2, D) if they are known."""
+    wt_area, et_area = [areas_of(mask) for mask in masks] if areas is None else areas
     n_components = [count_components(mask) if area else 0 for mask, area in zip(masks[0], wt_area, strict=True)]
     return pd.DataFrame({"slice": np.arange(len(wt_area)), "wt_area": wt_area, "et_area": et_area, "n_components": n_components})
 
@@ -66,3 +66,17 @@ def measure_masks(masks: np.ndarray) -> pd.DataFrame:
 def areas_of(volume: np.ndarray) -> np.ndarray:
     """Return the number of pixels of each slice (D, H, W) that are not 0, (D,)."""
     return np.array([np.count_nonzero(each) for each in np.ascontiguousarray(volume)], dtype=np.intp)
+
+
+def areas_along_axes(volume: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `areas_of` says of a volume (D, H, W) cut along each of its axes, (D,), (H,) and (W,), in one pass and without turning it."""
+    ahead = np.zeros(len(volume), np.intp)
+    through = np.zeros(volume.shape[1:], np.intp)  # how often each row and column is not 0
+    for start in range(0, len(volume), 255):  # as many as 8 bits can count
+        block = np.zeros(volume.shape[1:], np.uint8)
+        for index, each in enumerate(volume[start : start + 255], start):
+            is_filled = (each != 0).view(np.uint8)
+            ahead[index] = np.count_nonzero(is_filled)
+            block += is_filled
+        through += block
+    return ahead, through.sum(axis=1), through.sum(axis=0)

@@ -151,8 +151,13 @@ def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = N
     if not is_whole or labels.min() < 0 or labels.max() > 255:
         raise VolumeError("not_labels", path, "The values are not whole numbers of 0 to 255: take the label map.")
     labels = labels.astype(np.uint8)
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    if allowed is not None and (unknown := sorted(set(present.tolist()) - set(allowed))):
+    if allowed is None:
+        return labels
+    is_known = np.zeros(labels.shape, bool)
+    for label in allowed:
+        is_known |= labels == label
+    if not is_known.all():
+        unknown = np.unique(labels[~is_known]).tolist()
         sentence = f"The labels {unknown} are not known, only {sorted(allowed)} are: convert them first."
         raise VolumeError("unknown_labels", path, sentence)
     return labels

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from t4e_utils.annotations import areas_of, labels_of, measure_masks, regions_from_labels
+from t4e_utils.annotations import areas_along_axes, labels_of, measure_masks, regions_from_labels
 from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
-from t4e_utils.geometry import PLANES, reorient, spacing_of
+from t4e_utils.geometry import PLANES, display_axes, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
 from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
@@ -59,8 +60,9 @@ def cut_patient(
     except VolumeError as error:
         return pd.DataFrame(columns=list(SLICE_COLUMNS)), [error.as_problem()]
     masks = regions_from_labels(labels.array, rule.regions)
-    rows, problems = [], list(labels.meta.get("problems", ()))
-    turned: dict[tuple[str, bytes], tuple[np.ndarray, pd.DataFrame]] = {}  # masks and their measures, the same for all contrasts on one grid
+    areas = [areas_along_axes(mask) for mask in masks]
+    parts, problems = [], list(labels.meta.get("problems", ()))
+    turned: dict[tuple[str, bytes], _TurnedMasks] = {}  # the same for all contrasts on one grid
     for series, path in files.items():
         if series == "labels":
             continue
@@ -71,13 +73,22 @@ def cut_patient(
             continue
         problems += volume.meta.get("problems", ())
         grey = window_to_uint8(volume, rule.percentiles)
+        brain_areas = areas_along_axes(grey)
         for plane in rule.planes:
             grid = plane, volume.affine.tobytes()
-            turned[grid] = turned.get(grid) or _turn_masks(masks, volume.affine, plane)
-            image, affine = reorient(grey, volume.affine, plane)
-            rows.append(_cut_plane(image, affine, *turned[grid], folder / patient_id, root=root, rule=rule, series=series, plane=plane))
-    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-    return table.assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
+            turned[grid] = turned.get(grid) or _turn_masks(masks, areas, volume.affine, plane)
+            part = _cut_plane(grey, volume.affine, brain_areas, turned[grid], folder / patient_id, root=root, rule=rule, series=series, plane=plane)
+            parts.append({**part, "series": series, "plane": plane})
+    return _joined(parts).assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make one table of parts with equal columns at once: many small tables take longer than the pictures."""
+    lengths = [len(part["slice"]) for part in parts]
+    columns = parts[0] if parts else ()
+    return pd.DataFrame({
+        name: np.concatenate([np.broadcast_to(np.asarray(part[name]), n) for part, n in zip(parts, lengths, strict=True)]) for name in columns
+    })  # fmt: skip
 
 
 def cut_patients(
@@ -160,24 +171,38 @@ def _matching(volume: Volume, labels: Volume, path: str) -> Volume:
     return volume
 
 
-def _turn_masks(masks: np.ndarray, affine: np.ndarray, plane: str) -> tuple[np.ndarray, pd.DataFrame]:
-    turned = np.stack([reorient(mask, affine, plane)[0] for mask in masks])
-    return turned, measure_masks(turned)
+@dataclass(frozen=True)
+class _TurnedMasks:
+    """The regions of a patient cut in a plane, and where that plane's slices lie in the volume."""
+
+    masks: np.ndarray  # (2, D, H, W), a view, of which few slices are asked for
+    measures: Mapping[str, np.ndarray]  # each (D,): all of annotations.MEASURES but brain_area
+    axis: int  # of the volume, along which the slices follow each other
+    step: int  # -1 where they follow backwards
+
+
+def _turn_masks(masks: np.ndarray, areas: Sequence[Sequence[np.ndarray]], affine: np.ndarray, plane: str) -> _TurnedMasks:
+    axes, flips = display_axes(affine, plane)
+    axis, step = axes[0], -1 if flips[0] else 1
+    turned = np.moveaxis(reorient(np.moveaxis(masks, 0, -1), affine, plane)[0], -1, 0)
+    measures = measure_masks(turned, [each[axis][::step] for each in areas])
+    return _TurnedMasks(turned, {name: measures[name].to_numpy() for name in measures}, axis, step)
 
 
 def _cut_plane(
-    image: np.ndarray, affine: np.ndarray, masks: np.ndarray, tumour: pd.DataFrame, folder: Path, *, root: Path, rule: SliceRule, series: str, plane: str
-) -> pd.DataFrame:
-    measures = tumour.assign(brain_area=areas_of(image))
+    grey: np.ndarray, affine: np.ndarray, brain_areas: Sequence[np.ndarray], turned: _TurnedMasks, folder: Path, *,
+    root: Path, rule: SliceRule, series: str, plane: str,
+) -> dict[str, Any]:  # fmt: skip
+    image, affine = reorient(grey, affine, plane)
+    measures = {**turned.measures, "brain_area": brain_areas[turned.axis][:: turned.step]}
     kept = np.asarray(
-        select_tumour_slices(measures, min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step)
+        select_tumour_slices(pd.DataFrame(measures), min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step)
     )
-    paths = [""] * len(image)
+    paths = np.full(len(image), "", dtype=object)
     for index in np.flatnonzero(kept):
         path = folder / f"{series}_{plane}_{index:03d}.png"
-        write_slice(path, image[index], masks[:, index])
+        write_slice(path, image[index], turned.masks[:, index])
         paths[index] = str(path.relative_to(root))
     _, row_mm, column_mm = spacing_of(affine)
-    return measures.assign(
-        series=series, plane=plane, path=paths, is_kept=kept, height=image.shape[1], width=image.shape[2], row_mm=row_mm, column_mm=column_mm
-    )
+    grid = {"height": image.shape[1], "width": image.shape[2], "row_mm": row_mm, "column_mm": column_mm}
+    return {**measures, "path": paths, "is_kept": kept, **grid}

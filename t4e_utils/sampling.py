@@ -200,7 +200,7 @@ def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
             f"{masks.shape}: convert it with intensity.to_uint8 and annotations.regions_from_labels."
         )
     wt, et = (mask.astype(bool) * np.uint8(255) for mask in masks)
-    _, data = cv2.imencode(".png", np.dstack([et, wt, image]))  # cv2 orders colours B, G, R
+    _, data = cv2.imencode(".png", cv2.merge([et, wt, np.ascontiguousarray(image)]))  # cv2 orders colours B, G, R
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
     return path

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit
 from t4e_utils.datasets import SliceDataset, make_loader
 from t4e_utils.geometry import PLANES, reorient
 from t4e_utils.inference import device_of, segment_slices
+from t4e_utils.losses import segmentation_loss
 from t4e_utils.metrics import dice, iou
 from t4e_utils.models import build_segmenter
 from t4e_utils.preparation import window_to_uint8
@@ -45,6 +45,7 @@ class SegmenterSettings:
     image_size: int = 224  # pixels a side
     is_stretched: bool = False  # any slice to the square; otherwise padded first
     augment: bool = True
+    loss: str = "dice"  # of losses.SEGMENTATION_LOSSES
 
 
 def train_segmenter(
@@ -90,7 +91,7 @@ def train_segmenter(
         model,
         train,
         valid,
-        loss=smp.losses.DiceLoss(mode="multilabel", from_logits=True),
+        loss=segmentation_loss(settings.loss),
         score=segmentation_score,
         summarise=count_overlap,
         config=config,

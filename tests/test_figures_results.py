@@ -238,6 +238,14 @@ def test_a_patient_story_ends_in_the_mean_of_the_types_that_have_a_prediction():
     assert axes[1, 0].texts[0].get_text() == "no slice was kept"
 
 
+def test_a_patient_story_draws_each_series_in_its_own_proportions():
+    stored = {"FLAIR": np.full((3, 6, 6, 3), 200, np.uint8), "T2w": np.full((2, 6, 6, 3), 200, np.uint8)}
+    figure = figures.patient_story(stored, {}, n=2, spacings_mm={"FLAIR": (3.0, 1.0)}, planes={"T2w": "axial"})
+    axes = np.reshape(figure.axes, (2, 3))
+    assert [each.get_aspect() for each in axes[:, 0]] == [3.0, 1.0]
+    assert [[text.get_text() for text in each.texts] for each in axes[:, 1]] == [[], ["R", "L", "A", "P"]]
+
+
 def test_the_slices_with_most_influence_are_shown_in_order():
     stored = np.full((4, 6, 6, 3), 200, np.uint8)
     figure = figures.slice_influence(stored, [0.1, -0.5, 0.0, 0.3], positions=[10, 11, 13, 14], n=2)

@@ -294,6 +294,14 @@ def test_a_film_strip_names_slices_and_zero_images():
     assert [a.get_title() for a in figures.film_strip(stored).axes[:4]] == ["0", "1", "zero", "zero"]
 
 
+@pytest.mark.parametrize("channels", [False, True])
+def test_a_film_strip_has_the_proportions_of_the_head(channels):
+    stored = np.full((3, 6, 8, 3), 255, np.uint8)
+    figure = figures.film_strip(stored, channels=channels, columns=3, spacing_mm=(3.0, 1.5), plane="coronal")
+    assert [axes.get_aspect() for axes in figure.axes if axes.images] == [2.0] * (9 if channels else 3)
+    assert [text.get_text() for text in figure.axes[0].texts] == ([] if channels else ["R", "L", "S", "I"])
+
+
 def test_a_film_strip_shows_each_channel_in_a_row():
     stored = np.full((3, 6, 6, 3), 255, np.uint8)
     figure = figures.film_strip(stored, channels=True, columns=3)

@@ -55,6 +55,7 @@ def funnel(
 def patient_story(
     stored: Mapping[str, np.ndarray], probabilities: Mapping[str, float], *, positions: Mapping[str, Sequence[int]] | None = None,
     n_slices: Mapping[str, int] | None = None, fallbacks: Mapping[str, str] | None = None, mean: float | None = None,
+    spacings_mm: Mapping[str, tuple[float, float]] | None = None, planes: Mapping[str, str] | None = None,
     patient_id: str = "", n: int = 6, regions: Sequence[str] = slices.REGIONS,
 ) -> Figure:  # fmt: skip
     """Tell one patient from series to probability: kept slices with predicted masks, and the probability of each MRI type.
@@ -66,6 +67,8 @@ def patient_story(
         n_slices: Slices of each series.
         fallbacks: What was done instead of the filter; empty for nothing.
         mean: Probability of the patient; by default the mean of the types.
+        spacings_mm: Distance of rows and of columns in each series.
+        planes: Plane of each series, for the letters.
         patient_id: For the title.
         n: Slices to show of each type.
         regions: Names of channels 2 and 3.
@@ -85,7 +88,9 @@ def patient_story(
             (positions or {}).get(name),
             (n_slices or {}).get(name),
             (fallbacks or {}).get(name, ""),
-            regions,
+            regions=regions,
+            spacing_mm=(spacings_mm or {}).get(name, (1.0, 1.0)),
+            letters=slices.PLANE_LETTERS.get((planes or {}).get(name), {}),
         )
     for place, (bar, name) in enumerate(zip(axes[:, -1], stored, strict=True)):
         _story_bar(bar, known.get(name), style.colour_of(name, place), mean, is_last=place == len(stored) - 1)
@@ -94,7 +99,7 @@ def patient_story(
     return picture
 
 
-def _story_row(row, images: np.ndarray, name: str, positions, n_slices, fallback: str, regions: Sequence[str]) -> None:
+def _story_row(row, images: np.ndarray, name: str, positions, n_slices, fallback: str, **drawing) -> None:
     """Draw the kept slices of one MRI type."""
     for each in row:
         style.bare(each)
@@ -105,8 +110,8 @@ def _story_row(row, images: np.ndarray, name: str, positions, n_slices, fallback
         return
     grey, masks = selection.split_channels(images)
     for each, index in zip(row, np.unique(np.linspace(0, len(images) - 1, len(row)).round().astype(int)), strict=False):
-        slices.draw_slice(each, grey[index], prediction=masks[:, index], regions=regions,
-                          title=f"slice {index if positions is None else positions[index]}")  # fmt: skip
+        where = index if positions is None else positions[index]
+        slices.draw_slice(each, grey[index], prediction=masks[:, index], title=f"slice {where}", **drawing)
 
 
 def _story_bar(axes: Axes, probability: float | None, colour: str, mean: float | None, *, is_last: bool) -> None:

@@ -244,7 +244,7 @@ def slice_channels(
 @style.styled
 def film_strip(
     images: np.ndarray, *, positions: Sequence[int] | None = None, columns: int = 9, regions: Sequence[str] = slices.REGIONS,
-    channels: bool = False, title: str = "",
+    channels: bool = False, spacing_mm: tuple[float, float] = (1.0, 1.0), plane: str | None = None, title: str = "",
 ) -> Figure:  # fmt: skip
     """Show a sequence of 3-channel slices in order, as the classifier receives it; empty frames are zero images.
 
@@ -254,6 +254,8 @@ def film_strip(
         columns: Frames in a row.
         regions: Names of channels 2 and 3.
         channels: Draw each channel by itself, in three rows of `columns` frames in equal steps.
+        spacing_mm: Distance of rows and of columns; equal ones show what a network receives.
+        plane: Plane of the slices, for the letters at the first frame.
         title: Title of the picture.
     """
     if not len(images):
@@ -261,15 +263,14 @@ def film_strip(
     grey, masks = split_channels(images)
     shown = _examples(np.arange(len(grey)), columns) if channels else np.arange(len(grey))
     n_rows = 3 if channels else -(-len(shown) // columns)
-    picture, axes = slices.slice_grid(
-        [grey.shape[1]] * n_rows, [grey.shape[2]] * columns, title=slices.stated(title), text=0.24, left=0.3, legend=not channels
-    )
+    height, width = (size * mm for size, mm in zip(grey.shape[1:], spacing_mm, strict=True))
+    picture, axes = slices.slice_grid([height] * n_rows, [width] * columns, title=slices.stated(title), text=0.24, left=0.3, legend=not channels)
     for place, frame in enumerate(shown):
         name = _frame_name(frame, positions, grey[frame])
         if channels:
             for each, channel, kind in zip(axes[:, place], (grey, *masks), ("image", *regions), strict=True):
                 slices.draw_slice(each, channel[frame].astype(np.uint8) * (1 if kind == "image" else 255), interpolation="nearest",
-                                  title=name if kind == "image" else "")  # fmt: skip
+                                  spacing_mm=spacing_mm, title=name if kind == "image" else "")  # fmt: skip
                 axes[("image", *regions).index(kind), 0].set_ylabel(kind, fontweight="bold")
         else:
             slices.draw_slice(
@@ -277,6 +278,8 @@ def film_strip(
                 grey[frame],
                 prediction=masks[:, frame],
                 regions=regions,
+                spacing_mm=spacing_mm,
+                letters={} if place else slices.PLANE_LETTERS.get(plane, {}),
                 title=name,
                 interpolation="nearest",
             )
