@@ -8,7 +8,6 @@ Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a fai
 """
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from t4e_utils import T4EError
 from t4e_utils.competitions.brain_tumor import COMPETITION
 from t4e_utils.executed import failure
 from t4e_utils.files import is_disk_full
+from t4e_utils.gpus import visible_gpus
 from t4e_utils.pipeline import NEEDS, NOTEBOOKS, read_plan
 from t4e_utils.run_lock import VARIABLE, hold_run
 
@@ -38,13 +38,15 @@ GIVEN = {"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.uses_phantoms else []
 IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs at a time in a scheduler's queue
-GPU = int(IS_CLUSTER or shutil.which("nvidia-smi") is not None)  # jobs share none; where there is none, each takes cores
+N_GPUS = 0 if IS_CLUSTER or workflow.remote_exec else len(visible_gpus())  # to give out; a scheduler does that itself
 os.environ[VARIABLE] = str(Path(R).absolute())  # by which the jobs of a run are known
 
 PAPERMILL = (
     "{sys.executable} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
     " --log-output --no-progress-bar > {log.text:q} 2>&1"
 )
+
+ON_GPU = f"{{sys.executable}} -m t4e_utils.gpus --devices {{resources.gpu}} -- {PAPERMILL}" if N_GPUS else PAPERMILL
 
 
 def notebook(stage):
@@ -62,6 +64,16 @@ def cores(stage, here=lambda cores: 1):
     Without a GPU networks that run side by side get one: threads that share a core with something else wait for each other most of the time.
     """
     return NEEDS[stage].cores if IS_CLUSTER else here(workflow.cores)
+
+
+def gpus(stage):
+    """GPUs of a job; none where there are none."""
+    return PLAN.processes(stage) if IS_CLUSTER or N_GPUS else 0
+
+
+def cores_beside_gpus(stage, without=lambda cores: 1):
+    """Cores of a job that works on GPUs: on this machine its share, so that as many run side by side as there are GPUs for."""
+    return cores(stage, lambda cores: max(1, cores * gpus(stage) // N_GPUS) if N_GPUS else without(cores))
 
 
 def needs(stage, **more):
@@ -141,11 +153,11 @@ rule train_seg:
         given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
     log:
         **logs("train_seg", "_fold{fold}"),
-    threads: cores("train_seg", lambda cores: cores if GPU else min(cores, 2))  # a small network is a third faster on two, not on more
+    threads: cores_beside_gpus("train_seg", lambda cores: min(cores, 2))  # a small network is a third faster on two, not on more
     resources:
-        **needs("train_seg", gpu=GPU),
+        **needs("train_seg", gpu=gpus("train_seg")),
     shell:
-        PAPERMILL
+        ON_GPU
 
 
 rule seg_summary:
@@ -179,11 +191,11 @@ rule cls_data:
         given=PLAN.arguments("cls_data"),
     log:
         **logs("cls_data"),
-    threads: cores("cls_data", lambda cores: max(1, cores - 1))  # one is left for the segmenter's summary
+    threads: cores_beside_gpus("cls_data", lambda cores: max(1, cores - 1))  # one is left for the segmenter's summary
     resources:
-        **needs("cls_data", gpu=GPU),
+        **needs("cls_data", gpu=gpus("cls_data")),
     shell:
-        PAPERMILL
+        ON_GPU
 
 
 rule train_cls:
@@ -199,11 +211,11 @@ rule train_cls:
         ),
     log:
         **logs("train_cls", "_{mri_type}_fold{fold}"),
-    threads: cores("train_cls", lambda cores: cores if GPU else 1)
+    threads: cores_beside_gpus("train_cls")
     resources:
-        **needs("train_cls", gpu=GPU),
+        **needs("train_cls", gpu=gpus("train_cls")),
     shell:
-        PAPERMILL
+        ON_GPU
 
 
 rule cls_summary:
@@ -237,11 +249,11 @@ rule submission:
         given=PLAN.arguments("submission", **GIVEN),
     log:
         **logs("submission"),
-    threads: cores("submission")
+    threads: cores_beside_gpus("submission")
     resources:
-        **needs("submission", gpu=GPU),
+        **needs("submission", gpu=gpus("submission")),
     shell:
-        PAPERMILL
+        ON_GPU
 
 
 rule kaggle:

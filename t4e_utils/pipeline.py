@@ -66,6 +66,10 @@ class Plan:
         """Return the value that a stage runs with."""
         return self.given[stage].get(name, self.defaults[stage][name])
 
+    def processes(self, stage: str) -> int:
+        """Return how many processes of a stage train together, one a GPU."""
+        return self.value(stage, "num_processes") if "num_processes" in self.defaults[stage] else 1
+
     def arguments(self, stage: str, **overrides: Any) -> str:
         """Return a stage's parameters as one line of YAML, for `papermill -y`."""
         return yaml.safe_dump({**self.given[stage], **overrides}, default_flow_style=True, sort_keys=True, width=float("inf")).strip()

@@ -16,7 +16,7 @@ LAYERS = {
     "scans": ["files", "problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms"],
     "tables and tensors": ["runs", "catalog", "preparation", "datasets"],
     "learning": ["processes", "weights", "losses", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences", "ensemble"],
-    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "run_lock", "pipeline", "report", "gallery", "download", "figures", "competitions"],
+    "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "run_lock", "gpus", "pipeline", "report", "gallery", "download", "figures", "competitions"],
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "albumentations", "accelerate", "matplotlib", "skimage", "sklearn"}

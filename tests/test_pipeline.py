@@ -28,7 +28,7 @@ seed: int = 0
 OWN = {
     "eda": "n_grid: int = 12",
     "seg_data": 'min_tumour_share: float = 0.01\nplanes: list = ["axial"]',
-    "train_seg": "folds: list = [0]\nlr: float = 1e-3\nsummarise: bool = True",
+    "train_seg": "folds: list = [0]\nlr: float = 1e-3\nnum_processes: int = 1\nsummarise: bool = True",
     "cls_data": "segmenter_fold: int = 0",
     "train_cls": 'mri_types: list = ["FLAIR", "T1w"]\nfolds: list = []\nlr: float = 4e-3\nsummarise: bool = True',
     "submission": 'tta_zoom: float = 1.2\nmodels_dir: str = ""\nmri_types: list = []\nfolds: list = []',
@@ -68,8 +68,8 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(project / "cache")}
+def snakemake(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(project / "cache"), **variables}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
@@ -208,6 +208,25 @@ def test_every_notebook_s_rule_asks_for_resources_and_on_a_cluster_each_gpu_job_
     for name in [*NOTEBOOKS, "seg_summary", "cls_summary", "report"]:
         assert f"runtime={NEEDS[name].minutes}" in asked[name]
         assert f"mem_mb={NEEDS[name].memory_mb}" in asked[name]
+
+
+def test_jobs_that_run_side_by_side_get_a_gpu_each(project, tmp_path):
+    config = ["--config", "run_dir=runs/g", "rsna_dir=x", "brats_dir=y", "n_folds=1", "mri_types=[FLAIR,T1w]"]
+    ran = snakemake(project, "runs/g/submission.csv", *config, CUDA_VISIBLE_DEVICES="0,1", TMPDIR=str(tmp_path))
+    assert ran.returncode == 0, ran.stderr
+    first_lines = {path.stem: path.read_text().split("\n")[0] for path in (project / "runs/g/logs").glob("0*.txt")}
+    assert {first_lines[f"05_train_cls_{name}_fold0"] for name in ("FLAIR", "T1w")} == {"GPU 0", "GPU 1"}
+    assert {name for name, line in first_lines.items() if line.startswith("GPU ")} == {
+        "03_train_seg_fold0", "04_cls_data", "05_train_cls_FLAIR_fold0", "05_train_cls_T1w_fold0", "06_submission",
+    }  # fmt: skip
+
+
+def test_a_training_over_several_processes_asks_for_as_many_gpus(project):
+    config = ["--dry-run", "--config", "run_dir=runs/h", "rsna_dir=x", "brats_dir=y", "n_folds=1", "num_processes=3"]
+    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm")
+    asked = {block.split("\n")[0].strip(":"): block for block in shown.stdout.split("\nrule ")[1:]}
+    assert "gpu=3" in asked["train_seg"]
+    assert "gpu=1" in asked["cls_data"]
 
 
 def test_a_damaged_executed_copy_and_a_full_disk_do_not_hide_the_sentence(project):
