@@ -58,6 +58,7 @@ def train_segmenter(
     config: TrainConfig,
     made_with: Mapping[str, Any],
     min_steps: int = 0,
+    few_slices: int = 0,
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def train_segmenter(
         settings: network and input.
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
-        min_steps: more epochs than the configuration says, if few slices need them for so many steps.
+        min_steps: more epochs than the configuration says, until there are so many steps, where there are few slices.
+        few_slices: fewer slices to fit than these are few.
         num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
@@ -79,7 +81,9 @@ def train_segmenter(
         The card.
     """
     tables = [slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in (split.fitted, split.choosing)]
-    epochs = epochs_for_steps(config.epochs, n_items=len(tables[0]), batch_size=config.batch_size, min_steps=min_steps)
+    epochs = epochs_for_steps(
+        config.epochs, n_items=len(tables[0]), batch_size=config.batch_size, min_steps=min_steps, few_items=few_slices
+    )
     config = replace(config, epochs=epochs)
     identity = fingerprint(asdict(settings), asdict(config), split.select_on, made_with, *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables))
     options = {"image_size": settings.image_size, "stretch": settings.is_stretched, "seed": config.seed}

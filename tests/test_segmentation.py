@@ -73,10 +73,10 @@ def test_few_slices_are_passed_through_until_they_make_the_least_number_of_steps
     split = FoldSplit(0, ["00000", "00001"], [], ["00003"], "last epoch")
     n_batches = -(-slices["patient_id"].isin(split.fitted).sum() // CONFIG.batch_size)
     options = {"root": root, "settings": SETTINGS, "config": CONFIG, "made_with": {}}
-    card = train_segmenter(slices, split, root / "steps", min_steps=2 * n_batches - 1, **options)
+    card = train_segmenter(slices, split, root / "steps", min_steps=2 * n_batches - 1, few_slices=1000, **options)
     assert card["training"]["epochs"] == 2
-    assert epochs_for_steps(7, n_items=1540, batch_size=16, min_steps=600) == 7
-    assert epochs_for_steps(7, n_items=120, batch_size=16, min_steps=600) == 75
+    steps = {"batch_size": 16, "min_steps": 601, "few_items": 200}
+    assert [epochs_for_steps(7, n_items=n, **steps) for n in (0, 120, 199, 200)] == [7, 76, 47, 7]  # 8 and 13 batches an epoch
 
 
 def test_without_choosing_patients_the_last_epoch_is_taken(data):
