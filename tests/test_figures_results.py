@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgba
+from pictures import legend_of, line
 
 from t4e_utils import figures, metrics
 from t4e_utils.figures import cohort, outcome, results, selection, style
@@ -11,17 +12,6 @@ from t4e_utils.figures import cohort, outcome, results, selection, style
 RANDOM = np.random.default_rng(1)
 LABELS = np.repeat([0, 1], [30, 25])
 SCORES = np.clip(RANDOM.normal(0.45 + 0.15 * LABELS, 0.15), 0, 1)
-
-
-def legend_of(holder):
-    return [
-        text.get_text()
-        for text in (holder.get_legend() if hasattr(holder, "get_legend") else holder.legends[0]).get_texts()
-    ]
-
-
-def line(axes, label):
-    return next(each for each in axes.lines if each.get_label() == label)
 
 
 def test_an_roc_curve_is_that_of_the_scores_with_interval_and_n():
@@ -110,7 +100,13 @@ def test_chunks_are_drawn_from_the_lowest_to_the_highest_sorted_by_patient():
     axes = figures.chunk_spread(chunks).axes[0]
     assert np.allclose([segment[:, 1] for segment in axes.collections[0].get_segments()], [[0.1, 0.4], [0.7, 0.9]])
     assert np.allclose(axes.collections[2].get_offsets(), [[0, 0.25], [1, 0.8]])
-    assert "median spread 0.25" in axes.get_title(loc="left")
+    assert "median spread 0.25, n = 2" in axes.get_title(loc="left")
+
+
+def test_patients_with_one_chunk_have_no_spread():
+    chunks = pd.DataFrame({"patient_id": list("aabc"), "probability": [0.1, 0.4, 0.7, 0.2]})
+    assert "median spread 0.30, n = 1" in figures.chunk_spread(chunks).axes[0].get_title(loc="left")
+    assert "one chunk a patient" in figures.chunk_spread(chunks[1:]).axes[0].get_title(loc="left")
 
 
 def test_agreement_shows_spearman_above_and_scatter_below():
@@ -313,6 +309,6 @@ def test_chunks_of_each_type_have_a_panel_and_types_are_not_mixed():
         {"patient_id": list("aabb"), "series": ["FLAIR", "T2w"] * 2, "probability": [0.1, 0.9, 0.2, 0.8], "label": [0, 0, 1, 1]}
     )
     flair, t2w = figures.chunk_spread(chunks, by="series").axes
-    assert flair.get_title(loc="left") == "FLAIR: median spread 0.00"
+    assert flair.get_title(loc="left") == "FLAIR: one chunk a patient"
     assert flair.collections[2].get_offsets()[:, 1].tolist() == [0.1, 0.2]
     assert t2w.collections[2].get_offsets()[:, 1].tolist() == [0.8, 0.9]

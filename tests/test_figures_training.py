@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from pictures import legend_of, line
 
 from t4e_utils import figures
 from t4e_utils.figures import style, training
@@ -10,17 +11,6 @@ HISTORY = pd.DataFrame(
     {"epoch": [1, 2, 3, 4], "phase": ["warm-up", "warm-up", "all", "all"], "train_loss": [0.9, 0.6, 0.4, 0.3],
      "valid_loss": [0.95, 0.7, 0.5, 0.6], "dice_wt": [0.1, 0.5, 0.7, 0.8], "score": [0.1, 0.4, 0.6, 0.7]}
 )  # fmt: skip
-
-
-def legend_of(holder):
-    return [
-        text.get_text()
-        for text in (holder.get_legend() if hasattr(holder, "get_legend") else holder.legends[0]).get_texts()
-    ]
-
-
-def line(axes, label):
-    return next(each for each in axes.lines if each.get_label() == label)
 
 
 def test_training_curves_are_the_columns_of_the_history():

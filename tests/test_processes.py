@@ -8,19 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from training_runs import Points, train_points, train_stage, write_cases, write_validation_figures
+from training_runs import Points, train_points, train_stage, write_validation_figures
 
 from t4e_utils import T4EError
 from t4e_utils.processes import run_in_processes
 from t4e_utils.training import TrainingError
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    root = tmp_path_factory.mktemp("cases")
-    for name, table in zip(("slices", "chunks"), write_cases(root), strict=True):
-        table.to_pickle(root / f"{name}.pkl")
-    return root
 
 
 def test_two_processes_have_the_loss_curve_of_one(cases, tmp_path):

@@ -23,7 +23,6 @@ from training_runs import (
     share_right,
     train_points,
     train_stage,
-    write_cases,
 )
 
 from t4e_utils.checkpoints import CheckpointError, random_states, restore_random_states
@@ -43,14 +42,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    root = tmp_path_factory.mktemp("cases")
-    for name, table in zip(("slices", "chunks"), write_cases(root), strict=True):
-        table.to_pickle(root / f"{name}.pkl")
-    return root
 
 
 def same_weights(first, second):

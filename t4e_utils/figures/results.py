@@ -191,6 +191,8 @@ def chunk_spread(
 ) -> Figure:  # fmt: skip
     """Show how far the chunks of a patient disagree: a line a patient from its lowest to its highest chunk, sorted by the mean.
 
+    The spread that is named is the median of the n patients with more than one chunk.
+
     Args:
         chunks: A row a chunk, with the columns patient_id, probability and, if known, the label.
         by: Column that makes a panel each, such as the MRI type; `axes` is not used then.
@@ -231,7 +233,8 @@ def _spread(axes: Axes, chunks: pd.DataFrame, label: str, name: str) -> None:
         at = chunks["patient_id"].map(dict(zip(patients.index, places, strict=True)))
         axes.scatter(at, chunks["probability"], s=6, color=style.INK, alpha=0.35, linewidths=0)
     axes.scatter(places, patients["mean"], s=np.clip(1500 / len(patients), 8, 34), color=colours, zorder=3)
-    spread = f"median spread {(patients['max'] - patients['min']).median():.2f}"
+    several = patients[chunks.groupby("patient_id").size().reindex(patients.index) > 1]
+    spread = f"median spread {(several['max'] - several['min']).median():.2f}, n = {len(several)}" if len(several) else "one chunk a patient"
     axes.set(title=f"{name}: {spread}" if name else f"Chunks within {len(patients)} patients: {spread}", xlabel="patients, sorted by their mean",
              ylabel="probability", ylim=(-0.03, 1.03), xlim=(-1, len(patients)), xticks=[])  # fmt: skip
     style.light_grid(axes)
