@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,19 @@ from torch import nn
 from tqdm import tqdm
 
 from t4e_utils.annotations import measure_slices
-from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError
+from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError, files_mark
 from t4e_utils.inference import classify_sequence, segment_slices
 from t4e_utils.models import SequenceClassifier
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.problems import Problem, VolumeError
+from t4e_utils.runs import is_current, read_table, write_table
 from t4e_utils.sampling import select_sequence_slices, write_slice
 from t4e_utils.volumes import Volume, read_series
 
 PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
 READ_AHEAD = 2  # series read while the networks work; bounds the memory
 N_TIMED = 3  # patients after which the expected finish is told
+TABLE = "slices.parquet"  # beside the pictures of a series
 COARSE_MM = 5.0  # at most between the slices of a coarse pass: what is smaller can be overlooked
 
 
@@ -208,9 +210,18 @@ def _read_ahead(series: pd.DataFrame, rule: SeriesRule, num_workers: int) -> Ite
 
 
 def write_sequences(
-    series: pd.DataFrame, segmenter: nn.Module, rule: SeriesRule, folder: Path, *, root: Path, batch_size: int = 32
+    series: pd.DataFrame,
+    segmenter: nn.Module,
+    rule: SeriesRule,
+    folder: Path,
+    *,
+    root: Path,
+    batch_size: int = 32,
+    made_with: Mapping[str, Any] | None = None,
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Prepare many series and write their kept slices to `folder/<patient>/<series>/<slice>.png`.
+    """Prepare many series and write their kept slices to `folder/<patient>/<series>/<slice>.png`, and their tables beside them.
+
+    A call that was interrupted goes on: series without problems whose table is there, from the same files and rule, are not prepared again.
 
     Args:
         series: patient_id, series, path.
@@ -219,21 +230,32 @@ def write_sequences(
         folder: of the slices.
         root: paths in the rows are relative to it.
         batch_size: slices a pass.
+        made_with: what else decides about the slices, such as the segmenter's weights; None: every series is prepared anew.
 
     Returns:
-        A row for every slice (as `write_sequence`, with patient_id and series), and problems.
+        A row for every slice (as `write_sequence`, with patient_id and series), and problems; in the order of the series.
 
     Raises:
         CatalogError: no series could be read.
     """
+    places = [folder / row.patient_id / row.series for row in series.itertuples()]
+    notes = [{**asdict(rule), **(made_with or {}), "files": files_mark(path, rule.source)} for path in series["path"]]
+    is_there = [made_with is not None and is_current(place / TABLE, note) for place, note in zip(places, notes, strict=True)]
+    results = iter(prepare_all(series[~np.array(is_there, dtype=bool)], segmenter, rule, batch_size=batch_size))
     tables, problems = [], []
-    for row, result in prepare_all(series, segmenter, rule, batch_size=batch_size):
+    for place, note, is_written in zip(places, notes, is_there, strict=True):
+        if is_written:
+            tables.append(read_table(place / TABLE, made_by="04_cls_data"))
+            continue
+        row, result = next(results)
         if isinstance(result, Problem):
             problems.append(result)
             continue
         problems += result.problems
-        table = write_sequence(result, folder / row.patient_id / row.series, root=root)
-        tables.append(table.assign(patient_id=row.patient_id, series=row.series))
+        tables.append(write_sequence(result, place, root=root).assign(patient_id=row.patient_id, series=row.series))
+        if not result.problems:
+            write_table(tables[-1], place / TABLE, made_with=note)
+    next(results, None)  # so that its progress bar ends
     if not tables:
         raise CatalogError(f"None of {len(series)} series could be read; the first problem: {problems[0].path}: {problems[0].sentence}")
     return pd.concat(tables, ignore_index=True), problems

@@ -1,5 +1,7 @@
 """From a series folder to a sequence: what is kept, what is done when nothing is, and that no series ends the run."""
 
+import os
+import shutil
 import time
 from dataclasses import replace
 
@@ -170,6 +172,51 @@ def test_written_sequences_read_back_as_they_were(series, tmp_path):
     np.testing.assert_array_equal(stored, again.pictures)
     assert table.loc[~table["is_kept"], "path"].eq("").all()
     assert kept["plane"].eq("axial").all()
+
+
+class BreaksDown(Counting):
+    """Segments so many slices, then fails."""
+
+    def __init__(self, n_slices):
+        super().__init__()
+        self.limit = n_slices
+
+    def forward(self, images):
+        if self.n_slices + len(images) > self.limit:
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+def test_interrupted_work_goes_on_with_the_series_that_are_missing(series, tmp_path):
+    options = {"root": tmp_path, "made_with": {"segmenter": "a"}}
+    whole = Counting().eval()
+    undisturbed, problems = write_sequences(series, whole, RULE, tmp_path / "undisturbed", root=tmp_path, made_with={"segmenter": "a"})
+    n_first = len(read_for_segmentation(series["path"][0], RULE)[1][2:14])
+    with pytest.raises(KeyboardInterrupt):
+        write_sequences(series, BreaksDown(n_first).eval(), RULE, tmp_path / "slices", **options)
+    rest = Counting().eval()
+    table, again = write_sequences(series, rest, RULE, tmp_path / "slices", **options)
+    assert rest.n_slices == whole.n_slices - n_first
+    pd.testing.assert_frame_equal(table, undisturbed.assign(path=undisturbed["path"].str.replace("undisturbed", "slices", n=1)))
+    assert again == problems  # a series with problems says them again
+    for path in undisturbed.loc[undisturbed["is_kept"], "path"]:
+        assert (tmp_path / path.replace("undisturbed", "slices", 1)).read_bytes() == (tmp_path / path).read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["another segmenter", "another rule", "another file", "everything anew"])
+def test_what_decides_about_slices_prepares_them_again(series, tmp_path, changed):
+    own, first = series.head(1), Counting().eval()
+    write_sequences(own, first, RULE, tmp_path, root=tmp_path, made_with={"segmenter": "a"})
+    if changed == "another file":
+        copied = shutil.copytree(own["path"][0], tmp_path / "copy")
+        write_sequences(own.assign(path=str(copied)), Counting().eval(), RULE, tmp_path, root=tmp_path, made_with={"segmenter": "a"})
+        os.utime(next(copied.iterdir()), (1, 1))
+        own = own.assign(path=str(copied))
+    made_with = {"another segmenter": {"segmenter": "b"}, "everything anew": None}.get(changed, {"segmenter": "a"})
+    second = Counting().eval()
+    rule = replace(RULE, mask_threshold=0.6) if changed == "another rule" else RULE
+    write_sequences(own, second, rule, tmp_path, root=tmp_path, made_with=made_with)
+    assert second.n_slices == first.n_slices > 0
 
 
 def test_when_no_series_can_be_read_the_first_reason_is_given(series, tmp_path):
