@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t4e_utils.annotations import count_components, measure_slices, regions_from_labels
+from t4e_utils.annotations import areas_along_axes, areas_of, count_components, measure_slices, regions_from_labels
 
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
@@ -85,3 +85,11 @@ def test_measures_of_a_turned_view_are_those_of_its_copy():
     turned, turned_masks = image.transpose(2, 0, 1)[::-1], masks.transpose(0, 3, 1, 2)[:, ::-1]
     expected = measure_slices(np.ascontiguousarray(turned), np.ascontiguousarray(turned_masks))
     assert measure_slices(turned, turned_masks).equals(expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (300, 4, 5), (0, 4, 5)])
+def test_areas_along_all_axes_are_those_of_the_turned_volume(shape):
+    volume = np.random.default_rng(0).integers(0, 3, shape, dtype=np.uint8)
+    found = areas_along_axes(volume)
+    for axis, areas in enumerate(found):
+        assert areas.tolist() == areas_of(np.moveaxis(volume, axis, 0)).tolist()

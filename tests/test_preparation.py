@@ -50,6 +50,23 @@ def test_slices_hold_what_a_slow_cut_of_the_volume_holds(files, tmp_path):
         assert row.brain_area == (slow(scaled, row.slice) > 0).sum()
 
 
+@pytest.mark.parametrize("flipped", [(0,), (1,), (2,), (0, 1, 2)])
+def test_slices_are_the_same_whichever_way_the_file_counts(files, tmp_path, flipped):
+    turned = {}
+    for name, path in files.items():
+        volume = read_nifti(path, labels=name == "labels")
+        affine = volume.affine.copy()
+        for axis in flipped:
+            affine[:, 3] += affine[:, axis] * (volume.array.shape[axis] - 1)
+            affine[:, axis] *= -1
+        turned[name] = str(tmp_path / f"turned_{name}.nii.gz")
+        write_nifti(Volume(np.flip(volume.array, flipped), volume.spacing_mm, affine), turned[name])
+    one, other = (cut_patient("00006", own, tmp_path / f"{k}", root=tmp_path / f"{k}", rule=RULE)[0] for k, own in enumerate((files, turned)))
+    pd.testing.assert_frame_equal(one, other)
+    for path in one.loc[one["is_kept"], "path"]:
+        np.testing.assert_array_equal(read_slice(tmp_path / "0" / path), read_slice(tmp_path / "1" / path))
+
+
 def test_kept_slices_are_those_with_enough_tumour_and_spacing_goes_with_the_plane(files, tmp_path):
     table, _ = cut_patient("00006", files, tmp_path / "slices", root=tmp_path, rule=RULE)
     axial = table[table["plane"] == "axial"]
