@@ -20,6 +20,7 @@ import nbformat
 import yaml
 
 from t4e_utils import T4EError
+from t4e_utils.processes import leave_group
 
 
 class NotebookScriptError(T4EError):
@@ -67,6 +68,7 @@ def main() -> None:
     is_first = int(os.environ.get("RANK", "0")) == 0
     with contextlib.nullcontext() if is_first else contextlib.redirect_stdout(io.StringIO()):
         run_as_script(options.notebook, given)
+    leave_group()  # not after an error: the others may wait in an exchange that never comes
 
 
 if __name__ == "__main__":

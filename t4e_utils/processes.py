@@ -64,8 +64,13 @@ def _work(rank: int, work: bytes, num_processes: int, port: int, failures: Simpl
         failures.put(error)
         raise
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_group()
+
+
+def leave_group() -> None:
+    """End this process's part in the group it trained with, if there is one; threads of a group that outlive the interpreter abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _free_port() -> int:
