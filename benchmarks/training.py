@@ -23,13 +23,13 @@ import albumentations as A
 import cv2
 import numpy as np
 import pandas as pd
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from t4e_utils.classification import ClassifierSettings
 from t4e_utils.datasets import ChunkDataset, SliceDataset, augmentation, default_workers, make_loader, set_epoch
+from t4e_utils.losses import segmentation_loss
 from t4e_utils.models import build_classifier, build_segmenter
 from t4e_utils.runs import versions
 from t4e_utils.sampling import chunk_bounds, write_slice
@@ -143,7 +143,7 @@ def stage_1(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stag
     def build():
         return build_segmenter(SEGMENTER.encoder, decoder_channels=SEGMENTER.decoder_channels)
 
-    loss = smp.losses.DiceLoss(mode="multilabel", from_logits=True)
+    loss = segmentation_loss(SEGMENTER.loss)
     return Stage("UNet++ DenseNet-121", build, ours, TeamSlices(arrays, SEGMENTER.image_size), loss, prepare_slices, 1, batch_size, workers)
 
 

@@ -15,10 +15,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-import segmentation_models_pytorch as smp
 
 from benchmarks.training import write_slices
 from t4e_utils.datasets import SliceDataset
+from t4e_utils.losses import segmentation_loss
 from t4e_utils.models import build_segmenter
 from t4e_utils.runs import versions
 from t4e_utils.training import TrainConfig, count_overlap, fit, prepare_slices
@@ -40,7 +40,7 @@ def peak_megabytes(n_slices: int, epochs: int) -> float:
             build_segmenter("tu-test_efficientnet", decoder_channels=(16, 16, 8, 8, 8)),
             train,
             valid,
-            loss=smp.losses.DiceLoss(mode="multilabel", from_logits=True),
+            loss=segmentation_loss("dice"),
             prepare=prepare_slices,
             summarise=count_overlap,
             score=lambda overlaps, true, indices: {"score": float(overlaps.sum())},

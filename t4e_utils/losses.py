@@ -5,7 +5,13 @@ from __future__ import annotations
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
+from t4e_utils import T4EError
+
 SEGMENTATION_LOSSES = ("dice", "dice+bce")
+
+
+class LossError(T4EError):
+    """There is no such loss."""
 
 
 class SumOfLosses(nn.Module):
@@ -29,9 +35,9 @@ def segmentation_loss(name: str) -> nn.Module:
     al., Nature Methods 18, 2021).
 
     Raises:
-        ValueError: another name.
+        LossError: another name.
     """
     if name not in SEGMENTATION_LOSSES:
-        raise ValueError(f"The loss {name!r} is not known: choose one of {', '.join(SEGMENTATION_LOSSES)}.")
+        raise LossError(f"The loss {name!r} is not known: choose one of {', '.join(SEGMENTATION_LOSSES)}.")
     dice = smp.losses.DiceLoss(mode="multilabel", from_logits=True)
     return dice if name == "dice" else SumOfLosses(dice, nn.BCEWithLogitsLoss())

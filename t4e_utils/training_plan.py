@@ -99,7 +99,10 @@ def epochs_for_steps(epochs: int, *, n_items: int, batch_size: int, min_steps: i
     >>> epochs_for_steps(7, n_items=500, batch_size=16, min_steps=600, few_items=500)
     7
     """
-    return max(epochs, -(-min_steps // -(-n_items // batch_size))) if 0 < n_items < few_items else epochs
+    if not 0 < n_items < few_items:
+        return epochs
+    steps = -(-n_items // batch_size)  # of an epoch
+    return max(epochs, -(-min_steps // steps))
 
 
 def make_schedule(

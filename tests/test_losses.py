@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from t4e_utils.losses import segmentation_loss
+from t4e_utils.losses import LossError, segmentation_loss
 
 HALF = torch.zeros(1, 2, 1, 2)  # logits of probability 1/2
 TARGETS = torch.tensor([[[[1.0, 0.0]], [[1.0, 1.0]]]])  # WT: one of two pixels; ET: both
@@ -26,5 +26,5 @@ def test_only_the_sum_teaches_where_nothing_is_predicted(name, is_alive):
 
 
 def test_an_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="'focal' is not known: choose one of dice, dice\\+bce"):
+    with pytest.raises(LossError, match="'focal' is not known: choose one of dice, dice\\+bce"):
         segmentation_loss("focal")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from t4e_utils.datasets import ChunkDataset, SliceDataset
+from t4e_utils.losses import segmentation_loss
 from t4e_utils.models import build_classifier, build_segmenter
 from t4e_utils.sampling import write_slice
 from t4e_utils.segmentation import segmentation_score
@@ -119,7 +119,7 @@ def stage_parts(stage, root, *, augment=True):
     if stage == "segmentation":
         model = build_segmenter("tu-mobilenetv3_small_050", decoder_channels=(16, 16, 8, 8, 8))
         data = [SliceDataset(slices, root, augment=a, **options) for a in (augment, False)]
-        loss, prepare = smp.losses.DiceLoss(mode="multilabel", from_logits=True), prepare_slices
+        loss, prepare = segmentation_loss("dice"), prepare_slices
     else:
         model = build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3)
         data = [ChunkDataset(chunks, slices, root, length=3, augment=a, **options) for a in (augment, False)]
