@@ -131,6 +131,7 @@ rule seg_data:
     output:
         f"{R}/seg/slices.parquet",
         f"{R}/seg/patients.parquet",
+        f"{R}/seg/synthetic.parquet",
     params:
         given=PLAN.arguments("seg_data"),
     log:

@@ -9,8 +9,8 @@ and back, top and bottom all differ, so that a swapped or flipped axis is seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -65,6 +65,17 @@ def make_waves(rng: np.random.Generator, wavelength_mm: float, *, n: int = 24) -
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """What phantoms of one kind have in common, however their anatomy is drawn."""
+
+    intensities: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: INTENSITIES)  # contrast -> tissue -> brightness
+    grain_contrast: float = GRAIN_CONTRAST
+    core_share: float = CORE_SHARE
+    rim_size: float = 1.0  # thickness, share of the usual one
+    ventricle_size: float = 1.0  # radius, likewise
+
+
+@dataclass(frozen=True, eq=False)
 class Tumour:
     """An off-centre tumour; its radii are lumpy distances in mm. `_fit_tumour` sets what has a default."""
 
@@ -91,9 +102,10 @@ class Head:
     clouds: Waves
     ventricle_size: tuple[float, float]  # right, left
     tumour: Tumour
+    look: Look
 
 
-def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None) -> Head:
+def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None, look: Look | None = None) -> Head:
     """Draw the numbers of a head.
 
     Args:
@@ -101,7 +113,9 @@ def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None) -> H
         phenotype: 1 has a coarse oedema texture and a thick rim, 0 a fine one and a thin rim, at equal volume and
             mean brightness.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
+        look: Brightness and proportions; None is that of the phantom data set.
     """
+    look = look or Look()
     rng = np.random.default_rng([seed, 1])
     volume_ml = tumour_ml if tumour_ml is not None else rng.uniform(*TUMOUR_ML)
     x, y, z = LOBES_MM[rng.choice(list(LOBES_MM))]
@@ -114,11 +128,12 @@ def make_head(seed: int, phenotype: int, *, tumour_ml: float | None = None) -> H
         grain=make_waves(rng, GRAIN_MM[phenotype], n=40),
         brightness={contrast: rng.uniform(0.93, 1.07, 3).astype(np.float32) for contrast in INTENSITIES},
     )
-    ventricles = (rng.uniform(0.75, 0.95), rng.uniform(1.1, 1.35))
+    right, left = rng.uniform(0.75, 0.95), rng.uniform(1.1, 1.35)
+    ventricles = (right * look.ventricle_size, left * look.ventricle_size)
     folds, clouds = make_waves(rng, FOLD_MM), make_waves(rng, 45.0, n=10)
     pose = np.hstack([_rotation(rng.uniform(-4, 4, 3)), rng.uniform(-3, 3, (3, 1))]).astype(np.float32)
-    head = Head(scale.astype(np.float32), pose, folds, clouds, ventricles, tumour)
-    return replace(head, tumour=_fit_tumour(head, volume_ml, RIM_MM[phenotype] * rng.uniform(0.9, 1.1)))
+    head = Head(scale.astype(np.float32), pose, folds, clouds, ventricles, tumour, look)
+    return replace(head, tumour=_fit_tumour(head, volume_ml, look.rim_size * RIM_MM[phenotype] * rng.uniform(0.9, 1.1)))
 
 
 def _rotation(degrees: Sequence[float]) -> np.ndarray:
@@ -138,10 +153,10 @@ def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
     axis = np.arange(-84, 84, LATTICE_MM, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
     points = points[:, np.linalg.norm(points - head.tumour.centre_mm[:, None], axis=0) < 64]
-    points = points[:, _brain_distance(head, points)[0] < 0]
+    points = points[:, brain_distance(head, points)[0] < 0]
     outer, inner, nodes = _tumour_distances(head, points)
     n_whole = min(round(volume_ml * 1000 / LATTICE_MM**3), points.shape[1] - 1)
-    n_core = round(CORE_SHARE * n_whole)
+    n_core = round(head.look.core_share * n_whole)
     edge_mm = np.partition(inner, n_core)[n_core]
     is_core = inner < edge_mm
     outer = np.where(is_core, -np.inf, np.where(_ventricle_distance(head, points) > 0, outer, np.inf))
@@ -180,8 +195,8 @@ def _cover(distance: np.ndarray, soft_mm: float) -> np.ndarray:
     return np.clip(0.5 - distance / (2 * soft_mm), 0, 1)
 
 
-def _brain_distance(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances to the smooth brain, to the cerebellum and to the brain stem."""
+def brain_distance(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances (N,) in mm of points (3, N) to the smooth brain, from cerebrum to cerebellum, and to the brain stem."""
     x, y, z = points / head.scale[:, None]
     forward = y / 84
     width = 1 - 0.15 * forward + 0.035 * np.sign(x) * forward  # narrow forehead, petalia: right frontal, left occipital
@@ -255,7 +270,7 @@ def _sulcus_distance(head: Head, points: np.ndarray, pushed: np.ndarray, depth: 
 
 def _healthy_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[np.ndarray, list]:
     """Inside-the-brain mask `(N,)` and what is painted over white matter, in order: tissue and cover."""
-    outer, to_cerebellum, stem = _brain_distance(head, points)
+    outer, to_cerebellum, stem = brain_distance(head, points)
     pushed, depth = _pushed(head, points), np.maximum(-outer, 0)
     is_hindbrain = (to_cerebellum < 0) | (stem < 0)
     fold = np.where(is_hindbrain, 9, _sulcus_distance(head, points, pushed, depth))
@@ -283,11 +298,11 @@ def _tumour_layers(head: Head, points: np.ndarray, soft_mm: float) -> tuple[list
 
 def _colour(head: Head, contrast: str, tissue: str, points: np.ndarray) -> np.ndarray | float:
     """Brightness of a tissue at points; the tumour's own so that its mean does not tell the phenotype."""
-    table, tumour = INTENSITIES[contrast], head.tumour
+    table, tumour = head.look.intensities[contrast], head.tumour
     oedema, rim, core = tumour.brightness[contrast] * [table["oedema"], table["rim"], table["core"]]
     if tissue == "oedema":
         grain = np.clip((tumour.grain(points) - tumour.grain_mean) / tumour.grain_std, -2, 2)
-        return oedema * (1 + np.sign(table["oedema"] - 1) * GRAIN_CONTRAST * grain)
+        return oedema * (1 + np.sign(table["oedema"] - 1) * head.look.grain_contrast * grain)
     usual, found = (share * rim + (1 - share) * core for share in (RIM_SHARE, tumour.rim_share))
     return {"rim": rim * usual / found, "core": core * usual / found}.get(tissue, table.get(tissue))
 
@@ -316,14 +331,19 @@ def paint(
     return values, labels
 
 
+def points_of_slices(head: Head, affine: np.ndarray, part: slice, matrix: tuple[int, int]) -> np.ndarray:
+    """Return where the voxels of some slices of a grid lie in the head, (3, N) float32 mm; matrix is (H, W)."""
+    index = np.meshgrid(np.arange(part.start, part.stop), *(np.arange(n) for n in matrix), indexing="ij")
+    to_head = head.pose[:, :3].T @ np.hstack([affine[:3, :3], affine[:3, 3:] - head.pose[:, 3:]])
+    return (to_head[:, :3] @ np.stack(index).reshape(3, -1) + to_head[:, 3:]).astype(np.float32)
+
+
 def _paint_slices(
     head: Head, affine: np.ndarray, part: slice, contrasts: Sequence[str], values: np.ndarray, labels: np.ndarray
 ) -> None:
     """Paint some slices into `values` (C, d, H, W) and `labels` (d, H, W), in place."""
-    index = np.meshgrid(np.arange(part.start, part.stop), *(np.arange(n) for n in labels.shape[1:]), indexing="ij")
-    to_head = head.pose[:, :3].T @ np.hstack([affine[:3, :3], affine[:3, 3:] - head.pose[:, 3:]])
-    points = (to_head[:, :3] @ np.stack(index).reshape(3, -1) + to_head[:, 3:]).astype(np.float32)
-    near = np.flatnonzero(_brain_distance(head, points)[0] < 0)
+    points = points_of_slices(head, affine, part, labels.shape[1:])
+    near = np.flatnonzero(brain_distance(head, points)[0] < 0)
     soft_mm = max(0.6, 0.3 * float(np.linalg.norm(affine[:3, 1])))
     inside, layers = _healthy_layers(head, points[:, near], soft_mm)
     near, points = near[inside], points[:, near[inside]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from t4e_utils.geometry import display_affine, spacing_of
-from t4e_utils.phantom_anatomy import INTENSITIES, Head, make_head, paint
+from t4e_utils.phantom_anatomy import INTENSITIES, Head, Look, make_head, paint
 from t4e_utils.volumes import Volume
 
 FIELD_MM = 224.0  # longer side of the field of view; a brain fills about three quarters of it
@@ -34,7 +34,7 @@ class Patient:
 
 
 def make_patient(
-    seed: int, label: int, *, size: int = 64, label_signal: float = 1.0, tumour_ml: float | None = None
+    seed: int, label: int, *, size: int = 64, label_signal: float = 1.0, tumour_ml: float | None = None, look: Look | None = None
 ) -> Patient:
     """Draw an annotated patient as BraTS21 has them: one isotropic upright grid for four contrasts and the labels.
 
@@ -44,12 +44,13 @@ def make_patient(
         size: Rows and columns; there are three quarters as many slices.
         label_signal: Chance that the image shows the label, see `draw_phenotype`.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
+        look: Brightness and proportions; None is that of the phantom data set.
     """
     shape = (round(0.75 * size), size, size)
     affine = display_affine("axial", (FIELD_MM / size,) * 3)
     affine[1, 3] = (size - 1) * FIELD_MM / size  # the first column at x = 0 and the last row at y = 0, as in BraTS
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
-    head = replace(_head(seed, label, label_signal, tumour_ml), pose=np.column_stack([np.eye(3), middle - CENTRE_MM]))
+    head = replace(_head(seed, label, label_signal, tumour_ml, look), pose=np.column_stack([np.eye(3), middle - CENTRE_MM]))
     values, labels = paint(head, affine, shape, list(INTENSITIES))
     rng = np.random.default_rng([seed, 3])
     volumes = (_volume(_acquire(brightness, rng).astype(np.int16), affine) for brightness in values)
@@ -81,8 +82,8 @@ def draw_phenotype(seed: int, label: int, label_signal: float) -> int:
     return label if rng.random() < label_signal else anything
 
 
-def _head(seed: int, label: int, label_signal: float, tumour_ml: float | None) -> Head:
-    return make_head(seed, draw_phenotype(seed, label, label_signal), tumour_ml=tumour_ml)
+def _head(seed: int, label: int, label_signal: float, tumour_ml: float | None, look: Look | None = None) -> Head:
+    return make_head(seed, draw_phenotype(seed, label, label_signal), tumour_ml=tumour_ml, look=look)
 
 
 def _draw_grid(head: Head, plane: str, size: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int, int]]:

@@ -5,8 +5,8 @@ One call a patient, so that patients can be prepared in parallel processes and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from t4e_utils.geometry import PLANES, display_axes, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
 from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
+from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.volumes import Volume, read_nifti
 
 SLICE_COLUMNS = (
     "patient_id", "series", "plane", "slice", "path", "is_kept", "height", "width", "row_mm", "column_mm",
     "brain_area", "wt_area", "et_area", "n_components",
 )  # fmt: skip
+
+SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.5  # about three slices with tumour and two without, of each plane and contrast
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class SliceRule:
     min_tumour_share: float = 0.01  # of the brain area, more than this is kept
     sampling_step: float = 0.1  # of the slices left, every max(round(step * n), 1)-th is kept
     planes: Sequence[str] = PLANES
+    empty_step: float | None = None  # as sampling_step, of the slices that show brain but no tumour; None keeps none of them
 
 
 def cut_patient(
@@ -59,10 +63,13 @@ def cut_patient(
         labels = read_nifti(files["labels"], labels=True, allowed=labels_of(rule.regions))
     except VolumeError as error:
         return pd.DataFrame(columns=list(SLICE_COLUMNS)), [error.as_problem()]
-    masks = regions_from_labels(labels.array, rule.regions)
-    areas = [areas_along_axes(mask) for mask in masks]
-    parts, problems = [], list(labels.meta.get("problems", ()))
-    turned: dict[tuple[str, bytes], _TurnedMasks] = {}  # the same for all contrasts on one grid
+    problems = list(labels.meta.get("problems", ()))
+    contrasts = _readable(files, labels, problems)
+    return cut_volumes(patient_id, contrasts, labels, folder, root=root, rule=rule), problems
+
+
+def _readable(files: Mapping[str, str], labels: Volume, problems: list[Problem]) -> Iterator[tuple[str, Volume]]:
+    """Yield the contrasts one after the other, so that one at a time is in memory; add what is wrong to `problems`."""
     for series, path in files.items():
         if series == "labels":
             continue
@@ -72,6 +79,27 @@ def cut_patient(
             problems.append(error.as_problem())
             continue
         problems += volume.meta.get("problems", ())
+        yield series, volume
+
+
+def cut_volumes(
+    patient_id: str, contrasts: Iterable[tuple[str, Volume]], labels: Volume, folder: Path, *, root: Path, rule: SliceRule
+) -> pd.DataFrame:
+    """Cut volumes on one grid into slices, and write those that the rule keeps; rows as `cut_patient`.
+
+    Args:
+        patient_id: goes into the rows and the folder name.
+        contrasts: names and volumes.
+        labels: of the same shape.
+        folder: slices go to `folder/<patient>/<series>_<plane>_<slice>.png`.
+        root: paths in the rows are relative to it.
+        rule: window, planes, filter and sampling.
+    """
+    masks = regions_from_labels(labels.array, rule.regions)
+    areas = [areas_along_axes(mask) for mask in masks]
+    parts = []
+    turned: dict[tuple[str, bytes], _TurnedMasks] = {}  # the same for all contrasts on one grid
+    for series, volume in contrasts:
         grey = window_to_uint8(volume, rule.percentiles)
         brain_areas = areas_along_axes(grey)
         for plane in rule.planes:
@@ -79,7 +107,7 @@ def cut_patient(
             turned[grid] = turned.get(grid) or _turn_masks(masks, areas, volume.affine, plane)
             part = _cut_plane(grey, volume.affine, brain_areas, turned[grid], folder / patient_id, root=root, rule=rule, series=series, plane=plane)
             parts.append({**part, "series": series, "plane": plane})
-    return _joined(parts).assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS)), problems
+    return _joined(parts).assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS))
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -114,6 +142,38 @@ def cut_patients(
     if not tables:
         raise CatalogError(f"None of {len(parts)} patients could be cut into slices; the first problem: {problems[0].sentence}")
     return pd.concat(tables, ignore_index=True), problems
+
+
+def cut_synthetic_patients(
+    n: int, folder: Path, *, root: Path, rule: SliceRule, size: int = 64, seed: int = 0, n_jobs: int = -1
+) -> pd.DataFrame:
+    """Draw synthetic heads (`synthetic_heads`) and cut them into slices.
+
+    Neighbours look alike, but no two heads do: few slices of each are kept, two in five of them without tumour, so that the segmenter
+    also learns where there is none.
+
+    Args:
+        n: heads.
+        folder: of the slices; patients are called `synthetic000` and so on.
+        root: paths in the rows are relative to it.
+        rule: regions, window, planes and smallest tumour share; steps are not taken from it.
+        size: voxels a side.
+        seed: of the heads.
+        n_jobs: processes; -1 is one a core.
+
+    Returns:
+        A row for every slice that was kept (`SLICE_COLUMNS`).
+    """
+    rule = replace(rule, sampling_step=SYNTHETIC_STEP, empty_step=SYNTHETIC_EMPTY_STEP)
+    progress = tqdm(range(n), desc="synthetic heads", mininterval=PROGRESS_SECONDS)
+    parts = Parallel(n_jobs=n_jobs)(delayed(_cut_synthetic)(k, folder, root=root, rule=rule, size=size, seed=seed) for k in progress)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SLICE_COLUMNS))
+
+
+def _cut_synthetic(k: int, folder: Path, *, root: Path, rule: SliceRule, size: int, seed: int) -> pd.DataFrame:
+    patient = make_synthetic_patient(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]), size=size)
+    rows = cut_volumes(f"synthetic{k:03d}", patient.contrasts.items(), patient.labels, folder, root=root, rule=rule)
+    return rows[rows["is_kept"]]
 
 
 def measure_tumours(
@@ -196,7 +256,9 @@ def _cut_plane(
     image, affine = reorient(grey, affine, plane)
     measures = {**turned.measures, "brain_area": brain_areas[turned.axis][:: turned.step]}
     kept = np.asarray(
-        select_tumour_slices(pd.DataFrame(measures), min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step)
+        select_tumour_slices(
+            pd.DataFrame(measures), min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step, empty_step=rule.empty_step
+        )
     )
     paths = np.full(len(image), "", dtype=object)
     for index in np.flatnonzero(kept):

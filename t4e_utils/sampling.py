@@ -32,7 +32,7 @@ def sample_every(indices: Sequence[Any], *, step: float = 0.1) -> Sequence[Any]:
 
 
 def select_tumour_slices(
-    measures: pd.DataFrame, *, min_tumour_share: float = 0.01, sampling_step: float = 0.1
+    measures: pd.DataFrame, *, min_tumour_share: float = 0.01, sampling_step: float = 0.1, empty_step: float | None = None
 ) -> np.ndarray:
     """Choose the slices to learn segmentation from: enough tumour, and not all of them (stage 1).
 
@@ -41,12 +41,17 @@ def select_tumour_slices(
             plane.
         min_tumour_share: smallest share (exclusive) of the brain that is tumour.
         sampling_step: see `sample_every`.
+        empty_step: likewise, of the slices that show brain but no tumour; None chooses none of them, as the team did.
 
     Returns:
         Bool (n,), true where the slice is chosen.
     """
     candidates = np.flatnonzero(_tumour_share(measures) > min_tumour_share)
-    return _chosen(sample_every(candidates, step=sampling_step), len(measures))
+    chosen = _chosen(sample_every(candidates, step=sampling_step), len(measures))
+    if empty_step is not None:
+        is_empty = (measures["brain_area"].to_numpy() > 0) & (measures["wt_area"].to_numpy() == 0)
+        chosen[sample_every(np.flatnonzero(is_empty), step=empty_step)] = True
+    return chosen
 
 
 def select_sequence_slices(

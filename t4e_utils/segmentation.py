@@ -7,7 +7,7 @@ patients). So another setting trains in a folder of its own, an interrupted trai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from t4e_utils import T4EError
 from t4e_utils.annotations import regions_from_labels
 from t4e_utils.cards import write_card
 from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit
@@ -29,10 +30,13 @@ from t4e_utils.models import build_segmenter
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.runs import fingerprint
 from t4e_utils.training import TrainConfig, count_overlap, fit, prepare_slices, seed_everything
-from t4e_utils.training_plan import epochs_for_steps
 from t4e_utils.volumes import Volume, read_nifti
 
 REGION_NAMES = ("WT", "ET")
+
+
+class SegmentationError(T4EError):
+    """A segmenter cannot be trained as asked."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ def train_segmenter(
     settings: SegmenterSettings,
     config: TrainConfig,
     made_with: Mapping[str, Any],
-    min_steps: int = 0,
-    few_slices: int = 0,
+    synthetic: pd.DataFrame | None = None,
+    synthetic_share: float = 0.5,
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -72,8 +76,8 @@ def train_segmenter(
         settings: network and input.
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
-        min_steps: more epochs than the configuration says, until there are so many steps, where there are few slices.
-        few_slices: fewer slices to fit than these are few.
+        synthetic: kept slices of synthetic heads, columns as `slices`, to learn from beside those of the fitted patients; they choose nothing.
+        synthetic_share: of the slices of an epoch; those of the patients are repeated until they make up the rest.
         num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
@@ -81,10 +85,8 @@ def train_segmenter(
         The card.
     """
     tables = [slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in (split.fitted, split.choosing)]
-    epochs = epochs_for_steps(
-        config.epochs, n_items=len(tables[0]), batch_size=config.batch_size, min_steps=min_steps, few_items=few_slices
-    )
-    config = replace(config, epochs=epochs)
+    if synthetic is not None:
+        tables[0] = mix_slices(tables[0], synthetic, synthetic_share=synthetic_share)
     identity = fingerprint(asdict(settings), asdict(config), split.select_on, made_with, *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables))
     options = {"image_size": settings.image_size, "stretch": settings.is_stretched, "seed": config.seed}
     train = SliceDataset(tables[0], root, augment=settings.augment, **options)
@@ -105,7 +107,30 @@ def train_segmenter(
         num_processes=num_processes,
         overwrite=overwrite,
     )
-    return write_card(result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config)
+    n_synthetic = 0 if synthetic is None else synthetic["patient_id"].nunique()
+    return write_card(
+        result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config, n_synthetic=n_synthetic
+    )
+
+
+def mix_slices(slices: pd.DataFrame, synthetic: pd.DataFrame, *, synthetic_share: float) -> pd.DataFrame:
+    """Return the synthetic slices and, as often as it takes, those of patients; those of patients alone if there are no others.
+
+    Args:
+        slices: of patients; each stands in the result at least once, all equally often.
+        synthetic: each stands in the result once.
+        synthetic_share: of the result, above 0 and below 1, met as closely as whole repeats allow.
+
+    Raises:
+        SegmentationError: another share.
+    """
+    if not 0 < synthetic_share < 1:
+        raise SegmentationError(f"synthetic_share is {synthetic_share}: give a share between 0 and 1, both left out.")
+    if synthetic.empty:
+        return slices
+    wanted = len(synthetic) * (1 - synthetic_share) / synthetic_share
+    repeats = max(1, round(wanted / max(len(slices), 1)))
+    return pd.concat([*[slices] * repeats, synthetic], ignore_index=True)
 
 
 def segmentation_score(overlaps: np.ndarray, true_pixels: np.ndarray, indices: np.ndarray) -> dict[str, float]:

@@ -91,20 +91,6 @@ def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
     return tuple(key if np.isfinite(key) else -np.inf for key in keys)
 
 
-def epochs_for_steps(epochs: int, *, n_items: int, batch_size: int, min_steps: int, few_items: int) -> int:
-    """Return `epochs`, or as many more as `min_steps` steps take, if there are fewer than `few_items` items.
-
-    >>> epochs_for_steps(7, n_items=120, batch_size=16, min_steps=600, few_items=500)
-    75
-    >>> epochs_for_steps(7, n_items=500, batch_size=16, min_steps=600, few_items=500)
-    7
-    """
-    if not 0 < n_items < few_items:
-        return epochs
-    steps = -(-n_items // batch_size)  # of an epoch
-    return max(epochs, -(-min_steps // steps))
-
-
 def make_schedule(
     optimiser: Optimizer, config: TrainConfig, phase: str, *, n_steps: int, has_validation: bool
 ) -> LRScheduler | None:

@@ -58,7 +58,8 @@ def test_a_score_that_repeats_another_is_drawn_once():
 
 def test_best_median_and_worst_are_found_among_finite_figures():
     assert training.best_median_worst([0.2, np.nan, 0.9, 0.5]) == {"best": 2, "median": 3, "worst": 0}
-    assert training.best_median_worst([0.4]) == {"best": 0, "median": 0, "worst": 0}
+    assert training.best_median_worst([0.3, 0.9]) == {"best": 1, "worst": 0}
+    assert training.best_median_worst([np.nan, 0.4]) == {"only": 1}
     assert training.best_median_worst([np.nan]) == {}
 
 

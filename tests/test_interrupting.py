@@ -29,7 +29,7 @@ def start(tmp_path):
     shutil.copy(ROOT / "Snakefile", tmp_path)
     data, run = tmp_path / "phantoms", tmp_path / "run"
     write_phantoms(data, PhantomConfig(size=48, n_brats=6, n_overlap=1, n_train=2, n_test=1), n_jobs=1)
-    given = (f"run_dir={run}", f"rsna_dir={data / 'rsna'}", f"brats_dir={data / 'brats21'}", "seg_data={n_jobs: 1}")
+    given = (f"run_dir={run}", f"rsna_dir={data / 'rsna'}", f"brats_dir={data / 'brats21'}", "seg_data={n_jobs: 1, few_patients: 0}")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", str(run / "seg" / "slices.parquet"), "--config", *given]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     log = (tmp_path / "log.txt").open("w")

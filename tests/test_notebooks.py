@@ -21,8 +21,8 @@ NAMES = ("01_eda", "02_seg_data", "03_train_seg", "04_cls_data", "05_train_cls",
 HEADINGS = ["## Parameters", "## Setup", "## Inputs", "## Look", "## Work", "## Check", "## Results and next"]
 SMALL = {
     "01_eda": {"n_grid": 2, "n_jobs": 1},
-    "02_seg_data": {"n_jobs": 1},
-    "03_train_seg": {"encoder": "tu-test_resnet", "decoder_channels": [16, 12, 8, 8, 8], "segmenter_size": 32, "epochs": 1, "few_slices": 0, "precision": "fp32", "max_scored_patients": 1},
+    "02_seg_data": {"n_jobs": 1, "n_synthetic": 2, "synthetic_size": 32},
+    "03_train_seg": {"encoder": "tu-test_resnet", "decoder_channels": [16, 12, 8, 8, 8], "segmenter_size": 32, "epochs": 1, "precision": "fp32", "max_scored_patients": 1},
     "04_cls_data": {"min_tumour_share": 0.01},
     "05_train_cls": {"backbone": "test_nfnet", "lstm_hidden": 8, "classifier_size": 32, "epochs": 1, "train_on_fallback": True},
     "06_submission": {},

@@ -35,7 +35,7 @@ OWN = {
 }
 OUTPUTS = {
     "eda": "['eda/inventory.parquet', 'eda/problems.parquet']",
-    "seg_data": "['seg/slices.parquet', 'seg/patients.parquet']",
+    "seg_data": "['seg/slices.parquet', 'seg/patients.parquet', 'seg/synthetic.parquet']",
     "train_seg": "['seg/dice.parquet'] if summarise else [f for k in folds for f in (f'seg/models/fold{k}.json', f'seg/dice_fold{k}.parquet')]",
     "cls_data": "['cls/slices.parquet', 'cls/chunks.parquet', 'cls/patients.parquet']",
     "train_cls": "['cls/oof.parquet', 'cls/summary.json'] if summarise else"

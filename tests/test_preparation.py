@@ -6,7 +6,14 @@ import pytest
 
 from t4e_utils.catalog import CatalogError
 from t4e_utils.geometry import display_affine
-from t4e_utils.preparation import SLICE_COLUMNS, SliceRule, cut_patient, cut_patients, measure_tumours
+from t4e_utils.preparation import (
+    SLICE_COLUMNS,
+    SliceRule,
+    cut_patient,
+    cut_patients,
+    cut_synthetic_patients,
+    measure_tumours,
+)
 from t4e_utils.sampling import read_slice
 from t4e_utils.volumes import Volume, read_nifti, write_nifti
 
@@ -115,3 +122,30 @@ def test_labels_of_another_convention_are_refused_and_not_taken_for_no_enhancing
     table = pd.DataFrame({"patient_id": ["00006"], "series": "labels", "path": [str(files["labels"])]})
     sizes, problems = measure_tumours(table, RULE.regions, n_jobs=1)
     assert (len(sizes), [problem.code for problem in problems]) == (0, ["unknown_labels"])
+
+
+def test_synthetic_heads_become_slices_with_and_without_tumour_whatever_the_number_of_processes(tmp_path):
+    rule = SliceRule({"WT": (1, 2, 4), "ET": (4,)}, sampling_step=0.0)
+    one, two = (
+        cut_synthetic_patients(3, tmp_path / str(n) / "synthetic", root=tmp_path / str(n), rule=rule, size=32, n_jobs=n) for n in (1, 2)
+    )
+    pd.testing.assert_frame_equal(one, two)
+    assert all((tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes() for path in one["path"])
+    assert one["is_kept"].all()
+    assert set(one["patient_id"]) == {"synthetic000", "synthetic001", "synthetic002"}
+    counts = one.groupby(["patient_id", "series", "plane"])["wt_area"].agg(with_tumour=lambda area: (area > 0).sum(), without=lambda area: (area == 0).sum())
+    assert len(counts) == 3 * 4 * 3
+    assert counts.min().min() >= 1
+    assert counts.max().max() <= 7  # however many slices a head has
+    for row in one.itertuples():
+        picture = read_slice(tmp_path / "1" / row.path)
+        assert ((picture[..., 1] > 0).sum(), (picture[..., 2] > 0).sum()) == (row.wt_area, row.et_area)
+
+
+def test_other_seeds_draw_other_heads_and_none_are_no_rows(tmp_path):
+    options = {"root": tmp_path, "rule": SliceRule({"WT": (1, 2, 4), "ET": (4,)}), "size": 32, "n_jobs": 1}
+    drawn = [cut_synthetic_patients(1, tmp_path / f"seed{seed}", seed=seed, **options) for seed in (0, 1)]
+    assert drawn[0]["brain_area"].tolist() != drawn[1]["brain_area"].tolist()
+    none = cut_synthetic_patients(0, tmp_path / "none", **options)
+    assert none.empty
+    assert list(none.columns) == list(SLICE_COLUMNS)

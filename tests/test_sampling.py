@@ -50,6 +50,15 @@ def test_tumour_slices_are_those_with_enough_tumour_and_of_these_every_kth():
     assert np.flatnonzero(select_tumour_slices(many)).tolist() == list(range(10, 40, 3))
 
 
+def test_every_kth_slice_of_brain_without_tumour_is_taken_beside_them_if_asked_for():
+    table = measures([0] * 5 + [100] * 40, [0] * 35 + [50] * 10)  # 5 empty ones, 30 of brain alone, 10 with tumour
+    assert np.flatnonzero(select_tumour_slices(table)).tolist() == list(range(35, 45))
+    chosen = select_tumour_slices(table, sampling_step=0.4, empty_step=0.25)
+    assert np.flatnonzero(chosen).tolist() == [5, 13, 21, 29, 35, 39, 43]  # every eighth, every fourth
+    little = measures([100, 100, 100], [0, 1, 0])  # too little tumour to learn from, too much to be called empty
+    assert select_tumour_slices(little, empty_step=0.0).tolist() == [True, False, True]
+
+
 def test_no_tumour_gives_no_slices_to_segment():
     assert not select_tumour_slices(measures([100, 0], [0, 0])).any()
 

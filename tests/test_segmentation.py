@@ -12,15 +12,16 @@ from t4e_utils.metrics import dice
 from t4e_utils.models import normalise
 from t4e_utils.preparation import SliceRule, cut_patients
 from t4e_utils.segmentation import (
+    SegmentationError,
     SegmenterSettings,
     evaluate_patients,
+    mix_slices,
     patient_dice,
     score_slices,
     segmentation_score,
     train_segmenter,
 )
 from t4e_utils.training import TrainConfig
-from t4e_utils.training_plan import epochs_for_steps
 from t4e_utils.volumes import Volume, write_nifti
 
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
@@ -68,15 +69,36 @@ def test_validation_slices_are_those_of_the_choosing_patients_and_not_training_s
     assert not history["valid_loss"].equals(pd.read_csv(root / other["folder"] / "history.csv")["valid_loss"])
 
 
-def test_few_slices_are_passed_through_until_they_make_the_least_number_of_steps(data):
+def test_synthetic_slices_are_learnt_from_and_choose_nothing(data):
     root, _, slices = data
-    split = FoldSplit(0, ["00000", "00001"], [], ["00003"], "last epoch")
-    n_batches = -(-slices["patient_id"].isin(split.fitted).sum() // CONFIG.batch_size)
-    options = {"root": root, "settings": SETTINGS, "config": CONFIG, "made_with": {}}
-    card = train_segmenter(slices, split, root / "steps", min_steps=2 * n_batches - 1, few_slices=1000, **options)
-    assert card["training"]["epochs"] == 2
-    steps = {"batch_size": 16, "min_steps": 601, "few_items": 200}
-    assert [epochs_for_steps(7, n_items=n, **steps) for n in (0, 120, 199, 200)] == [7, 76, 47, 7]  # 8 and 13 batches an epoch
+    split = FoldSplit(0, ["00000"], ["00002"], ["00003"], "inner")
+    synthetic = slices[slices["patient_id"] == "00001"].assign(patient_id="synthetic000")
+    cards = {
+        name: train_segmenter(slices, split, root / name, root=root, settings=SETTINGS, config=CONFIG, made_with={}, synthetic=drawn, synthetic_share=0.5)
+        for name, drawn in {"with": synthetic, "without": synthetic.iloc[:0]}.items()
+    }
+    plain = train(data, split, "plain")
+    assert (cards["with"]["n_synthetic"], cards["without"]["n_synthetic"]) == (1, 0)
+    assert cards["with"]["trained_on"] == plain["trained_on"] == ["00000", "00002"]
+    losses = {name: pd.read_csv(root / card["folder"] / "history.csv")["train_loss"].item() for name, card in {**cards, "plain": plain}.items()}
+    assert losses["without"] == losses["plain"] != losses["with"]
+    assert cards["without"]["folder"].split("-")[-1] == plain["folder"].split("-")[-1] != cards["with"]["folder"].split("-")[-1]
+
+
+@pytest.mark.parametrize(("share", "repeats"), [(0.7, 2), (0.5, 4), (0.2, 16), (0.95, 1)])
+def test_patients_slices_are_repeated_until_synthetic_ones_have_their_share(share, repeats):
+    slices = pd.DataFrame({"path": ["a", "b", "c"]})
+    synthetic = pd.DataFrame({"path": [f"s{k}" for k in range(12)]})
+    mixed = mix_slices(slices, synthetic, synthetic_share=share)
+    # 12 of 18, 24, 60 and 15
+    assert mixed["path"].value_counts().to_dict() == {**dict.fromkeys("abc", repeats), **dict.fromkeys(synthetic["path"], 1)}
+    assert mix_slices(slices, synthetic[:0], synthetic_share=share) is slices
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
+def test_a_share_that_leaves_one_kind_out_is_refused(share):
+    with pytest.raises(SegmentationError, match=f"synthetic_share is {share}: give a share between 0 and 1"):
+        mix_slices(pd.DataFrame({"path": ["a"]}), pd.DataFrame({"path": []}), synthetic_share=share)
 
 
 def test_without_choosing_patients_the_last_epoch_is_taken(data):

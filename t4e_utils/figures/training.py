@@ -176,10 +176,15 @@ def _shade_warm_up(axes: Axes, runs: Sequence[pd.DataFrame], *, height: float) -
 
 
 def best_median_worst(values: Sequence[float]) -> dict[str, int]:
-    """Return the places of the best, the median and the worst of some figures, higher being better; NaN is left out."""
+    """Return the places of the best, the median and the worst of some figures, higher being better, the worst last; NaN is left out.
+
+    Nobody is there twice: two figures are "best" and "worst", a single one is "only".
+    """
     values = np.asarray(values, dtype=float)
-    order = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()]
-    return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])} if len(order) else {}
+    order = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()].tolist()
+    if len(order) < 3:
+        return dict(zip(("best", "worst") if len(order) == 2 else ("only",), order, strict=False))
+    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
 
 @style.styled
