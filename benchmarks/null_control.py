@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from t4e_utils import catalog
 from t4e_utils.classification import (
     ClassifierSettings,
     auc_by_series,
@@ -29,6 +28,7 @@ from t4e_utils.classification import (
 )
 from t4e_utils.competitions import brain_tumor
 from t4e_utils.competitions.brain_tumor import DataFolders
+from t4e_utils.folds import make_folds, split_fold
 from t4e_utils.inference import load_network
 from t4e_utils.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.preparation import SliceRule, chunk_table, cut_patients
@@ -48,8 +48,8 @@ def make_segmenter(root):
     folders = DataFolders(root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True)
     chosen = brain_tumor.segmentation_patients(folders)
     slices, _ = cut_patients(chosen.files, root / "slices", root=root, rule=SliceRule(brain_tumor.REGIONS), n_jobs=2)
-    patients = pd.DataFrame({"patient_id": chosen.ids, "fold": catalog.make_folds(chosen.ids, n_folds=6, seed=0)})
-    split = catalog.split_fold(patients, 0, select_share=0.2, seed=0)
+    patients = pd.DataFrame({"patient_id": chosen.ids, "fold": make_folds(chosen.ids, n_folds=6, seed=0)})
+    split = split_fold(patients, 0, select_share=0.2, seed=0)
     config = TrainConfig(epochs=5, lr=5e-3, batch_size=16, schedule="onecycle", channels_last=True, num_workers=0)
     kept = slices[slices["is_kept"]].reset_index(drop=True)
     card = train_segmenter(kept, split, root / "models", root=root, settings=SEGMENTER, config=config, made_with={})
@@ -63,12 +63,12 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
     slices, _ = write_sequences(series, load_network(segmenter_path), RULE, root / "slices", root=root)
     slices = slices[slices["is_kept"]]
     chunks = chunk_table(slices, length=RULE.sequence_length, stride=RULE.chunk_stride)
-    patients["fold"] = catalog.make_folds(patients["patient_id"], n_folds=2, seed=seed, labels=patients["label"])
+    patients["fold"] = make_folds(patients["patient_id"], n_folds=2, seed=seed, labels=patients["label"])
     labels = patients.set_index("patient_id")["label"].to_dict()
     config = TrainConfig(epochs=epochs, lr=2e-3, batch_size=4, channels_last=True, schedule="onecycle", num_workers=0, seed=seed)
     predictions = []
     for fold in (0, 1):
-        split = catalog.split_fold(patients, fold, select_share=0.25, seed=seed, select_on=select_on)
+        split = split_fold(patients, fold, select_share=0.25, seed=seed, select_on=select_on)
         for name in brain_tumor.SERIES:
             own, own_chunks = slices[slices["series"] == name], chunks[chunks["series"] == name]
             card = train_classifier(own_chunks, own, labels, split, root / "models", name=name, root=root, settings=CLASSIFIER, config=config, made_with={})

@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
-from t4e_utils.catalog import FoldSplit
 from t4e_utils.competitions import brain_tumor
+from t4e_utils.folds import FoldSplit
 from t4e_utils.inference import load_network
 from t4e_utils.preparation import SliceRule, cut_patients, cut_synthetic_patients
 from t4e_utils.runs import versions

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from t4e_utils.catalog import FoldSplit
+from t4e_utils.folds import FoldSplit
 from t4e_utils.runs import write_json
 from t4e_utils.training import FitResult, TrainConfig
 

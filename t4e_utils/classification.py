@@ -18,8 +18,9 @@ from torch import nn
 from tqdm import tqdm
 
 from t4e_utils.cards import write_card
-from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit, LeakError
+from t4e_utils.catalog import PROGRESS_SECONDS
 from t4e_utils.datasets import ChunkDataset
+from t4e_utils.folds import FoldSplit, LeakError
 from t4e_utils.inference import classify_sequence
 from t4e_utils.metrics import auc_summary, roc_auc
 from t4e_utils.models import build_classifier

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from t4e_utils import T4EError
 from t4e_utils.annotations import regions_from_labels
 from t4e_utils.cards import write_card
-from t4e_utils.catalog import PROGRESS_SECONDS, FoldSplit
+from t4e_utils.catalog import PROGRESS_SECONDS
 from t4e_utils.datasets import SliceDataset, make_loader
+from t4e_utils.folds import FoldSplit
 from t4e_utils.geometry import PLANES, reorient
 from t4e_utils.inference import device_of, segment_slices
 from t4e_utils.losses import segmentation_loss

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from t4e_utils.catalog import LeakError, make_folds, split_fold
 from t4e_utils.classification import (
     ChunkScore,
     ClassifierSettings,
@@ -18,6 +17,7 @@ from t4e_utils.classification import (
     shuffled_order,
     train_classifier,
 )
+from t4e_utils.folds import LeakError, make_folds, split_fold
 from t4e_utils.inference import load_network
 from t4e_utils.preparation import chunk_table
 from t4e_utils.sampling import write_slice

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "t4e_utils"
 LAYERS = {
     "numbers": ["geometry", "intensity", "metrics"],
     "scans": ["files", "problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms", "synthetic_heads"],
-    "tables and tensors": ["runs", "catalog", "preparation", "datasets"],
+    "tables and tensors": ["runs", "catalog", "folds", "preparation", "datasets"],
     "learning": ["processes", "weights", "losses", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "sequences", "ensemble"],
     "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "run_lock", "gpus", "pipeline", "report", "gallery", "download", "figures", "competitions"],
 }

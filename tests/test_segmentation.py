@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from stand_ins import BrightIsTumour
 
-from t4e_utils.catalog import FoldSplit
 from t4e_utils.datasets import SliceDataset
+from t4e_utils.folds import FoldSplit
 from t4e_utils.geometry import display_affine
 from t4e_utils.metrics import dice
 from t4e_utils.models import normalise

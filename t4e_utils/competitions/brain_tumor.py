@@ -14,7 +14,6 @@ import pandas as pd
 from t4e_utils import phantoms
 from t4e_utils.catalog import (
     CatalogError,
-    assert_disjoint,
     find_series,
     find_volumes,
     join_labels,
@@ -22,6 +21,7 @@ from t4e_utils.catalog import (
     read_ids,
     read_labels,
 )
+from t4e_utils.folds import assert_disjoint
 from t4e_utils.problems import Problem
 from t4e_utils.runs import require_folder, resolve
 
