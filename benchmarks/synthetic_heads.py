@@ -23,6 +23,7 @@ from t4e_utils.inference import load_network
 from t4e_utils.preparation import SliceRule, cut_patients, cut_synthetic_patients
 from t4e_utils.runs import versions
 from t4e_utils.segmentation import SegmenterSettings, evaluate_patients, mix_slices, patient_dice, train_segmenter
+from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.training import TrainConfig
 
 SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce")
@@ -58,7 +59,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         root, rule = Path(folder), SliceRule(brain_tumor.REGIONS)
         slices, _ = cut_patients(files, root / "slices", root=root, rule=rule, n_jobs=given.n_jobs)
-        synthetic = cut_synthetic_patients(given.heads, root / "synthetic", root=root, rule=rule, seed=given.seed, n_jobs=given.n_jobs)
+        synthetic = cut_synthetic_patients(make_synthetic_patient, given.heads, root / "synthetic", root=root, rule=rule, seed=given.seed, n_jobs=given.n_jobs)
         jobs = [(patient, is_helped) for patient in patients["patient_id"] for is_helped in (False, True)]
         tables = Parallel(n_jobs=given.n_jobs)(
             delayed(learn_from)(patient, patients[patients["patient_id"] != patient], slices[slices["is_kept"]], synthetic, root, is_helped=is_helped, config=config)

@@ -5,7 +5,7 @@ One call a patient, so that patients can be prepared in parallel processes and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from t4e_utils.geometry import PLANES, display_axes, reorient, spacing_of
 from t4e_utils.intensity import to_uint8, window_from_percentiles
 from t4e_utils.problems import Problem, VolumeError
 from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
-from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.volumes import Volume, read_nifti
 
 SLICE_COLUMNS = (
@@ -145,34 +144,37 @@ def cut_patients(
 
 
 def cut_synthetic_patients(
-    n: int, folder: Path, *, root: Path, rule: SliceRule, size: int = 64, seed: int = 0, n_jobs: int = -1
+    make_patient: Callable[[int], Any], n: int, folder: Path, *, root: Path, rule: SliceRule, seed: int = 0, n_jobs: int = -1
 ) -> pd.DataFrame:
-    """Draw synthetic heads (`synthetic_heads`) and cut them into slices.
+    """Draw synthetic patients and cut them into slices.
 
-    Neighbours look alike, but no two heads do: few slices of each are kept, two in five of them without tumour, so that the segmenter
-    also learns where there is none.
+    Neighbours look alike, but no two patients do: few slices of each are kept, two in five of them without tumour, so that the segmenter also
+    learns where there is none.
 
     Args:
-        n: heads.
-        folder: of the slices; patients are called `synthetic000` and so on.
+        make_patient: draws a patient from a seed of 32 bits: `contrasts` (volumes by name) and `labels` on one grid, such as
+            `synthetic_heads.make_synthetic_patient`.
+        n: patients; they are called `synthetic000` and so on.
+        folder: of the slices.
         root: paths in the rows are relative to it.
         rule: regions, window, planes and smallest tumour share; steps are not taken from it.
-        size: voxels a side.
-        seed: of the heads.
+        seed: of the patients' seeds.
         n_jobs: processes; -1 is one a core.
 
     Returns:
         A row for every slice that was kept (`SLICE_COLUMNS`).
     """
     rule = replace(rule, sampling_step=SYNTHETIC_STEP, empty_step=SYNTHETIC_EMPTY_STEP)
-    progress = tqdm(range(n), desc="synthetic heads", mininterval=PROGRESS_SECONDS)
-    parts = Parallel(n_jobs=n_jobs)(delayed(_cut_synthetic)(k, folder, root=root, rule=rule, size=size, seed=seed) for k in progress)
+    seeds = np.random.SeedSequence([seed]).generate_state(n).tolist()
+    progress = tqdm(enumerate(seeds), desc="synthetic patients", total=n, mininterval=PROGRESS_SECONDS)
+    jobs = (delayed(_cut_synthetic)(make_patient, drawn, f"synthetic{k:03d}", folder, root=root, rule=rule) for k, drawn in progress)
+    parts = Parallel(n_jobs=n_jobs)(jobs)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SLICE_COLUMNS))
 
 
-def _cut_synthetic(k: int, folder: Path, *, root: Path, rule: SliceRule, size: int, seed: int) -> pd.DataFrame:
-    patient = make_synthetic_patient(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]), size=size)
-    rows = cut_volumes(f"synthetic{k:03d}", patient.contrasts.items(), patient.labels, folder, root=root, rule=rule)
+def _cut_synthetic(make_patient: Callable[[int], Any], seed: int, patient_id: str, folder: Path, *, root: Path, rule: SliceRule) -> pd.DataFrame:
+    patient = make_patient(seed)
+    rows = cut_volumes(patient_id, patient.contrasts.items(), patient.labels, folder, root=root, rule=rule)
     return rows[rows["is_kept"]]
 
 

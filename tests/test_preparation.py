@@ -1,5 +1,7 @@
 """Annotated volumes become slices: the right ones, the right way up, and a faulty contrast costs only itself."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +17,11 @@ from t4e_utils.preparation import (
     measure_tumours,
 )
 from t4e_utils.sampling import read_slice
+from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.volumes import Volume, read_nifti, write_nifti
 
 SHAPE = (20, 24, 28)
+SMALL_HEAD = partial(make_synthetic_patient, size=32)
 RULE = SliceRule({"WT": (1, 2, 4), "ET": (4,)}, percentiles=(0, 100))
 
 
@@ -127,7 +131,7 @@ def test_labels_of_another_convention_are_refused_and_not_taken_for_no_enhancing
 def test_synthetic_heads_become_slices_with_and_without_tumour_whatever_the_number_of_processes(tmp_path):
     rule = SliceRule({"WT": (1, 2, 4), "ET": (4,)}, sampling_step=0.0)
     one, two = (
-        cut_synthetic_patients(3, tmp_path / str(n) / "synthetic", root=tmp_path / str(n), rule=rule, size=32, n_jobs=n) for n in (1, 2)
+        cut_synthetic_patients(SMALL_HEAD, 3, tmp_path / str(n) / "synthetic", root=tmp_path / str(n), rule=rule, n_jobs=n) for n in (1, 2)
     )
     pd.testing.assert_frame_equal(one, two)
     assert all((tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes() for path in one["path"])
@@ -143,9 +147,9 @@ def test_synthetic_heads_become_slices_with_and_without_tumour_whatever_the_numb
 
 
 def test_other_seeds_draw_other_heads_and_none_are_no_rows(tmp_path):
-    options = {"root": tmp_path, "rule": SliceRule({"WT": (1, 2, 4), "ET": (4,)}), "size": 32, "n_jobs": 1}
-    drawn = [cut_synthetic_patients(1, tmp_path / f"seed{seed}", seed=seed, **options) for seed in (0, 1)]
+    options = {"root": tmp_path, "rule": SliceRule({"WT": (1, 2, 4), "ET": (4,)}), "n_jobs": 1}
+    drawn = [cut_synthetic_patients(SMALL_HEAD, 1, tmp_path / f"seed{seed}", seed=seed, **options) for seed in (0, 1)]
     assert drawn[0]["brain_area"].tolist() != drawn[1]["brain_area"].tolist()
-    none = cut_synthetic_patients(0, tmp_path / "none", **options)
+    none = cut_synthetic_patients(SMALL_HEAD, 0, tmp_path / "none", **options)
     assert none.empty
     assert list(none.columns) == list(SLICE_COLUMNS)
