@@ -218,6 +218,7 @@ def write_sequences(
     root: Path,
     batch_size: int = 32,
     made_with: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Prepare many series and write their kept slices to `folder/<patient>/<series>/<slice>.png`, and their tables beside them.
 
@@ -230,7 +231,8 @@ def write_sequences(
         folder: of the slices.
         root: paths in the rows are relative to it.
         batch_size: slices a pass.
-        made_with: what else decides about the slices, such as the segmenter's weights; None: every series is prepared anew.
+        made_with: what else decides about the slices, such as the segmenter's weights.
+        overwrite: prepare every series anew.
 
     Returns:
         A row for every slice (as `write_sequence`, with patient_id and series), and problems; in the order of the series.
@@ -240,7 +242,7 @@ def write_sequences(
     """
     places = [folder / row.patient_id / row.series for row in series.itertuples()]
     notes = [{**asdict(rule), **(made_with or {}), "files": files_mark(path, rule.source)} for path in series["path"]]
-    is_there = [made_with is not None and is_current(place / TABLE, note) for place, note in zip(places, notes, strict=True)]
+    is_there = [not overwrite and is_current(place / TABLE, note) for place, note in zip(places, notes, strict=True)]
     results = iter(prepare_all(series[~np.array(is_there, dtype=bool)], segmenter, rule, batch_size=batch_size))
     tables, problems = [], []
     for place, note, is_written in zip(places, notes, is_there, strict=True):

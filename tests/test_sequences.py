@@ -212,10 +212,10 @@ def test_what_decides_about_slices_prepares_them_again(series, tmp_path, changed
         write_sequences(own.assign(path=str(copied)), Counting().eval(), RULE, tmp_path, root=tmp_path, made_with={"segmenter": "a"})
         os.utime(next(copied.iterdir()), (1, 1))
         own = own.assign(path=str(copied))
-    made_with = {"another segmenter": {"segmenter": "b"}, "everything anew": None}.get(changed, {"segmenter": "a"})
+    made_with = {"segmenter": "b" if changed == "another segmenter" else "a"}
     second = Counting().eval()
     rule = replace(RULE, mask_threshold=0.6) if changed == "another rule" else RULE
-    write_sequences(own, second, rule, tmp_path, root=tmp_path, made_with=made_with)
+    write_sequences(own, second, rule, tmp_path, root=tmp_path, made_with=made_with, overwrite=changed == "everything anew")
     assert second.n_slices == first.n_slices > 0
 
 
