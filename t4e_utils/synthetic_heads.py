@@ -26,18 +26,19 @@ BRAIN = {
     "T2w": dict(white=(1, 1), grey=(1.0, 1.5), fluid=(1.8, 3.6), oedema=(1.4, 2.8), rim=(1.1, 2.6), core=(1.3, 3.2), vessel=(0.3, 0.8)),
 }
 OUTSIDE = {
-    "FLAIR": dict(fluid=(0.1, 0.4), bone=(0.05, 0.3), scalp=(0.4, 2.0), flesh=(0.5, 1.5)),
-    "T1w": dict(fluid=(0.2, 0.5), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.5, 1.5)),
-    "T1wCE": dict(fluid=(0.2, 0.6), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.5, 1.5)),
-    "T2w": dict(fluid=(2.0, 3.5), bone=(0.05, 0.3), scalp=(0.5, 2.5), flesh=(0.5, 1.5)),
+    "FLAIR": dict(fluid=(0.1, 0.4), bone=(0.05, 0.3), scalp=(0.4, 2.0), flesh=(0.3, 2.0)),
+    "T1w": dict(fluid=(0.2, 0.5), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.3, 2.0)),
+    "T1wCE": dict(fluid=(0.2, 0.6), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.3, 2.0)),
+    "T2w": dict(fluid=(2.0, 3.5), bone=(0.05, 0.3), scalp=(0.5, 2.5), flesh=(0.3, 2.0)),
 }
 THICKNESS_MM = {"fluid": (1, 3), "bone": (3, 7), "scalp": (5, 12)}  # around the brain, from within
+EYE_MM = (32, 70, -38)  # distance from the midline, y, z; in fat, as the scalp
 TUMOUR_ML = (12.0, 220.0)
 CORE_SHARE = (0.15, 0.8)  # rim and necrosis, share of the whole tumour
 RIM_SIZE, VENTRICLE_SIZE = (0.5, 1.4), (0.5, 2.2)  # share of the usual one
 GRAIN_CONTRAST = (0.02, 0.2)
 ENHANCING_CHANCE = 0.75  # otherwise nothing takes up contrast agent, as in most gliomas of low grade
-SKULL_CHANCE = 0.5  # otherwise skull-stripped
+SKULL_CHANCE = 0.6  # otherwise skull-stripped
 GAMMA = (0.35, 1.6)  # exponent of the brightness, of each contrast
 BLUR_VOXELS = (0.0, 0.8)
 
@@ -96,6 +97,8 @@ def _layers_outside(head: Head, grid: Volume, rng: np.random.Generator) -> dict[
     edges = [-np.inf, *np.cumsum([rng.uniform(*bounds) for bounds in THICKNESS_MM.values()])]  # fluid fills the sulci too
     where = {tissue: (distance >= inner) & (distance < outer) for tissue, inner, outer in zip(THICKNESS_MM, edges, edges[1:], strict=False)}
     is_face = (z < -25) & (distance >= edges[2]) & (distance < 45) & (np.hypot(x / 62, (y - 15) / 95) < 1)
+    from_eye = np.sqrt((np.abs(x) - EYE_MM[0]) ** 2 + (y - EYE_MM[1]) ** 2 + (z - EYE_MM[2]) ** 2)
+    is_eye, is_orbit = from_eye < 12, (from_eye < 18) & (distance >= edges[1])
     coarse, fine = make_waves(rng, 30.0)(points), make_waves(rng, 15.0)(points)
     textures = {
         "fluid": np.ones_like(distance),
@@ -103,7 +106,7 @@ def _layers_outside(head: Head, grid: Volume, rng: np.random.Generator) -> dict[
         "scalp": 1 + 0.2 * fine,
         "flesh": 1 + 0.7 * coarse + 0.2 * fine,  # muscle, fat and air
     }
-    where = {**where, "scalp": where["scalp"] & ~is_face, "flesh": is_face}
+    where = {"fluid": where["fluid"] | is_eye, "bone": where["bone"] & ~is_orbit, "scalp": (where["scalp"] & ~is_face) | is_orbit, "flesh": is_face}
     return {tissue: (where[tissue] * np.clip(texture, 0.03, 3)).reshape(shape) for tissue, texture in textures.items()}
 
 
