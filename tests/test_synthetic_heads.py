@@ -7,7 +7,7 @@ import pytest
 
 from t4e_utils.phantom_anatomy import paint
 from t4e_utils.phantom_scans import make_patient
-from t4e_utils.synthetic_heads import TUMOUR_ML, make_synthetic_patient
+from t4e_utils.synthetic_heads import EYE_MM, TUMOUR_ML, make_synthetic_patient
 
 SIZE = 40
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
@@ -72,6 +72,15 @@ def test_some_heads_have_a_skull_and_it_lies_outside_the_brain(heads):
     inner = brain[len(brain) // 2]
     assert rows[0] < np.flatnonzero(inner.any(axis=1))[0]
     assert columns[-1] > np.flatnonzero(inner.any(axis=0))[-1]
+
+
+def test_both_eyes_hold_fluid_which_is_bright_on_t2w_and_dark_on_flair(heads):
+    for head in filter(has_skull, heads):
+        for side in (-1, 1):
+            world = head.head.pose[:, :3] @ ([side, 1, 1] * np.array(EYE_MM)) + head.head.pose[:, 3]
+            eye = tuple(np.rint(np.linalg.inv(head.labels.affine) @ [*world, 1])[:3].astype(int))
+            ratio = {name: volume.array[eye] / np.median(volume.array[brain_of(head)]) for name, volume in head.contrasts.items()}
+            assert ratio["FLAIR"] < 0.7 < 1.5 < ratio["T2w"]
 
 
 def relative(head, contrast, label):
