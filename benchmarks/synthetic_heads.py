@@ -27,17 +27,18 @@ from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.training import TrainConfig
 
 SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce")
+SHARE = 0.65  # of the slices to learn from, as in notebook 03
 
 
 def learn_from(patient, others, slices, synthetic, root, *, is_helped, config):
     """Train on one patient and score the others; without help the patient's slices stand where synthetic ones would."""
     own = slices[slices["patient_id"] == patient]
-    n = len(mix_slices(own, synthetic, synthetic_share=0.5))
+    n = len(mix_slices(own, synthetic, synthetic_share=SHARE))
     own = own if is_helped else pd.concat([own] * max(1, round(n / len(own))), ignore_index=True)
     steps = config.epochs * -(-(n if is_helped else len(own)) // config.batch_size)
     split = FoldSplit(0, [patient], [], others["patient_id"].tolist(), "last epoch")
     given = synthetic if is_helped else synthetic[:0]
-    card = train_segmenter(own, split, root / f"{patient}-{is_helped}", root=root, settings=SEGMENTER, config=config, made_with={}, synthetic=given)
+    card = train_segmenter(own, split, root / f"{patient}-{is_helped}", root=root, settings=SEGMENTER, config=config, made_with={}, synthetic=given, synthetic_share=SHARE)
     scored = evaluate_patients(
         load_network(root / card["weights"]), others, series=brain_tumor.SERIES, regions=brain_tumor.REGIONS, percentiles=(0.5, 99.5), size=SEGMENTER.image_size
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.ndimage import label
 
 MEASURES = ("slice", "brain_area", "wt_area", "et_area", "n_components")
 
@@ -61,6 +62,12 @@ def measure_masks(masks: np.ndarray, areas: Sequence[np.ndarray] | None = None) 
     wt_area, et_area = [areas_of(mask) for mask in masks] if areas is None else areas
     n_components = [count_components(mask) if area else 0 for mask, area in zip(masks[0], wt_area, strict=True)]
     return pd.DataFrame({"slice": np.arange(len(wt_area)), "wt_area": wt_area, "et_area": et_area, "n_components": n_components})
+
+
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """Return the largest 26-connected piece of a mask (D, H, W), the first of equals; bool, empty if the mask is."""
+    pieces, n = label(mask, structure=np.ones((3, 3, 3)))
+    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax() if n else np.zeros(mask.shape, bool)
 
 
 def areas_of(volume: np.ndarray) -> np.ndarray:

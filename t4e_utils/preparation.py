@@ -28,7 +28,7 @@ SLICE_COLUMNS = (
     "brain_area", "wt_area", "et_area", "n_components",
 )  # fmt: skip
 
-SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.5  # about three slices with tumour and two without, of each plane and contrast
+SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.25  # about three slices with tumour and four without, of each plane and contrast
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def cut_synthetic_patients(
 ) -> pd.DataFrame:
     """Draw synthetic patients and cut them into slices.
 
-    Neighbours look alike, but no two patients do: few slices of each are kept, two in five of them without tumour, so that the segmenter also
+    Neighbours look alike, but no two patients do: few slices of each are kept, more than half of them without tumour, so that the segmenter also
     learns where there is none.
 
     Args:
@@ -166,7 +166,7 @@ def cut_synthetic_patients(
     """
     rule = replace(rule, sampling_step=SYNTHETIC_STEP, empty_step=SYNTHETIC_EMPTY_STEP)
     seeds = np.random.SeedSequence([seed]).generate_state(n).tolist()
-    progress = tqdm(enumerate(seeds), desc="synthetic patients", total=n, mininterval=PROGRESS_SECONDS)
+    progress = tqdm(enumerate(seeds), desc="synthetic patients", total=n, mininterval=PROGRESS_SECONDS, disable=not n)
     jobs = (delayed(_cut_synthetic)(make_patient, drawn, f"synthetic{k:03d}", folder, root=root, rule=rule) for k, drawn in progress)
     parts = Parallel(n_jobs=n_jobs)(jobs)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SLICE_COLUMNS))

@@ -70,7 +70,7 @@ def parameters(
         at_least: smallest allowed value of a number.
 
     Returns:
-        The values by name; text given for a list (`-p folds "[0, 1]"`) is turned into the list.
+        The values by name; text given for a list or dict (`-p folds "[0, 1]"`) is turned into it.
 
     Raises:
         ParameterError: unknown name, wrong type, value outside `choices` or below `at_least`.
@@ -106,8 +106,8 @@ def _refuse_unknown(names: Iterable[str], declared: Mapping[str, Any]) -> None:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     base, element = typing.get_origin(kind) or kind, (typing.get_args(kind) or (object,))[0]
-    if base is list and isinstance(value, str):
-        value = _list_from_text(name, value)
+    if base in (list, dict) and isinstance(value, str):
+        value = _value_of_text(name, value, base)
     if base is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     is_right = isinstance(value, base) and not (base in (int, float) and isinstance(value, bool))
@@ -118,11 +118,12 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _list_from_text(name: str, text: str) -> Any:
+def _value_of_text(name: str, text: str, kind: type) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        raise ParameterError(f'{name} = {text!r} is text, but it must be a list, such as "[0, 1]": correct the value.') from error
+        like = {list: 'a list, such as "[0, 1]"', dict: """a dict, such as "{'WT': {'FLAIR': 1}}\""""}[kind]
+        raise ParameterError(f"{name} = {text!r} is text, but it must be {like}: correct the value.") from error
 
 
 def require_folder(path: str | Path, *, what: str, how: str) -> Path:

@@ -63,7 +63,7 @@ def train_segmenter(
     config: TrainConfig,
     made_with: Mapping[str, Any],
     synthetic: pd.DataFrame | None = None,
-    synthetic_share: float = 0.5,
+    synthetic_share: float = 0.65,
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:

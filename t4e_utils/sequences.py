@@ -1,7 +1,8 @@
 """From a series folder to its sequence of 3-channel slices, and on to a probability: one path for training and for the hidden test set.
 
 series -> 8-bit volume (D, H, W) -> masks (2, D, H, W) -> kept slices as pictures (K, H, W, 3) -> chunks -> probability.
-Memory is bounded by one series and the few that are read ahead.
+Where series vote on the masks, those of a patient are prepared together. Memory is bounded by one series, or the series of one patient, and
+the few that are read ahead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import pandas as pd
 from torch import nn
 from tqdm import tqdm
 
-from t4e_utils.annotations import measure_slices
+from t4e_utils import T4EError
+from t4e_utils.annotations import largest_piece, measure_slices
 from t4e_utils.catalog import PROGRESS_SECONDS, CatalogError, files_mark
-from t4e_utils.inference import classify_sequence, segment_slices
+from t4e_utils.fusion import fuse_maps
+from t4e_utils.inference import classify_sequence, device_of, region_probabilities, segment_slices
 from t4e_utils.models import SequenceClassifier
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.problems import Problem, VolumeError
@@ -34,6 +38,12 @@ READ_AHEAD = 2  # series read while the networks work; bounds the memory
 N_TIMED = 3  # patients after which the expected finish is told
 TABLE = "slices.parquet"  # beside the pictures of a series
 COARSE_MM = 5.0  # at most between the slices of a coarse pass: what is smaller can be overlooked
+REGIONS = ("WT", "ET")
+UNPLACED = {"gap", "mosaic", "no_orientation", "no_positions", "no_spacing", "same_position", "uneven_spacing"}  # where slices lie is then a guess
+
+
+class SequenceError(T4EError):
+    """Series cannot become sequences by this rule."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,26 @@ class SeriesRule:
     source: str = "dicom"  # or "jpg", the mirror of the data set as JPEG files
     segmentation_stride: int = 1  # 1: every slice; k: every k-th (COARSE_MM apart at most), then all around those that show tumour
     segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of inference.TURNS
+    # For "WT" and "ET", what each series of a patient says counts so much in the masks of all of them, see `fusion`; {}: each draws its own.
+    series_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = set(self.series_weights) - set(REGIONS)
+        if unknown or any(weight <= 0 for region in self.series_weights.values() for weight in region.values()):
+            raise SequenceError(
+                f"series_weights is {self.series_weights}: give weights above 0 by series for {' and '.join(REGIONS)}, such as "
+                '{"WT": {"FLAIR": 3, "T2w": 1}, "ET": {"T1wCE": 1}}; series that are not named have no say, {} lets each draw its own mask.'
+            )
+        if self.series_weights and self.segmentation_stride > 1:
+            raise SequenceError(
+                f"segmentation_stride is {self.segmentation_stride}, but series_weights lets the series of a patient vote, and that takes every slice: "
+                "give segmentation_stride 1, or prepare the training data with series_weights {}."
+            )
+
+    @property
+    def voters(self) -> set[str]:
+        """The series whose maps are asked for a mask of any series."""
+        return {name for region in self.series_weights.values() for name in region}
 
 
 @dataclass(frozen=True)
@@ -97,14 +127,75 @@ def prepare_series(volume: Volume, image: np.ndarray, segmenter: nn.Module, rule
         rule: filter and sizes.
         batch_size: slices a pass.
     """
-    n_pixels = image.shape[1] * image.shape[2]
-    filled = np.flatnonzero((image > 0).sum(axis=(1, 2)) > rule.min_brain_fraction * n_pixels)
+    filled = _filled(image, rule)
     stride = max(1, min(rule.segmentation_stride, int(COARSE_MM // volume.spacing_mm[0])))
     masks, skipped = _segment(image, filled, segmenter, rule, stride=stride, batch_size=batch_size)
     measures, kept, fallback = _select(image, masks, rule)
     if fallback and len(skipped):
         _fill(masks, skipped, image, segmenter, rule, batch_size=batch_size)
         measures, kept, fallback = _select(image, masks, rule)
+    return _prepared(volume, image, masks, measures, kept, fallback)
+
+
+def prepare_patient(
+    read: Mapping[str, tuple[Volume, np.ndarray]], segmenter: nn.Module, rule: SeriesRule, *, batch_size: int = 32
+) -> dict[str, PreparedSeries]:
+    """Prepare the series of a patient, by name; with `rule.series_weights` their masks are those on which they agree.
+
+    A region on which none of the series has a say stays as each series draws it, and a mask ends where its series shows nothing. A series of
+    which it is not known where it lies (JPEG files, `UNPLACED`) draws its own masks and has no say in the others.
+
+    Args:
+        read: volume and image of each series, from `read_for_segmentation`.
+        segmenter: in evaluation mode.
+        rule: as in `prepare_series`.
+        batch_size: slices a pass.
+    """
+    together = _vote({name: each for name, each in read.items() if _votes(each[0], rule)}, segmenter, rule, batch_size=batch_size)
+    return {name: together.get(name) or prepare_series(*each, segmenter, rule, batch_size=batch_size) for name, each in read.items()}
+
+
+def _votes(volume: Volume, rule: SeriesRule) -> bool:
+    is_placed = not UNPLACED & {problem.code for problem in volume.meta.get("problems", ())}
+    return bool(rule.series_weights) and rule.source == "dicom" and is_placed
+
+
+def _vote(
+    read: Mapping[str, tuple[Volume, np.ndarray]], segmenter: nn.Module, rule: SeriesRule, *, batch_size: int
+) -> dict[str, PreparedSeries]:
+    voters = {region: {name: weight for name, weight in rule.series_weights.get(region, {}).items() if name in read} for region in REGIONS}
+    asked = set().union(*voters.values()) if all(voters.values()) else set(read)
+    maps = {name: _probabilities(read[name][1], segmenter, rule, batch_size=batch_size) for name in sorted(asked)}
+    affines, prepared = {name: read[name][0].affine for name in asked}, {}
+    for name, (volume, image) in read.items():
+        filled, masks = _filled(image, rule), np.zeros((len(REGIONS), *image.shape), bool)
+        grid = {"affine": volume.affine, "shape": image.shape, "slices": filled, "device": device_of(segmenter)}
+        for r, weights in enumerate(voters.values()):
+            found = fuse_maps({voter: maps[voter][r] for voter in weights}, affines, weights, **grid) if weights else maps[name][r, filled]
+            masks[r, filled] = (found > 255 * rule.mask_threshold) & (image[filled] > 0)
+        prepared[name] = _prepared(volume, image, masks, *_select(image, masks, rule))
+    return prepared
+
+
+def _probabilities(image: np.ndarray, segmenter: nn.Module, rule: SeriesRule, *, batch_size: int) -> np.ndarray:
+    """Probabilities of the regions (2, D, H, W) uint8, 255 for 1; 0 in blank slices."""
+    maps, filled = np.zeros((len(REGIONS), *image.shape), np.uint8), _filled(image, rule)
+    for part, found in region_probabilities(segmenter, image[filled], **_views(rule), batch_size=batch_size):
+        maps[:, filled[part]] = np.rint(255 * found).astype(np.uint8).swapaxes(0, 1)
+    return maps
+
+
+def _filled(image: np.ndarray, rule: SeriesRule) -> np.ndarray:
+    """Indices of the slices that are not blank."""
+    return np.flatnonzero((image > 0).sum(axis=(1, 2)) > rule.min_brain_fraction * image.shape[1] * image.shape[2])
+
+
+def _views(rule: SeriesRule) -> dict[str, Any]:
+    """How the segmenter looks at slices: options of `inference.region_probabilities`."""
+    return {"size": rule.segmenter_size, "is_stretched": rule.is_stretched, "zoom": rule.segmentation_zoom, "views": rule.segmentation_views}
+
+
+def _prepared(volume: Volume, image: np.ndarray, masks: np.ndarray, measures: pd.DataFrame, kept: np.ndarray, fallback: str) -> PreparedSeries:
     pictures = np.stack([image[kept], *(masks[:, kept].astype(np.uint8) * 255)], axis=-1)
     return PreparedSeries(pictures, measures.assign(is_kept=kept), fallback, volume, list(volume.meta.get("problems", ())))
 
@@ -128,24 +219,18 @@ def _fill(masks: np.ndarray, indices: np.ndarray, image: np.ndarray, segmenter: 
         segmenter,
         image[indices],
         threshold=rule.mask_threshold,
-        size=rule.segmenter_size,
-        is_stretched=rule.is_stretched,
-        zoom=rule.segmentation_zoom,
-        views=rule.segmentation_views,
         batch_size=batch_size,
+        **_views(rule),
     )
 
 
 def _select(image: np.ndarray, masks: np.ndarray, rule: SeriesRule) -> tuple[pd.DataFrame, np.ndarray, str]:
-    measures = measure_slices(image, masks)
-    kept, fallback = select_sequence_slices(
-        measures,
-        image.shape[1] * image.shape[2],
-        min_brain_fraction=rule.min_brain_fraction,
-        min_tumour_share=rule.min_tumour_share,
-        max_components=rule.max_components,
-        sequence_length=rule.sequence_length,
-    )
+    options = {name: getattr(rule, name) for name in ("min_brain_fraction", "min_tumour_share", "max_components", "sequence_length")}
+    measures, n_pixels = measure_slices(image, masks), image.shape[1] * image.shape[2]
+    kept, fallback = select_sequence_slices(measures, n_pixels, **options)
+    if fallback == "largest tumour":  # what lies elsewhere is more often false: its slices are not kept
+        piece = measures.assign(wt_area=largest_piece(masks[0]).sum(axis=(1, 2)))
+        kept, _ = select_sequence_slices(piece, n_pixels, **options)
     return measures, kept, fallback
 
 
@@ -155,21 +240,33 @@ def prepare_all(
     """Prepare many series, reading the next ones while the segmenter works.
 
     Args:
-        series: a row a series, with the column path.
+        series: a row a series, with the columns patient_id, series and path.
         segmenter: in evaluation mode.
-        rule: as in `prepare_series`.
+        rule: as in `prepare_patient`.
         batch_size: slices a pass.
         num_workers: threads that read; as many series may wait in memory, at least `READ_AHEAD`.
 
     Yields:
-        The row (named tuple), and the prepared series or the problem that kept it from being read; in the order of the table.
+        The row (named tuple), and the prepared series or the problem that kept it from being read; patient by patient, and else in the order of
+        the table.
     """
-    start = time.perf_counter()
+    start, done = time.perf_counter(), 0
+    series = in_patients(series, rule)
     progress = tqdm(_read_ahead(series, rule, num_workers), total=len(series), desc="series", mininterval=PROGRESS_SECONDS)
-    for done, (row, result) in enumerate(progress):
-        if done:
-            progress.set_postfix_str(f"finish {expected_finish(time.perf_counter() - start, done, len(series)):%H:%M}", refresh=False)
-        yield row, (result if isinstance(result, Problem) else prepare_series(*result, segmenter, rule, batch_size=batch_size))
+    for _, group in groupby(progress, key=lambda item: item[0].patient_id if rule.series_weights else item[0]):
+        found = list(group)
+        read = {row.series: result for row, result in found if not isinstance(result, Problem)}
+        prepared = prepare_patient(read, segmenter, rule, batch_size=batch_size)
+        yield from ((row, result if isinstance(result, Problem) else prepared[row.series]) for row, result in found)
+        done += len(found)
+        progress.set_postfix_str(f"finish {expected_finish(time.perf_counter() - start, done, len(series)):%H:%M}", refresh=False)
+
+
+def in_patients(series: pd.DataFrame, rule: SeriesRule) -> pd.DataFrame:
+    """Return the rows with those of a patient beside each other, patients in the order of their first row, if series vote; else as they are."""
+    if not rule.series_weights:
+        return series
+    return series.iloc[np.argsort(pd.factorize(series["patient_id"])[0], kind="stable")]
 
 
 def expected_finish(seconds: float, done: int, total: int) -> datetime:
@@ -222,12 +319,13 @@ def write_sequences(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Prepare many series and write their kept slices to `folder/<patient>/<series>/<slice>.png`, and their tables beside them.
 
-    A call that was interrupted goes on: series without problems whose table is there, from the same files and rule, are not prepared again.
+    A call that was interrupted goes on: series without problems whose table is there, from the same files and rule, are not prepared again;
+    where series vote, patients all of whose series are.
 
     Args:
         series: patient_id, series, path.
         segmenter: in evaluation mode.
-        rule: as in `prepare_series`.
+        rule: as in `prepare_patient`.
         folder: of the slices.
         root: paths in the rows are relative to it.
         batch_size: slices a pass.
@@ -240,10 +338,15 @@ def write_sequences(
     Raises:
         CatalogError: no series could be read.
     """
+    series = in_patients(series, rule)
     places = [folder / row.patient_id / row.series for row in series.itertuples()]
-    notes = [{**asdict(rule), **(made_with or {}), "files": files_mark(path, rule.source)} for path in series["path"]]
-    is_there = [not overwrite and is_current(place / TABLE, note) for place, note in zip(places, notes, strict=True)]
-    results = iter(prepare_all(series[~np.array(is_there, dtype=bool)], segmenter, rule, batch_size=batch_size))
+    marks = series.assign(mark=[files_mark(path, rule.source) for path in series["path"]])
+    if rule.series_weights:  # what one series shows decides about the others
+        marks["mark"] = marks["patient_id"].map(marks.groupby("patient_id")["mark"].agg(list))
+    notes = [{**asdict(rule), **(made_with or {}), "files": mark} for mark in marks["mark"]]
+    is_there = pd.Series([not overwrite and is_current(place / TABLE, note) for place, note in zip(places, notes, strict=True)], index=series.index, dtype=bool)
+    is_there = is_there.groupby(series["patient_id"]).transform("all") if rule.series_weights else is_there
+    results = iter(prepare_all(series[~is_there], segmenter, rule, batch_size=batch_size))
     tables, problems = [], []
     for place, note, is_written in zip(places, notes, is_there, strict=True):
         if is_written:
@@ -320,7 +423,7 @@ def predict_all(
     limit_hours: float = 0.0,
     **options: Any,
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Predict many patients; only series of MRI types that have a classifier are read.
+    """Predict many patients; only series that have a classifier or a say in the masks are read.
 
     After `N_TIMED` patients a line says when all of them will be done.
 
@@ -338,7 +441,7 @@ def predict_all(
         `PREDICTION_COLUMNS`, a row for each series that could be read; and problems.
     """
     rows, problems = [], []
-    wanted = series[series["series"].isin(classifiers)]
+    wanted = series[series["series"].isin({*classifiers, *rule.voters})]
     started, patients = time.perf_counter(), wanted["patient_id"].nunique()
     timed = set()
     for row, result in prepare_all(wanted, segmenter, rule, batch_size=batch_size, num_workers=num_workers):
@@ -350,6 +453,8 @@ def predict_all(
             problems.append(result)
             continue
         problems += result.problems
+        if row.series not in classifiers:
+            continue
         said = predict_series(
             result, classifiers[row.series], length=rule.sequence_length, stride=rule.chunk_stride, batch_size=batch_size, **options
         )
@@ -363,24 +468,24 @@ def time_stages(
     """Return how many seconds reading, segmenting and classifying take, one after the other; `predict_all` reads ahead instead.
 
     Args:
-        series: series, path; those that cannot be read are left out.
+        series: series, path of one patient; those that cannot be read are left out.
         segmenter: in evaluation mode.
         classifiers: of each MRI type.
         rule: as in `predict_all`.
         **options: as in `predict_all`.
     """
-    seconds = dict.fromkeys(("read and window", "segment and filter", "classify"), 0.0)
-    for row in series[series["series"].isin(classifiers)].itertuples(index=False):
-        marks = [time.perf_counter()]
+    read, reading = {}, 0.0
+    for row in series[series["series"].isin({*classifiers, *rule.voters})].itertuples(index=False):
+        begin = time.perf_counter()
         try:
-            volume, image = read_for_segmentation(row.path, rule)
+            read[row.series] = read_for_segmentation(row.path, rule)
         except VolumeError:
             continue
-        marks.append(time.perf_counter())
-        prepared = prepare_series(volume, image, segmenter, rule, batch_size=options.get("batch_size", 32))
-        marks.append(time.perf_counter())
-        predict_series(prepared, classifiers[row.series], length=rule.sequence_length, stride=rule.chunk_stride, **options)
-        marks.append(time.perf_counter())
-        for name, begin, end in zip(seconds, marks, marks[1:], strict=False):
-            seconds[name] += end - begin
-    return seconds
+        reading += time.perf_counter() - begin
+    begin = time.perf_counter()
+    prepared = prepare_patient(read, segmenter, rule, batch_size=options.get("batch_size", 32)) if read else {}
+    segmented = time.perf_counter()
+    for name in set(prepared) & set(classifiers):
+        predict_series(prepared[name], classifiers[name], length=rule.sequence_length, stride=rule.chunk_stride, **options)
+    classified = time.perf_counter()
+    return {"read and window": reading, "segment and filter": segmented - begin if read else 0.0, "classify": classified - segmented if read else 0.0}

@@ -26,11 +26,15 @@ BRAIN = {
     "T2w": dict(white=(1, 1), grey=(1.0, 1.5), fluid=(1.8, 3.6), oedema=(1.4, 2.8), rim=(1.1, 2.6), core=(1.3, 3.2), vessel=(0.3, 0.8)),
 }
 OUTSIDE = {
-    "FLAIR": dict(fluid=(0.1, 0.4), bone=(0.05, 0.3), scalp=(0.4, 2.0), flesh=(0.3, 2.0)),
-    "T1w": dict(fluid=(0.2, 0.5), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.3, 2.0)),
-    "T1wCE": dict(fluid=(0.2, 0.6), bone=(0.05, 0.4), scalp=(1.0, 3.0), flesh=(0.3, 2.0)),
-    "T2w": dict(fluid=(2.0, 3.5), bone=(0.05, 0.3), scalp=(0.5, 2.5), flesh=(0.3, 2.0)),
+    "FLAIR": dict(fluid=(0.1, 0.4), bone=(0.05, 0.3), scalp=(0.4, 3.0)),
+    "T1w": dict(fluid=(0.2, 0.5), bone=(0.05, 0.4), scalp=(1.0, 3.0)),
+    "T1wCE": dict(fluid=(0.2, 0.6), bone=(0.05, 0.4), scalp=(1.0, 3.0)),
+    "T2w": dict(fluid=(2.0, 3.5), bone=(0.05, 0.3), scalp=(0.5, 3.0)),
 }
+FLESH = (0.04, 4.0)  # of each of the pieces below the brain: muscle, fat, marrow, mucosa, air
+N_PIECES = 5
+PIECE_MM = (22.0, 70.0)  # wavelength of their borders
+FACE_MM = {"half_width": (62, 78), "half_length": (88, 106), "forward": (4, 16), "skin": (2, 8)}
 THICKNESS_MM = {"fluid": (1, 3), "bone": (3, 7), "scalp": (5, 12)}  # around the brain, from within
 EYE_MM = (32, 70, -38)  # distance from the midline, y, z; in fat, as the scalp
 TUMOUR_ML = (12.0, 220.0)
@@ -96,24 +100,23 @@ def _layers_outside(head: Head, grid: Volume, rng: np.random.Generator) -> dict[
     distance, (x, y, z) = brain_distance(head, points)[0], points
     edges = [-np.inf, *np.cumsum([rng.uniform(*bounds) for bounds in THICKNESS_MM.values()])]  # fluid fills the sulci too
     where = {tissue: (distance >= inner) & (distance < outer) for tissue, inner, outer in zip(THICKNESS_MM, edges, edges[1:], strict=False)}
-    is_face = (z < -25) & (distance >= edges[2]) & (distance < 45) & (np.hypot(x / 62, (y - 15) / 95) < 1)
+    half_width, half_length, forward, skin = (rng.uniform(*bounds) for bounds in FACE_MM.values())
+    from_skin = half_width * (1 - np.hypot(x / half_width, (y - forward) / half_length))
+    is_face = (z < -20) & (distance >= edges[2]) & (from_skin > 0)
     from_eye = np.sqrt((np.abs(x) - EYE_MM[0]) ** 2 + (y - EYE_MM[1]) ** 2 + (z - EYE_MM[2]) ** 2)
     is_eye, is_orbit = from_eye < 12, (from_eye < 18) & (distance >= edges[1])
-    coarse, fine = make_waves(rng, 30.0)(points), make_waves(rng, 15.0)(points)
-    textures = {
-        "fluid": np.ones_like(distance),
-        "bone": 1 + 0.3 * fine,
-        "scalp": 1 + 0.2 * fine,
-        "flesh": 1 + 0.7 * coarse + 0.2 * fine,  # muscle, fat and air
-    }
-    where = {"fluid": where["fluid"] | is_eye, "bone": where["bone"] & ~is_orbit, "scalp": (where["scalp"] & ~is_face) | is_orbit, "flesh": is_face}
-    return {tissue: (where[tissue] * np.clip(texture, 0.03, 3)).reshape(shape) for tissue, texture in textures.items()}
+    is_fat = (where["scalp"] & ~is_face) | (is_face & (from_skin < skin)) | is_orbit
+    piece = np.argmax([make_waves(rng, _draw(rng, PIECE_MM))(points) for _ in range(N_PIECES)], axis=0)
+    texture = 1 + 0.2 * make_waves(rng, 15.0)(points)
+    layers = {"fluid": where["fluid"] | is_eye, "bone": where["bone"] & ~is_orbit, "scalp": is_fat}
+    layers |= {f"flesh {k}": is_face & ~is_fat & (piece == k) for k in range(N_PIECES)}
+    return {tissue: (inside * np.clip(texture, 0.03, 3)).reshape(shape) for tissue, inside in layers.items()}
 
 
 def _with_skull(array: np.ndarray, layers: Mapping[str, np.ndarray], contrast: str, rng: np.random.Generator) -> np.ndarray:
     white = np.median(array[array > 0])
     for tissue, texture in layers.items():
-        colour = white * _draw(rng, OUTSIDE[contrast][tissue])
+        colour = white * _draw(rng, OUTSIDE[contrast].get(tissue, FLESH))
         noise = NOISE * white * rng.standard_normal(array.shape)
         array = np.where((texture > 0) & (array == 0), np.maximum(np.rint(colour * texture + noise), 1), array)
     return array.astype(np.int16)

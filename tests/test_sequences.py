@@ -20,9 +20,11 @@ from t4e_utils.problems import Problem
 from t4e_utils.sampling import read_slice
 from t4e_utils.sequences import (
     PREDICTION_COLUMNS,
+    SequenceError,
     SeriesRule,
     predict_all,
     prepare_all,
+    prepare_patient,
     prepare_series,
     read_for_segmentation,
     time_sentence,
@@ -147,6 +149,104 @@ def test_the_expected_finish_is_compared_with_the_limit(series, capsys):
     assert capsys.readouterr().out.count("3 of 5 patients in") == 1
 
 
+VOTES = replace(RULE, series_weights={"WT": {"FLAIR": 3, "T2w": 1}})
+
+
+def as_read(volume):
+    return volume, (volume.array / 1000 * 255).round().astype(np.uint8)
+
+
+def test_series_that_vote_share_one_whole_tumour_whatever_each_would_draw():
+    moved = head((9, 10))  # sees something else where FLAIR sees nothing
+    read = {"FLAIR": as_read(head((5, 6, 7))), "T1w": as_read(head()), "T2w": as_read(moved)}
+    alone = {name: prepare_series(*each, BrightIsTumour().eval(), RULE) for name, each in read.items()}
+    sure = prepare_series(*read["FLAIR"], BrightIsTumour().eval(), replace(RULE, mask_threshold=0.7))  # three votes of four times 0.7 is above 0.5
+    together = prepare_patient(read, BrightIsTumour().eval(), VOTES)
+    assert list(together) == ["FLAIR", "T1w", "T2w"]
+    assert [alone[name].fallback for name in read] == ["", "central slices", ""]
+    for name, found in together.items():
+        assert found.kept.tolist() == [5, 6, 7], name
+        assert found.fallback == ""
+        assert (np.where(found.pictures[..., 0] > 0, sure.pictures[..., 1], 0) <= found.pictures[..., 1]).all()
+        assert (found.pictures[..., 1] <= alone["FLAIR"].pictures[..., 1]).all()
+        np.testing.assert_array_equal(found.pictures[..., 0], read[name][1][5:8])
+        np.testing.assert_array_equal(found.measures["et_area"], alone[name].measures["et_area"])  # nobody has a say in it
+
+
+def test_a_series_without_a_say_is_not_segmented_and_one_that_is_missing_leaves_the_others_to_vote():
+    counting, rule = Counting().eval(), replace(RULE, series_weights={"WT": {"FLAIR": 3, "T2w": 1}, "ET": {"FLAIR": 1}})
+    flair, native = as_read(head((5, 6, 7))), as_read(head((9,)))
+    together = prepare_patient({"FLAIR": flair, "T1w": native}, counting, rule)
+    assert counting.n_slices == 12  # slices 2 to 13 of FLAIR
+    assert together["T1w"].kept.tolist() == [5, 6, 7]
+    only = prepare_patient({"T1w": native}, counting, rule)["T1w"]
+    assert only.kept.tolist() == prepare_series(*native, counting, RULE).kept.tolist() == [9]
+
+
+def test_a_series_that_lies_nobody_knows_where_draws_its_own_mask_and_has_no_say():
+    flair, other = as_read(head((5, 6, 7))), as_read(head((9, 10)))
+    guessed = replace(flair[0], meta={"problems": [Problem("no_positions", "", "sorted by number")]}), flair[1]
+    found = prepare_patient({"FLAIR": guessed, "T2w": other}, BrightIsTumour().eval(), VOTES)
+    assert [found[name].kept.tolist() for name in ("FLAIR", "T2w")] == [[5, 6, 7], [9, 10]]
+    pictures = prepare_patient({"FLAIR": flair, "T2w": other}, BrightIsTumour().eval(), replace(VOTES, source="jpg"))
+    assert [pictures[name].kept.tolist() for name in ("FLAIR", "T2w")] == [[5, 6, 7], [9, 10]]
+
+
+def test_a_mask_of_other_series_ends_where_this_one_shows_nothing():
+    wide, cut = as_read(head((5, 6, 7))), as_read(head())
+    cut[1][:, :20] = 0
+    found = prepare_patient({"FLAIR": wide, "T1w": cut}, BrightIsTumour().eval(), VOTES)["T1w"]
+    assert found.pictures[..., 1].any()
+    assert not found.pictures[found.pictures[..., 0] == 0][:, 1].any()
+
+
+def test_the_fallback_keeps_the_largest_piece_of_tumour_and_not_stray_ones():
+    volume = head((4, 5, 6), radius=2)
+    volume.array[11, disc(SHAPE[1:], (20, 12), 1)] = 1000
+    found = prepared(volume, rule=replace(RULE, min_tumour_share=0.5))
+    assert found.measures["wt_area"].to_numpy().nonzero()[0].tolist() == [4, 5, 6, 11]
+    assert (found.fallback, found.kept.tolist()) == ("largest tumour", [4, 5, 6])
+
+
+@pytest.mark.parametrize(
+    ("weights", "stride", "words"),
+    [({"whole": {"FLAIR": 1}}, 1, "for WT and ET"), ({"WT": {"FLAIR": 0}}, 1, "weights above 0"), ({"WT": {"FLAIR": 1}}, 5, "segmentation_stride is 5")],
+)
+def test_weights_that_cannot_be_meant_are_refused(weights, stride, words):
+    with pytest.raises(SequenceError, match=words):
+        replace(RULE, series_weights=weights, segmentation_stride=stride)
+
+
+def test_series_that_vote_are_prepared_patient_by_patient_however_the_table_is_sorted(series):
+    mixed = series.iloc[[0, 2, 1, 3]]
+    found = [(row.patient_id, row.series, isinstance(result, Problem)) for row, result in prepare_all(mixed, BrightIsTumour().eval(), VOTES)]
+    assert found == [("00002", "FLAIR", False), ("00002", "T2w", False), ("00011", "FLAIR", False), ("00011", "T2w", True)]
+
+
+def test_where_series_vote_a_change_of_one_prepares_its_patient_again(series, tmp_path):
+    readable = series[series["patient_id"] == "00002"]
+    other = tmp_path / "train" / "00003"
+    shutil.copytree(tmp_path / "train" / "00002", other)
+    table = pd.concat([readable, readable.assign(patient_id="00003", path=[str(other / name) for name in readable["series"]])], ignore_index=True)
+    first, again, changed = Counting().eval(), Counting().eval(), Counting().eval()
+    found, _ = write_sequences(table, first, VOTES, tmp_path / "slices", root=tmp_path)
+    same, _ = write_sequences(table, again, VOTES, tmp_path / "slices", root=tmp_path)
+    assert (first.n_slices, again.n_slices) == (4 * 12, 0)
+    pd.testing.assert_frame_equal(found, same)
+    os.utime(next((other / "T2w").iterdir()), (1, 1))
+    write_sequences(table, changed, VOTES, tmp_path / "slices", root=tmp_path)
+    assert changed.n_slices == 2 * 12
+
+
+def test_a_series_with_a_say_is_read_although_it_has_no_classifier(series):
+    classifiers = {"T2w": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()]}
+    first = series[series["patient_id"] == "00002"]
+    counting = Counting().eval()
+    predictions, problems = predict_all(first, counting, classifiers, VOTES, size=32)
+    assert (predictions["series"].tolist(), problems, counting.n_slices) == (["T2w"], [], 2 * 12)
+    assert time_stages(first, counting, classifiers, VOTES, size=32)["classify"] > 0
+
+
 def test_a_series_without_contrast_is_a_problem_not_a_sequence(tmp_path):
     write_dicom_series(Volume(np.full(SHAPE, 7, np.uint16), (4, 1, 1), display_affine("axial", (4.0, 1.0, 1.0))), tmp_path / "s", patient_id="00001", series_description="FLAIR")
     table = pd.DataFrame({"patient_id": ["00001"], "series": ["FLAIR"], "path": [str(tmp_path / "s")]})
@@ -264,7 +364,8 @@ def test_predictions_do_not_depend_on_batch_size_workers_or_the_order_of_patient
 def test_stages_are_timed_apart_and_add_up_to_no_more_than_the_whole(series):
     classifiers = {"FLAIR": [build_classifier("test_nfnet", lstm_hidden=8, sequence_length=6).eval()], "T2w": []}
     begin = time.perf_counter()
-    seconds = time_stages(series[series["series"] == "FLAIR"], BrightIsTumour().eval(), classifiers, RULE, size=32)
+    one = series[(series["series"] == "FLAIR") & (series["patient_id"] == series["patient_id"].iloc[0])]
+    seconds = time_stages(one, BrightIsTumour().eval(), classifiers, RULE, size=32)
     whole = time.perf_counter() - begin
     assert list(seconds) == ["read and window", "segment and filter", "classify"]
     assert min(seconds.values()) > 0

@@ -1,0 +1,81 @@
+"""What do the series of a patient gain when they vote on the masks, and what does it cost? Dice of predicted masks on phantom series.
+
+    python -m benchmarks.fusion runs/demo
+
+The segmenter of a run draws whole and enhancing tumour on the four series of phantoms that it has not seen, once each series for itself and
+once with the weights of notebook 04; every series has a plane, a matrix and a spacing of its own, and the truth is painted on its grid.
+The cost is the seconds of both, turn by turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from t4e_utils.inference import load_network
+from t4e_utils.metrics import dice
+from t4e_utils.phantom_anatomy import make_head, paint
+from t4e_utils.phantom_scans import draw_phenotype, make_series
+from t4e_utils.preparation import window_to_uint8
+from t4e_utils.runs import read_json, versions
+from t4e_utils.sequences import REGIONS, SeriesRule, prepare_patient
+
+WEIGHTS = {"WT": {"FLAIR": 3, "T1wCE": 1, "T2w": 1}, "ET": {"T1wCE": 1}}  # as in notebook 04
+FIRST_SEED = 50_000  # far from those of the phantom data set
+
+
+def score(seed, label, series, segmenter, rule):
+    """Dice of all regions and series of a phantom on the slices that were kept, and the seconds."""
+    read = {name: (volume, window_to_uint8(volume, rule.percentiles)) for name, volume in series.items()}
+    head = make_head(seed, draw_phenotype(seed, label, 1.0))
+    begin = time.perf_counter()
+    prepared = prepare_patient(read, segmenter, rule)
+    seconds = time.perf_counter() - begin
+    rows = []
+    for name, found in prepared.items():
+        labels = paint(head, found.volume.affine, found.volume.array.shape, ["FLAIR"])[1][found.kept]
+        for k, (region, true) in enumerate(zip(REGIONS, (labels > 0, labels == 4), strict=True), start=1):
+            rows.append({"seed": seed, "series": name, "region": region, "dice": dice(found.pictures[..., k] > 0, true), "fallback": bool(found.fallback)})
+    return pd.DataFrame(rows), seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--patients", type=int, default=40)
+    parser.add_argument("--size", type=int, default=64)
+    given = parser.parse_args()
+    card = read_json(given.run_dir / "seg" / "models" / "fold0.json", made_by="03_train_seg")
+    segmenter = load_network(given.run_dir / card["weights"])
+    alone = SeriesRule(segmenter_size=card["image_size"], is_stretched=card["is_stretched"])
+    rules = {"each for itself": alone, "votes": replace(alone, series_weights=WEIGHTS)}
+    tables, seconds = [], {name: [] for name in rules}
+    for seed in range(FIRST_SEED, FIRST_SEED + given.patients):
+        series = make_series(seed, seed % 2, size=given.size)
+        for name, rule in list(rules.items())[:: 1 if seed % 2 else -1]:
+            table, took = score(seed, seed % 2, series, segmenter, rule)
+            tables.append(table.assign(masks=name))
+            seconds[name].append(took)
+    table = pd.concat(tables)
+    print(f"Dice on the kept slices, mean over {given.patients} phantoms")
+    print(table.pivot_table(index=["region", "masks"], columns="series", values="dice").round(3).to_string())
+    by_patient = table.groupby(["region", "masks", "seed"])["dice"].mean().unstack("masks")
+    for region, own in by_patient.groupby("region"):
+        gain = own["votes"] - own["each for itself"]
+        drawn = np.random.default_rng(0).choice(gain, (5000, len(gain))).mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        print(f"{region}: gain per phantom {gain.mean():+.3f} (95% interval {low:+.3f} to {high:+.3f}), worst {gain.min():+.3f}")
+    print("series that needed a fallback:", table[table["region"] == "WT"].groupby("masks")["fallback"].sum().to_dict(), "of", 4 * given.patients)
+    ratios = np.array(seconds["votes"]) / seconds["each for itself"]
+    print(f"seconds of votes / of each for itself: median {np.median(ratios):.2f} (quartiles {np.quantile(ratios, 0.25):.2f} to {np.quantile(ratios, 0.75):.2f})")
+    print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}")
+
+
+if __name__ == "__main__":
+    main()
