@@ -66,6 +66,8 @@ def test_large_maps_are_thinned_out_without_being_shifted():
     affines = {"a": affine_of((1, 1, 1))}
     found = fused({"a": ramp}, affines, {"a": 1}, "a")
     np.testing.assert_allclose(found[..., : -3 * 3], ramp[..., : -3 * 3], atol=1e-3)
+    narrow = np.broadcast_to(np.arange(9.0)[:, None], (1, 9, 4 * LARGEST_SIDE))  # 9 rows, of which rows 0, 4 and 8 are left
+    np.testing.assert_allclose(fused({"a": narrow}, affines, {"a": 1}, "a")[0, :, 0], range(9), atol=1e-5)
 
 
 @pytest.mark.parametrize("plane", PLANES)
