@@ -35,10 +35,11 @@ from t4e_utils.geometry import display_affine
 from t4e_utils.inference import autocast, load_network
 from t4e_utils.models import build_classifier, build_segmenter, normalise
 from t4e_utils.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.prediction import predict_all
 from t4e_utils.preparation import window_to_uint8
 from t4e_utils.runs import versions
 from t4e_utils.sampling import chunk_bounds, from_square, to_square
-from t4e_utils.sequences import SeriesRule, predict_all, prepare_series
+from t4e_utils.sequences import SeriesRule, prepare_series
 from t4e_utils.training import pick_device
 from t4e_utils.volumes import Volume, read_nifti, read_series, write_dicom_series
 

@@ -82,7 +82,8 @@ def sequences(data: Path, run: Path) -> None:
 
 def prediction(data: Path, run: Path) -> None:
     from t4e_utils.models import build_classifier, build_segmenter
-    from t4e_utils.sequences import SeriesRule, predict_all
+    from t4e_utils.prediction import predict_all
+    from t4e_utils.sequences import SeriesRule
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     classifiers = {name: [build_classifier("test_nfnet", lstm_hidden=8).eval()] for name in ONE_TYPE}

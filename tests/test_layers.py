@@ -15,7 +15,7 @@ LAYERS = {
     "numbers": ["geometry", "intensity", "metrics"],
     "scans": ["files", "problems", "stacks", "decoding", "dicom_headers", "dicom", "dicom_writing", "nifti", "volumes", "annotations", "sampling", "phantom_anatomy", "phantom_scans", "phantoms", "synthetic_heads"],
     "tables and tensors": ["runs", "catalog", "folds", "preparation", "datasets"],
-    "learning": ["processes", "weights", "losses", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "fusion", "sequences", "ensemble"],
+    "learning": ["processes", "weights", "losses", "models", "checkpoints", "training_plan", "batches", "training", "cards", "inference", "segmentation", "classification", "fusion", "sequences", "prediction", "ensemble"],
     "outside": ["submission", "kaggle_bundle", "executed", "notebook_script", "run_lock", "gpus", "pipeline", "report", "gallery", "download", "figures", "competitions"],
 }
 ORDER = [module for layer in LAYERS.values() for module in layer]

@@ -1,4 +1,4 @@
-"""From a series folder to a sequence: what is kept, what is done when nothing is, and that no series ends the run."""
+"""From a series folder to a sequence and a probability: what is kept, what is done when nothing is, and that no series ends the run."""
 
 import os
 import shutil
@@ -15,20 +15,17 @@ from t4e_utils.catalog import CatalogError
 from t4e_utils.classification import predict_held_out
 from t4e_utils.geometry import display_affine
 from t4e_utils.models import build_classifier
+from t4e_utils.prediction import PREDICTION_COLUMNS, predict_all, time_sentence, time_stages
 from t4e_utils.preparation import chunk_table
 from t4e_utils.problems import Problem
 from t4e_utils.sampling import read_slice
 from t4e_utils.sequences import (
-    PREDICTION_COLUMNS,
     SequenceError,
     SeriesRule,
-    predict_all,
     prepare_all,
     prepare_patient,
     prepare_series,
     read_for_segmentation,
-    time_sentence,
-    time_stages,
     write_sequences,
 )
 from t4e_utils.volumes import Volume, write_dicom_series
