@@ -64,8 +64,8 @@ class SeriesRule:
     series_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self):
-        unknown = set(self.series_weights) - set(REGIONS)
-        if unknown or any(weight <= 0 for region in self.series_weights.values() for weight in region.values()):
+        weights = [weight for region in self.series_weights.values() for weight in (region.values() if isinstance(region, Mapping) else [None])]
+        if set(self.series_weights) - set(REGIONS) or not all(isinstance(weight, (int, float)) and weight > 0 for weight in weights):
             raise SequenceError(
                 f"series_weights is {self.series_weights}: give weights above 0 by series for {' and '.join(REGIONS)}, such as "
                 '{"WT": {"FLAIR": 3, "T2w": 1}, "ET": {"T1wCE": 1}}; series that are not named have no say, {} lets each draw its own mask.'
@@ -148,11 +148,11 @@ def prepare_patient(
         rule: as in `prepare_series`.
         batch_size: slices a pass.
     """
-    together = _vote({name: each for name, each in read.items() if _votes(each[0], rule)}, segmenter, rule, batch_size=batch_size)
+    together = _vote({name: each for name, each in read.items() if _can_vote(each[0], rule)}, segmenter, rule, batch_size=batch_size)
     return {name: together.get(name) or prepare_series(*each, segmenter, rule, batch_size=batch_size) for name, each in read.items()}
 
 
-def _votes(volume: Volume, rule: SeriesRule) -> bool:
+def _can_vote(volume: Volume, rule: SeriesRule) -> bool:
     is_placed = not UNPLACED & {problem.code for problem in volume.meta.get("problems", ())}
     return bool(rule.series_weights) and rule.source == "dicom" and is_placed
 
@@ -320,7 +320,10 @@ def write_sequences(
 
     Raises:
         CatalogError: no series could be read.
+        SequenceError: a series that has a say is nowhere.
     """
+    if missing := sorted(rule.voters - set(series["series"])):
+        raise SequenceError(f"series_weights names {', '.join(missing)}, but the series here are {', '.join(sorted(set(series['series'])))}: correct the name, or leave it out.")
     series = in_patients(series, rule)
     places = [folder / row.patient_id / row.series for row in series.itertuples()]
     marks = series.assign(mark=[files_mark(path, rule.source) for path in series["path"]])

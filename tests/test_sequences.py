@@ -207,11 +207,16 @@ def test_the_fallback_keeps_the_largest_piece_of_tumour_and_not_stray_ones():
 
 @pytest.mark.parametrize(
     ("weights", "stride", "words"),
-    [({"whole": {"FLAIR": 1}}, 1, "for WT and ET"), ({"WT": {"FLAIR": 0}}, 1, "weights above 0"), ({"WT": {"FLAIR": 1}}, 5, "segmentation_stride is 5")],
+    [({"whole": {"FLAIR": 1}}, 1, "for WT and ET"), ({"WT": {"FLAIR": 0}}, 1, "weights above 0"), ({"WT": {"FLAIR": "3"}}, 1, "weights above 0"), ({"WT": 3}, 1, "weights above 0"), ({"WT": {"FLAIR": 1}}, 5, "segmentation_stride is 5")],
 )
 def test_weights_that_cannot_be_meant_are_refused(weights, stride, words):
     with pytest.raises(SequenceError, match=words):
         replace(RULE, series_weights=weights, segmentation_stride=stride)
+
+
+def test_a_misspelt_series_among_the_weights_is_refused(series, tmp_path):
+    with pytest.raises(SequenceError, match="series_weights names FLAYR, but the series here are FLAIR, T2w"):
+        write_sequences(series, BrightIsTumour().eval(), replace(RULE, series_weights={"WT": {"FLAYR": 3, "T2w": 1}}), tmp_path / "slices", root=tmp_path)
 
 
 def test_series_that_vote_are_prepared_patient_by_patient_however_the_table_is_sorted(series):
