@@ -53,7 +53,7 @@ def test_parameters_are_literals_one_a_line_with_a_type_and_a_comment(name):
     cells = [cell for cell in code_cells(name) if "parameters" in cell.metadata.get("tags", [])]
     assert len(cells) == 1
     for line in cells[0].source.splitlines():
-        assert re.fullmatch(r"\w+: (str|int|float|bool|list) = .+  # .+", line), line
+        assert re.fullmatch(r"\w+: (str|int|float|bool|list|dict) = .+  # .+", line), line
         ast.literal_eval(ast.parse(line).body[0].value)
     declared = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
     assert len(declared) == len(cells[0].source.splitlines())

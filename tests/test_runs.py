@@ -14,8 +14,8 @@ import pytest
 
 from t4e_utils import runs
 
-DECLARED = {"seed": int, "rate": float, "name": str, "folds": list, "types": list[str], "on": bool}
-VALUES = {"seed": 0, "rate": 0.5, "name": "a", "folds": [0], "types": ["x"], "on": True}
+DECLARED = {"seed": int, "rate": float, "name": str, "folds": list, "types": list[str], "weights": dict, "on": bool}
+VALUES = {"seed": 0, "rate": 0.5, "name": "a", "folds": [0], "types": ["x"], "weights": {"a": 1}, "on": True}
 TABLE = pd.DataFrame({"patient_id": ["00006", "00123"], "dice": [0.5, np.nan]})
 
 
@@ -34,8 +34,9 @@ def test_a_whole_number_may_be_given_for_a_float():
     assert isinstance(rate, float)
 
 
-def test_a_list_given_as_text_becomes_a_list():
+def test_a_list_or_dict_given_as_text_becomes_one():
     assert runs.parameters(notebook(folds="[0, 1]")).folds == [0, 1]
+    assert runs.parameters(notebook(weights="{'a': {'b': 2}}")).weights == {"a": {"b": 2}}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,8 @@ def test_a_list_given_as_text_becomes_a_list():
         ({"name": None}, "name = None is NoneType, but it must be str"),
         ({"folds": "0, 1]"}, 'folds = .* is text, but it must be a list, such as "'),
         ({"folds": 3}, "folds = 3 is int, but it must be list"),
+        ({"weights": "a: 2"}, "weights = 'a: 2' is text, but it must be a dict, such as"),
+        ({"weights": [2]}, r"weights = \[2\] is list, but it must be dict"),
         ({"types": ["x", 3]}, "an element of types = 3 is int, but it must be str"),
     ],
 )
