@@ -149,9 +149,11 @@ def _checked(name: str, value: Any, kind_name: str, default: Any) -> Any:
 
 def _from_text(value: Any, kind: Any, default: Any) -> Any:
     """Read what came as text but is none: YAML takes `1e-4` for text, and `--config "train_seg={folds: [0]}"` gives text only."""
-    if isinstance(value, list) and not any(isinstance(item, str) for item in default):
+    if isinstance(value, list) and not any(isinstance(item, str) for item in default or ()):
         return [_from_text(item, object, None) for item in value]
-    if not isinstance(value, str) or kind in (str, list):
+    if isinstance(value, dict):
+        return {key: _from_text(item, object, None) for key, item in value.items()}
+    if not isinstance(value, str) or kind in (str, list, dict):
         return value
     if re.fullmatch(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?", value):
         return float(value) if kind is float or not re.fullmatch(r"[-+]?\d+", value) else int(value)

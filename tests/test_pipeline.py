@@ -29,7 +29,7 @@ OWN = {
     "eda": "n_grid: int = 12",
     "seg_data": 'min_tumour_share: float = 0.01\nplanes: list = ["axial"]',
     "train_seg": "folds: list = [0]\nlr: float = 1e-3\nnum_processes: int = 1\nsummarise: bool = True",
-    "cls_data": "segmenter_fold: int = 0",
+    "cls_data": 'segmenter_fold: int = 0\nweights: dict = {"WT": {"FLAIR": 3}}',
     "train_cls": 'mri_types: list = ["FLAIR", "T1w"]\nfolds: list = []\nlr: float = 4e-3\nsummarise: bool = True',
     "submission": 'tta_zoom: float = 1.2\nmodels_dir: str = ""\nmri_types: list = []\nfolds: list = []',
 }
@@ -90,6 +90,9 @@ def test_text_from_yaml_and_from_the_command_line_becomes_the_declared_type(proj
     made = plan(project, train_seg={"lr": "1e-4", "folds": ["0", "1"], "summarise": "false"}, seg_data={"planes": ["007"]}, seed="5")
     assert made.given["train_seg"] == {"seed": 5, "lr": 1e-4, "folds": [0, 1], "summarise": False}
     assert made.given["seg_data"] == {"seed": 5, "planes": ["007"]}
+    made = plan(project, cls_data={"weights": {"WT": {"FLAIR": "3", "T2w": "0.5"}, "ET": {}}})
+    assert made.given["cls_data"] == {"weights": {"WT": {"FLAIR": 3, "T2w": 0.5}, "ET": {}}}
+    assert yaml.safe_load(made.arguments("cls_data")) == made.given["cls_data"]
 
 
 def test_arguments_survive_the_yaml_that_papermill_reads(project):

@@ -1,6 +1,7 @@
 import gc
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -362,24 +363,27 @@ def test_the_early_stopping_counter_survives(tmp_path):
 
 
 def kill_at_some_moment(command, checkpoint):
+    """Start a training and kill it after its first checkpoint; one that ends before is started anew."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not checkpoint.exists():
-            if process.poll() is not None:
-                return
-            time.sleep(0.01)
-        time.sleep(random.SystemRandom().uniform(0, 0.4))
-        process.send_signal(signal.SIGKILL)
+    for _ in range(5):
+        shutil.rmtree(checkpoint.parent, ignore_errors=True)
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and not checkpoint.exists():
+                time.sleep(0.01)
+            time.sleep(random.SystemRandom().uniform(0, 0.4))
+            process.kill()
+        assert process.returncode in (0, -signal.SIGKILL), "the training failed"
+        if process.returncode and checkpoint.exists():
+            return
 
 
 def test_killed_runs_end_with_the_same_history_and_weights(cases, tmp_path):
     script, stages = Path(__file__).with_name("training_runs.py"), ("segmentation", "classification")
     with ThreadPoolExecutor() as pool:
-        for stage in stages:
-            command = [sys.executable, script, stage, cases, tmp_path / stage]
-            pool.submit(kill_at_some_moment, command, tmp_path / stage / "last.pt")
+        kills = [pool.submit(kill_at_some_moment, [sys.executable, script, stage, cases, tmp_path / stage], tmp_path / stage / "last.pt") for stage in stages]
         whole = {stage: train_stage(stage, cases, tmp_path / f"whole {stage}") for stage in stages}
-    for stage in stages:
+    for stage, kill in zip(stages, kills, strict=True):
+        kill.result()
         assert (tmp_path / stage / "last.pt").exists()
         resumed, found = train_stage(stage, cases, tmp_path / stage)
         pd.testing.assert_frame_equal(found.history, whole[stage][1].history, check_exact=True)
