@@ -105,7 +105,7 @@ def time_sentence(seconds: float, done: int, total: int, *, limit_hours: float) 
     'that is 0.24 of 9 hours, within the limit.'
     """
     hours = seconds / done * total / 3600
-    verdict = "within the limit" if hours <= limit_hours else "too long: take a larger segmentation_stride, fewer views or fewer folds"
+    verdict = "within the limit" if hours <= limit_hours else "too long: take a larger segmentation_stride (where each series draws its own mask), fewer views or fewer folds"
     return (
         f"{done} of {total} patients in {seconds:.0f} s: all are expected to be done at {expected_finish(seconds, done, total):%H:%M}; "
         f"that is {hours:.2f} of {limit_hours:g} hours, {verdict}."

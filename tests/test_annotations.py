@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t4e_utils.annotations import areas_along_axes, areas_of, count_components, measure_slices, regions_from_labels
+from t4e_utils.annotations import areas_along_axes, areas_of, count_components, largest_piece, measure_slices, regions_from_labels
 
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
@@ -93,3 +93,12 @@ def test_areas_along_all_axes_are_those_of_the_turned_volume(shape):
     found = areas_along_axes(volume)
     for axis, areas in enumerate(found):
         assert areas.tolist() == areas_of(np.moveaxis(volume, axis, 0)).tolist()
+
+
+def test_the_largest_piece_holds_voxels_that_touch_at_a_corner_and_an_empty_mask_has_none():
+    mask = np.zeros((4, 5, 6), bool)
+    mask[0, 0, :2] = True  # two voxels
+    mask[1, 3, 3] = mask[2, 4, 4] = mask[3, 3, 5] = True  # three, each touching the next at a corner alone
+    found = largest_piece(mask)
+    assert sorted(map(tuple, np.argwhere(found).tolist())) == [(1, 3, 3), (2, 4, 4), (3, 3, 5)]
+    assert not largest_piece(np.zeros_like(mask)).any()
