@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from t4e_utils.annotations import areas_along_axes, areas_of, count_components, largest_piece, measure_slices, regions_from_labels
+from t4e_utils.annotations import (
+    areas_along_axes,
+    areas_of,
+    count_components,
+    largest_piece,
+    measure_slices,
+    regions_from_labels,
+)
 
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
