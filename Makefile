@@ -13,6 +13,7 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/ruff check t4e_utils notebooks tests benchmarks
+	$(BIN)/ruff format --check t4e_utils tests benchmarks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lab: .venv/installed

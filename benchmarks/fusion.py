@@ -1,11 +1,14 @@
-"""What do the series of a patient gain when they vote on the masks, and what does it cost? Dice of predicted masks on phantom series.
+"""What do the series of a patient gain when they vote on the masks, and what does it cost? Dice of
+predicted masks on phantom series.
 
     python -m benchmarks.fusion runs/demo
     python -m benchmarks.fusion runs/demo --full
 
-The segmenter of a run draws whole and enhancing tumour on the four series of phantoms that it has not seen, once each series for itself and
-once with the weights of notebook 04; every series has a plane, a matrix and a spacing of its own, and the truth is painted on its grid.
-The cost is the seconds of both, turn by turn; `--full` takes it with the full network, random weights and series of 256 pixels a side, and nothing else.
+The segmenter of a run draws whole and enhancing tumour on the four series of phantoms that it has
+not seen, once each series for itself and once with the weights of notebook 04; every series has a
+plane, a matrix and a spacing of its own, and the truth is painted on its grid. The cost is the
+seconds of both, turn by turn; `--full` takes it with the full network, random weights and series of
+256 pixels a side, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,16 +37,30 @@ FIRST_SEED = 50_000  # far from those of the phantom data set
 
 def score(seed, label, series, segmenter, rule):
     """Dice of all regions and series of a phantom on the slices that were kept, and the seconds."""
-    read = {name: (volume, window_to_uint8(volume, rule.percentiles)) for name, volume in series.items()}
+    read = {
+        name: (volume, window_to_uint8(volume, rule.percentiles)) for name, volume in series.items()
+    }
     head = make_head(seed, draw_phenotype(seed, label, 1.0))
     begin = time.perf_counter()
     prepared = prepare_patient(read, segmenter, rule)
     seconds = time.perf_counter() - begin
     rows = []
     for name, found in prepared.items():
-        labels = paint(head, found.volume.affine, found.volume.array.shape, ["FLAIR"])[1][found.kept]
-        for k, (region, true) in enumerate(zip(REGIONS, (labels > 0, labels == 4), strict=True), start=1):
-            rows.append({"seed": seed, "series": name, "region": region, "dice": dice(found.pictures[..., k] > 0, true), "fallback": bool(found.fallback)})
+        labels = paint(head, found.volume.affine, found.volume.array.shape, ["FLAIR"])[1][
+            found.kept
+        ]
+        for k, (region, true) in enumerate(
+            zip(REGIONS, (labels > 0, labels == 4), strict=True), start=1
+        ):
+            rows.append(
+                {
+                    "seed": seed,
+                    "series": name,
+                    "region": region,
+                    "dice": dice(found.pictures[..., k] > 0, true),
+                    "fallback": bool(found.fallback),
+                }
+            )
     return pd.DataFrame(rows), seconds
 
 
@@ -62,7 +79,10 @@ def time_full(series, rules):
 
 def tell_ratio(seconds):
     ratios = np.array(seconds["votes"]) / seconds["each for itself"]
-    print(f"seconds of votes / of each for itself: median {np.median(ratios):.2f} (quartiles {np.quantile(ratios, 0.25):.2f} to {np.quantile(ratios, 0.75):.2f})")
+    print(
+        f"seconds of votes / of each for itself: median {np.median(ratios):.2f} (quartiles "
+        f"{np.quantile(ratios, 0.25):.2f} to {np.quantile(ratios, 0.75):.2f})"
+    )
 
 
 def main():
@@ -75,7 +95,10 @@ def main():
     if given.full:
         rules = {"each for itself": SeriesRule(), "votes": SeriesRule(series_weights=WEIGHTS)}
         seconds, n = time_full(make_series(FIRST_SEED, 0, size=256), rules)
-        print({name: [round(each, 1) for each in took] for name, took in seconds.items()}, f"seconds for four series of {n} slices together")
+        print(
+            {name: [round(each, 1) for each in took] for name, took in seconds.items()},
+            f"seconds for four series of {n} slices together",
+        )
         return tell_ratio(seconds)
     card = read_json(given.run_dir / "seg" / "models" / "fold0.json", made_by="03_train_seg")
     segmenter = load_network(given.run_dir / card["weights"])
@@ -90,14 +113,26 @@ def main():
             seconds[name].append(took)
     table = pd.concat(tables)
     print(f"Dice on the kept slices, mean over {given.patients} phantoms")
-    print(table.pivot_table(index=["region", "masks"], columns="series", values="dice").round(3).to_string())
+    print(
+        table.pivot_table(index=["region", "masks"], columns="series", values="dice")
+        .round(3)
+        .to_string()
+    )
     by_patient = table.groupby(["region", "masks", "seed"])["dice"].mean().unstack("masks")
     for region, own in by_patient.groupby("region"):
         gain = own["votes"] - own["each for itself"]
         drawn = np.random.default_rng(0).choice(gain, (5000, len(gain))).mean(axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
-        print(f"{region}: gain per phantom {gain.mean():+.3f} (95% interval {low:+.3f} to {high:+.3f}), worst {gain.min():+.3f}")
-    print("series that needed a fallback:", table[table["region"] == "WT"].groupby("masks")["fallback"].sum().to_dict(), "of", 4 * given.patients)
+        print(
+            f"{region}: gain per phantom {gain.mean():+.3f} (95% interval {low:+.3f} to "
+            f"{high:+.3f}), worst {gain.min():+.3f}"
+        )
+    print(
+        "series that needed a fallback:",
+        table[table["region"] == "WT"].groupby("masks")["fallback"].sum().to_dict(),
+        "of",
+        4 * given.patients,
+    )
     tell_ratio(seconds)
     print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}")
 

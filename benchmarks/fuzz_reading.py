@@ -1,7 +1,8 @@
 """Fuzzing of the readers: what they make of damaged bytes.
 
-Small DICOM and NIfTI files, half of the DICOM files compressed, are changed at random and read in a child process with a memory limit.
-A mutant may be read or refused with a `VolumeError`; any other exception, a hang or the death of the child is a failure.
+Small DICOM and NIfTI files, half of the DICOM files compressed, are changed at random and read in a
+child process with a memory limit. A mutant may be read or refused with a `VolumeError`; any other
+exception, a hang or the death of the child is a failure.
 
     python -m benchmarks.fuzz_reading --mutants 20000 --seed 0
 """
@@ -51,12 +52,29 @@ COMPRESSED = {
     "RLE": gdcm.TransferSyntax.RLELossless,
 }
 BITS_STORED = {"JPEG baseline": 8, "JPEG extended": 8}  # there is no decoder for 12 bits
-NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+NUMBERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+)
 
 
 def compress(path: Path, name: str) -> None:
     """Compress the pixels of a DICOM file in place, as one of `COMPRESSED`."""
-    reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+    reader, writer, change = (
+        gdcm.ImageReader(),
+        gdcm.ImageWriter(),
+        gdcm.ImageChangeTransferSyntax(),
+    )
     reader.SetFileName(str(path))
     if not reader.Read():
         raise ValueError(f"{path} cannot be read.")
@@ -78,7 +96,10 @@ def originals(folder: Path) -> dict[str, list[bytes]]:
         native += [_dicom(folder, dtype).read_bytes()]
     for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         native.append(_as(_dicom(folder, np.uint16), syntax))
-    native += [_as(_dicom(folder, np.uint16), ImplicitVRLittleEndian)[128 + 4 :], _multi_frame(folder)]
+    native += [
+        _as(_dicom(folder, np.uint16), ImplicitVRLittleEndian)[128 + 4 :],
+        _multi_frame(folder),
+    ]
     for name in COMPRESSED:
         bits = BITS_STORED.get(name, 16)
         path = _dicom(folder, np.uint8 if bits == 8 else np.uint16, bits=bits)
@@ -90,7 +111,11 @@ def originals(folder: Path) -> dict[str, list[bytes]]:
 def _array(dtype: type, bits: int) -> np.ndarray:
     """Return a smooth picture with some noise: pure noise does not compress."""
     z, y, x = np.indices(SHAPE)
-    picture = 0.4 + 0.3 * np.sin(x / 4 + z) * np.cos(y / 5) + np.random.default_rng(0).normal(0, 0.02, SHAPE)
+    picture = (
+        0.4
+        + 0.3 * np.sin(x / 4 + z) * np.cos(y / 5)
+        + np.random.default_rng(0).normal(0, 0.02, SHAPE)
+    )
     return (picture * (2**bits - 1 if np.dtype(dtype).kind == "u" else 2**15 - 1)).astype(dtype)
 
 
@@ -112,7 +137,9 @@ def _as(path: Path, syntax: str) -> bytes:
     if syntax == ExplicitVRBigEndian:
         dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
     dataset.file_meta.TransferSyntaxUID = syntax
-    pydicom.dcmwrite(buffer, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    pydicom.dcmwrite(
+        buffer, dataset, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
+    )
     return buffer.getvalue()
 
 
@@ -131,7 +158,11 @@ def _multi_frame(folder: Path) -> bytes:
 
 
 def _nifti(folder: Path) -> Iterator[bytes]:
-    for dtype, kind in ((np.int16, nib.Nifti1Image), (np.float32, nib.Nifti1Image), (np.uint8, nib.Nifti2Image)):
+    for dtype, kind in (
+        (np.int16, nib.Nifti1Image),
+        (np.float32, nib.Nifti1Image),
+        (np.uint8, nib.Nifti2Image),
+    ):
         path = folder / "scan.nii"
         nib.save(kind(_array(dtype, 8).T, np.diag([-1.0, -2.0, 3.0, 1.0])), path)
         yield path.read_bytes()
@@ -139,7 +170,10 @@ def _nifti(folder: Path) -> Iterator[bytes]:
 
 
 def mutant(data: bytes, rng: np.random.Generator) -> bytes:
-    """Return the bytes with one to four changes: anywhere, in the header only, or in the last half, where the pixels are."""
+    """Return the bytes with one to four changes.
+
+    Anywhere, in the header only, or in the last half, where the pixels are.
+    """
     changed, n = bytearray(data), len(data)
     low, high = ((0, n), (0, min(600, n)), (n // 2, n), (n // 2, n))[rng.integers(4)]
     for _ in range(rng.integers(1, 5)):
@@ -185,11 +219,24 @@ def _move(data: bytearray, rng: np.random.Generator, place: Callable[[], int]) -
     data[target : target + len(piece)] = piece
 
 
-MUTATIONS = (_flip_bits, _flip_bits, _set_bytes, _set_number, _set_number, _cut_end, _delete, _repeat, _move)
+MUTATIONS = (
+    _flip_bits,
+    _flip_bits,
+    _set_bytes,
+    _set_number,
+    _set_number,
+    _cut_end,
+    _delete,
+    _repeat,
+    _move,
+)
 
 
 def kind_of(i: int) -> str:
-    """Return the kind of the i-th mutant: of ten, three are native DICOM, three compressed and four NIfTI."""
+    """Return the kind of the i-th mutant.
+
+    Of ten, three are native DICOM, three compressed and four NIfTI.
+    """
     return ("dicom", "dicom compressed", "nifti")[(0, 1, 2, 0, 1, 2, 0, 1, 2, 2)[i % 10]]
 
 
@@ -202,7 +249,11 @@ def read_mutant(files: dict[str, list[bytes]], i: int, *, seed: int, folder: Pat
     reads = (
         (volumes.nifti_header, volumes.read_nifti, lambda p: volumes.read_nifti(p, labels=True))
         if kind == "nifti"
-        else (volumes.series_header, volumes.read_dicom_series, lambda p: volumes.read_dicom_series(p.parent))
+        else (
+            volumes.series_header,
+            volumes.read_dicom_series,
+            lambda p: volumes.read_dicom_series(p.parent),
+        )
     )
     outcomes = [_outcome(read, path) for read in reads]
     return outcomes[1]
@@ -214,7 +265,9 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
     except VolumeError as error:
         if error.code not in CODES:
             raise
-        return "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
+        return (
+            "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
+        )
     if isinstance(volume, volumes.Volume):
         assert volume.array.ndim == 3
         assert volume.array.size
@@ -224,7 +277,9 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
 
 
 def child(start: int, stop: int, *, seed: int) -> None:
-    """Read mutants one after the other, and say on standard output when each begins and how it ended."""
+    """Read mutants one after the other, and say on standard output when each begins and how it
+    ended.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("error")
     out, sys.stdout = sys.stdout, sys.stderr
@@ -236,7 +291,9 @@ def child(start: int, stop: int, *, seed: int) -> None:
         for i in range(start, stop):
             print(f"{i} begins", file=out, flush=True)
             try:
-                outcome = read_mutant(files, i, seed=seed, folder=nifti if kind_of(i) == "nifti" else series)
+                outcome = read_mutant(
+                    files, i, seed=seed, folder=nifti if kind_of(i) == "nifti" else series
+                )
             except Exception as error:
                 outcome = f"! {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             print(f"{i} {outcome}", file=out, flush=True)
@@ -259,10 +316,23 @@ def fuzz(n: int, *, seed: int) -> tuple[Counter, list[str]]:
     return counts, failures
 
 
-def _run_child(start: int, stop: int, seed: int, counts: Counter, failures: list[str]) -> tuple[int, str | None]:
+def _run_child(
+    start: int, stop: int, seed: int, counts: Counter, failures: list[str]
+) -> tuple[int, str | None]:
     """Return the last mutant that was begun, and what ended the child: None if it read all."""
-    command = [sys.executable, "-m", "benchmarks.fuzz_reading", "--child", str(start), str(stop), "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fuzz_reading",
+        "--child",
+        str(start),
+        str(stop),
+        "--seed",
+        str(seed),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+    ) as process:
         last, limit, rest = start, START_SECONDS, b""
         while True:
             if not select.select([process.stdout], [], [], limit)[0]:
@@ -279,14 +349,21 @@ def _run_child(start: int, stop: int, seed: int, counts: Counter, failures: list
                     counts[kind_of(last), "FAILED" if outcome.startswith("! ") else outcome] += 1
             if not said:
                 code = process.wait()
-                return last, None if code == 0 else f"the child died ({signal.Signals(-code).name if code < 0 else code})"
+                return (
+                    last,
+                    None
+                    if code == 0
+                    else f"the child died ({signal.Signals(-code).name if code < 0 else code})",
+                )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", type=int, nargs=2, metavar=("START", "STOP"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--child", type=int, nargs=2, metavar=("START", "STOP"), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     if options.child:
         child(*options.child, seed=options.seed)
@@ -295,7 +372,10 @@ def main() -> int:
     counts, failures = fuzz(options.mutants, seed=options.seed)
     table = pd.Series(counts).unstack(0, fill_value=0)
     print(table.loc[table.sum(axis=1).sort_values(ascending=False).index].to_string())
-    print(f"{sum(counts.values())} mutants in {time.perf_counter() - start:.0f} s, seed {options.seed}, {len(failures)} failures")
+    print(
+        f"{sum(counts.values())} mutants in {time.perf_counter() - start:.0f} s, seed "
+        f"{options.seed}, {len(failures)} failures"
+    )
     print(*failures, sep="\n")
     return bool(failures)
 

@@ -1,14 +1,19 @@
-"""How far is the inference path from the bare time of its networks, and from the plain path? Is a coarse pass as good as an exact one?
+"""How far is the inference path from the bare time of its networks, and from the plain path? Is a
+coarse pass as good as an exact one?
 
     python -m benchmarks.inference --slices 600
-    python -m benchmarks.inference --slices 0 --models runs/demo --rsna data/phantoms/rsna --phantoms 6
+    python -m benchmarks.inference --slices 0 --models runs/demo --rsna data/phantoms/rsna
+    --phantoms 6
 
-First: one patient, four series of 512 x 512 slices, networks of full size with random weights. Behind the segmenter the masks are planted
-(bright is tumour), so that a realistic share of slices is kept; every network is computed in full. ours: DICOM folder to probability.
-limit: the forward passes alone, on as many slices, at the precision and batch size that are best here. team: the plain path, written for
-comparison: fp32, every slice of every chunk through the backbone, kept slices through .npy files. The three take turns, series by series.
-Second: the Jaccard index of the slices kept with and without a coarse pass, for each patient of data sets, with a trained segmenter. Series
-of thick slices are segmented exactly whatever the stride, so phantoms with slices of 1.4 mm are drawn too.
+First: one patient, four series of 512 x 512 slices, networks of full size with random weights.
+Behind the segmenter the masks are planted (bright is tumour), so that a realistic share of slices
+is kept; every network is computed in full. ours: DICOM folder to probability. limit: the forward
+passes alone, on as many slices, at the precision and batch size that are best here. team: the plain
+path, written for comparison: fp32, every slice of every chunk through the backbone, kept slices
+through .npy files. The three take turns, series by series. Second: the Jaccard index of the slices
+kept with and without a coarse pass, for each patient of data sets, with a trained segmenter. Series
+of thick slices are segmented exactly whatever the stride, so phantoms with slices of 1.4 mm are
+drawn too.
 """
 
 from __future__ import annotations
@@ -46,7 +51,9 @@ from t4e_utils.volumes import Volume, read_nifti, read_series, write_dicom_serie
 RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)
 SHAPE = {"size": 224, "is_stretched": True, "views": ("zoom_1.2",)}
 TUMOUR = (0.4, 0.7)  # of the series, from first to last slice with tumour
-CANDIDATES = [(precision, batch_size) for precision in ("fp32", "bf16", "fp16") for batch_size in (4, 8, 64)]
+CANDIDATES = [
+    (precision, batch_size) for precision in ("fp32", "bf16", "fp16") for batch_size in (4, 8, 64)
+]
 
 
 class Planted(nn.Module):
@@ -66,13 +73,21 @@ class Planted(nn.Module):
 def write_patient(folder, n_slices, n_series):
     """Series of a grey head with a bright disc in the slices between `TUMOUR`."""
     row, column = np.ogrid[:512, :512]
-    head, disc = ((row - 256) ** 2 + (column - 256) ** 2 <= 200**2), ((row - 230) ** 2 + (column - 300) ** 2 <= 60**2)
+    head, disc = (
+        ((row - 256) ** 2 + (column - 256) ** 2 <= 200**2),
+        ((row - 230) ** 2 + (column - 300) ** 2 <= 60**2),
+    )
     noise = np.random.default_rng(0).integers(0, 40, (512, 512)).astype(np.uint16)
     rows = []
     for name in brain_tumor.SERIES[:n_series]:
         volume = np.repeat((head * (300 + noise))[None], n_slices, axis=0).astype(np.uint16)
         volume[int(TUMOUR[0] * n_slices) : int(TUMOUR[1] * n_slices), disc] = 1000
-        write_dicom_series(Volume(volume, (1.0, 0.5, 0.5), display_affine("axial", (1.0, 0.5, 0.5))), folder / name, patient_id="00001", series_description=name)
+        write_dicom_series(
+            Volume(volume, (1.0, 0.5, 0.5), display_affine("axial", (1.0, 0.5, 0.5))),
+            folder / name,
+            patient_id="00001",
+            series_description=name,
+        )
         rows.append({"patient_id": "00001", "series": name, "path": str(folder / name)})
     return pd.DataFrame(rows)
 
@@ -80,11 +95,17 @@ def write_patient(folder, n_slices, n_series):
 def networks(device):
     torch.manual_seed(0)
     segmenter, classifier = build_segmenter(), build_classifier(lstm_hidden=128)
-    return tuple(model.to(device, memory_format=torch.channels_last).eval() for model in (Planted(segmenter), classifier))
+    return tuple(
+        model.to(device, memory_format=torch.channels_last).eval()
+        for model in (Planted(segmenter), classifier)
+    )
 
 
 def timed(device, function, *arguments):
-    """Seconds and processor seconds that a call takes, and its result; the latter say more where others use the machine."""
+    """Seconds and processor seconds that a call takes, and its result.
+
+    The latter say more where others use the machine.
+    """
     start, worked = time.perf_counter(), time.process_time()
     result = function(*arguments)
     if device.type == "cuda":
@@ -108,14 +129,41 @@ def best_setting(segmenter, classifier, device):
         if (precision == "fp16" or batch_size > 8) and device.type == "cpu":
             continue
         timed(device, passes, segmenter, classifier, 1, 1, device, precision, batch_size)
-        found[precision, batch_size] = timed(device, passes, segmenter, classifier, batch_size, batch_size, device, precision, batch_size)[0][clock].item() / batch_size
-    print("seconds a slice:", {f"{precision}, {batch_size} a pass": round(seconds, 3) for (precision, batch_size), seconds in found.items()})
+        found[precision, batch_size] = (
+            timed(
+                device,
+                passes,
+                segmenter,
+                classifier,
+                batch_size,
+                batch_size,
+                device,
+                precision,
+                batch_size,
+            )[0][clock].item()
+            / batch_size
+        )
+    print(
+        "seconds a slice:",
+        {
+            f"{precision}, {batch_size} a pass": round(seconds, 3)
+            for (precision, batch_size), seconds in found.items()
+        },
+    )
     return min(found, key=found.get)
 
 
 def ours(series, segmenter, classifier, rule, device, precision, batch_size):
     with autocast(device, precision):
-        return predict_all(series, segmenter, {name: [classifier] for name in series["series"]}, rule, batch_size=batch_size, num_workers=2, **SHAPE)[0]
+        return predict_all(
+            series,
+            segmenter,
+            {name: [classifier] for name in series["series"]},
+            rule,
+            batch_size=batch_size,
+            num_workers=2,
+            **SHAPE,
+        )[0]
 
 
 @torch.inference_mode()
@@ -127,16 +175,28 @@ def team(series, segmenter, classifier, folder, device, batch_size):
         kept = []
         for start in range(0, len(image), batch_size):
             part = image[start : start + batch_size]
-            squares = torch.from_numpy(to_square(part, 224, stretch=True, zoom=1.2)).unsqueeze(1).to(device)
+            squares = (
+                torch.from_numpy(to_square(part, 224, stretch=True, zoom=1.2))
+                .unsqueeze(1)
+                .to(device)
+            )
             maps = segmenter(normalise(squares)).sigmoid().cpu().numpy()
-            masks = from_square(maps.reshape(-1, 224, 224), part.shape[1:], stretch=True, zoom=1.2).reshape(len(part), 2, *part.shape[1:]) > 0.5
+            masks = (
+                from_square(
+                    maps.reshape(-1, 224, 224), part.shape[1:], stretch=True, zoom=1.2
+                ).reshape(len(part), 2, *part.shape[1:])
+                > 0.5
+            )
             for k, (slice_, mask) in enumerate(zip(part, masks, strict=True)):
                 if mask[0].sum() > RULE.min_tumour_share * (slice_ > 0).sum():
                     kept.append(folder / f"{row.series}{start + k:03d}.npy")
                     np.save(kept[-1], np.stack([slice_, *(mask * np.uint8(255))], axis=-1))
         chunks = []
         for first, last in chunk_bounds(len(kept)):
-            pictures = [to_square(np.load(path)[None], 224, stretch=True, zoom=1.2) for path in kept[first:last]]
+            pictures = [
+                to_square(np.load(path)[None], 224, stretch=True, zoom=1.2)
+                for path in kept[first:last]
+            ]
             frames = np.zeros((35, 3, 224, 224), np.uint8)
             frames[: last - first] = np.concatenate(pictures).transpose(0, 3, 1, 2)
             embeddings = classifier.embed(normalise(torch.from_numpy(frames).to(device)))
@@ -147,7 +207,9 @@ def team(series, segmenter, classifier, folder, device, batch_size):
 def peak_memory(n_slices, precision, batch_size, answer):
     with tempfile.TemporaryDirectory() as folder:
         series = write_patient(Path(folder), n_slices, 1)
-        ours(series, *networks(torch.device("cpu")), RULE, torch.device("cpu"), precision, batch_size)
+        ours(
+            series, *networks(torch.device("cpu")), RULE, torch.device("cpu"), precision, batch_size
+        )
     answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
@@ -162,31 +224,79 @@ def time_one_patient(n_slices, n_series, stride, n_memory):
         for _, one in series.groupby("series"):
             for name, step in (("ours", 1), ("ours, coarse to fine", stride)):
                 segmenter.n_slices = 0
-                took, found = timed(device, ours, one, segmenter, classifier, replace(RULE, segmentation_stride=step), device, precision, batch_size)
+                took, found = timed(
+                    device,
+                    ours,
+                    one,
+                    segmenter,
+                    classifier,
+                    replace(RULE, segmentation_stride=step),
+                    device,
+                    precision,
+                    batch_size,
+                )
                 seconds[name] = seconds[name] + took
                 passed[name] += segmenter.n_slices
                 if step == 1:
                     n_passed = (segmenter.n_slices, int(found["n_kept"][0]) + 1)
-                    seconds["limit"] = seconds["limit"] + timed(device, passes, segmenter, classifier, *n_passed, device, precision, batch_size)[0]
-            seconds["team"] = seconds["team"] + timed(device, team, one, segmenter, classifier, Path(folder), device, batch_size)[0]
+                    seconds["limit"] = (
+                        seconds["limit"]
+                        + timed(
+                            device,
+                            passes,
+                            segmenter,
+                            classifier,
+                            *n_passed,
+                            device,
+                            precision,
+                            batch_size,
+                        )[0]
+                    )
+            seconds["team"] = (
+                seconds["team"]
+                + timed(device, team, one, segmenter, classifier, Path(folder), device, batch_size)[
+                    0
+                ]
+            )
     table = pd.DataFrame(seconds, index=["seconds", "processor seconds"]).T
     for column in list(table) if device.type == "cpu" else ["seconds"]:
-        table[f"it / limit, {column}"], table[f"team / it, {column}"] = table[column] / table.loc["limit", column], table.loc["team", column] / table[column]
+        table[f"it / limit, {column}"], table[f"team / it, {column}"] = (
+            table[column] / table.loc["limit", column],
+            table.loc["team", column] / table[column],
+        )
     print(table.T.round(2).to_string())
-    print(f"slices segmented: {passed['ours']} exact, {passed['ours, coarse to fine']} with segmentation_stride {stride}; best here: {precision}, {batch_size} slices a pass")
-    print(f"{n_slices} slices of 512 x 512 in {n_series} series on {device}; {60 / seconds['ours'][0]:.2f} patients of this size a minute exactly, {60 / seconds['ours, coarse to fine'][0]:.2f} coarse to fine")
+    print(
+        f"slices segmented: {passed['ours']} exact, {passed['ours, coarse to fine']} with "
+        f"segmentation_stride {stride}; best here: {precision}, {batch_size} slices a pass"
+    )
+    print(
+        f"{n_slices} slices of 512 x 512 in {n_series} series on {device}; "
+        f"{60 / seconds['ours'][0]:.2f} patients of this size a minute exactly, "
+        f"{60 / seconds['ours, coarse to fine'][0]:.2f} coarse to fine"
+    )
     if n_memory and device.type == "cpu":
         context = multiprocessing.get_context("spawn")
         answer = context.Queue()
-        process = context.Process(target=peak_memory, args=(n_memory, precision, batch_size, answer))
+        process = context.Process(
+            target=peak_memory, args=(n_memory, precision, batch_size, answer)
+        )
         process.start()
         peak = answer.get()
         process.join()
-        print(f"peak memory of a process that predicts one series of {n_memory} slices: {peak:.2f} GiB")
+        print(
+            f"peak memory of a process that predicts one series of {n_memory} slices: "
+            f"{peak:.2f} GiB"
+        )
 
 
 def series_of(rsna):
-    found = pd.concat([find_series(rsna, split=split, series=brain_tumor.SERIES) for split in ("train", "test") if (rsna / split).is_dir()])
+    found = pd.concat(
+        [
+            find_series(rsna, split=split, series=brain_tumor.SERIES)
+            for split in ("train", "test")
+            if (rsna / split).is_dir()
+        ]
+    )
     for row in found.itertuples():
         yield row.patient_id, row.series, lambda path=row.path: read_series(path)
 
@@ -194,14 +304,24 @@ def series_of(rsna):
 def volumes_of(brats):
     for row in brain_tumor.brats_files(brats).itertuples():
         if row.series != "labels":
-            yield row.patient_id, row.series, lambda path=row.path: read_nifti(path).to_plane("axial")
+            yield (
+                row.patient_id,
+                row.series,
+                lambda path=row.path: read_nifti(path).to_plane("axial"),
+            )
 
 
 def compare_kept(models, name, items, strides):
-    """Jaccard index of the kept slices against the exact path, pooled over the series of each patient."""
-    cards = [json.loads(path.read_text()) for path in sorted((models / "cls" / "models").glob("*.json"))]
+    """Jaccard index of the kept slices against the exact path, pooled over the series of each
+    patient.
+    """
+    cards = [
+        json.loads(path.read_text()) for path in sorted((models / "cls" / "models").glob("*.json"))
+    ]
     made_with = cards[0]["made_with"]
-    rule = SeriesRule(**{name: made_with[name] for name in SeriesRule.__dataclass_fields__ if name in made_with})
+    rule = SeriesRule(
+        **{name: made_with[name] for name in SeriesRule.__dataclass_fields__ if name in made_with}
+    )
     segmenter = load_network(models / made_with["segmenter"], device=pick_device())
     passed, kept, spacings, n_slices = [], {}, [], dict.fromkeys((1, *strides), 0)
     segmenter.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
@@ -211,41 +331,106 @@ def compare_kept(models, name, items, strides):
         spacings.append(volume.spacing_mm[0])
         for stride in (1, *strides):
             passed.clear()
-            found = prepare_series(volume, image, segmenter, replace(rule, segmentation_stride=stride))
+            found = prepare_series(
+                volume, image, segmenter, replace(rule, segmentation_stride=stride)
+            )
             n_slices[stride] += sum(passed)
-            kept.setdefault((stride, patient), set()).update((series, index) for index in found.kept.tolist())
+            kept.setdefault((stride, patient), set()).update(
+                (series, index) for index in found.kept.tolist()
+            )
     patients = sorted({patient for _, patient in kept})
     rows = []
     for stride in strides:
-        found = [len(kept[stride, patient] & kept[1, patient]) / len(kept[stride, patient] | kept[1, patient]) for patient in patients]
+        found = [
+            len(kept[stride, patient] & kept[1, patient])
+            / len(kept[stride, patient] | kept[1, patient])
+            for patient in patients
+        ]
         share = n_slices[stride] / n_slices[1]
-        rows.append({"stride": stride, "patients": len(found), "smallest": min(found), "mean": np.mean(found), "below 0.99": sum(value < 0.99 for value in found), "share segmented": share})
-    print(f"Jaccard index of the kept slices: {name}, {len(spacings)} series, slices {min(spacings):.1f} to {max(spacings):.1f} mm apart")
+        rows.append(
+            {
+                "stride": stride,
+                "patients": len(found),
+                "smallest": min(found),
+                "mean": np.mean(found),
+                "below 0.99": sum(value < 0.99 for value in found),
+                "share segmented": share,
+            }
+        )
+    print(
+        f"Jaccard index of the kept slices: {name}, {len(spacings)} series, slices "
+        f"{min(spacings):.1f} to {max(spacings):.1f} mm apart"
+    )
     print(pd.DataFrame(rows).round(4).to_string(index=False))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slices", type=int, default=600, help="of the patient that is timed, over all series; 0: none is timed")
+    parser.add_argument(
+        "--slices",
+        type=int,
+        default=600,
+        help="of the patient that is timed, over all series; 0: none is timed",
+    )
     parser.add_argument("--series", type=int, default=4, help="of that patient")
-    parser.add_argument("--stride", type=int, default=5, help="segmentation_stride of the coarse pass that is timed")
-    parser.add_argument("--memory-slices", type=int, default=150, help="of the series whose peak memory is measured; 0: not measured")
-    parser.add_argument("--models", type=Path, help="run with a trained segmenter, for the Jaccard index")
-    parser.add_argument("--rsna", type=Path, nargs="*", default=[], help="DICOM data sets to compare kept slices on")
-    parser.add_argument("--brats", type=Path, nargs="*", default=[], help="NIfTI data sets to compare kept slices on")
-    parser.add_argument("--phantoms", type=int, default=0, help="phantoms with thin slices to compare kept slices on")
+    parser.add_argument(
+        "--stride", type=int, default=5, help="segmentation_stride of the coarse pass that is timed"
+    )
+    parser.add_argument(
+        "--memory-slices",
+        type=int,
+        default=150,
+        help="of the series whose peak memory is measured; 0: not measured",
+    )
+    parser.add_argument(
+        "--models", type=Path, help="run with a trained segmenter, for the Jaccard index"
+    )
+    parser.add_argument(
+        "--rsna", type=Path, nargs="*", default=[], help="DICOM data sets to compare kept slices on"
+    )
+    parser.add_argument(
+        "--brats",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="NIfTI data sets to compare kept slices on",
+    )
+    parser.add_argument(
+        "--phantoms",
+        type=int,
+        default=0,
+        help="phantoms with thin slices to compare kept slices on",
+    )
     parser.add_argument("--strides", type=int, nargs="*", default=[2, 3, 5])
     given = parser.parse_args()
     if given.slices:
         time_one_patient(given.slices, given.series, given.stride, given.memory_slices)
-    for name, folder, list_items in [*[("DICOM", path, series_of) for path in given.rsna], *[("NIfTI", path, volumes_of) for path in given.brats]]:
-        compare_kept(given.models, f"{name} of {folder.parent.name}/{folder.name}", list_items(folder), given.strides)
+    for name, folder, list_items in [
+        *[("DICOM", path, series_of) for path in given.rsna],
+        *[("NIfTI", path, volumes_of) for path in given.brats],
+    ]:
+        compare_kept(
+            given.models,
+            f"{name} of {folder.parent.name}/{folder.name}",
+            list_items(folder),
+            given.strides,
+        )
     if given.phantoms:
         with tempfile.TemporaryDirectory() as folder:
-            config = PhantomConfig(seed=20_000, size=160, n_brats=given.phantoms, n_overlap=0, n_train=2, n_test=0)
+            config = PhantomConfig(
+                seed=20_000, size=160, n_brats=given.phantoms, n_overlap=0, n_train=2, n_test=0
+            )
             write_phantoms(Path(folder), config, n_jobs=1)
-            compare_kept(given.models, "phantoms with thin slices", volumes_of(Path(folder) / "brats21"), given.strides)
-    print(f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, {', '.join(f'{k} {v}' for k, v in versions().items())}")
+            compare_kept(
+                given.models,
+                "phantoms with thin slices",
+                volumes_of(Path(folder) / "brats21"),
+                given.strides,
+            )
+    print(
+        f"{date.today()}, {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{', '.join(f'{k} {v}' for k, v in versions().items())}"
+    )
 
 
 if __name__ == "__main__":

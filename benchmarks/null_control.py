@@ -1,10 +1,13 @@
-"""Does the pipeline find signal where there is none? Out-of-fold AUC over many data sets whose labels are drawn at random.
+"""Does the pipeline find signal where there is none? Out-of-fold AUC over many data sets whose
+labels are drawn at random.
 
     python -m benchmarks.null_control --seeds 20
 
-Each seed draws new phantom patients with `label_signal = 0`, takes them through masks, filter, sequences and classifiers of each fold (the
-checkpoint chosen by an inner split), and scores the mean over MRI types out of fold. The mean AUC must lie within three standard errors
-of 0.5. One small segmenter, trained on other phantoms, serves all seeds: it sees no labels. `--signal 1` is the positive control.
+Each seed draws new phantom patients with `label_signal = 0`, takes them through masks, filter,
+sequences and classifiers of each fold (the checkpoint chosen by an inner split), and scores the
+mean over MRI types out of fold. The mean AUC must lie within three standard errors of 0.5. One
+small segmenter, trained on other phantoms, serves all seeds: it sees no labels. `--signal 1` is the
+positive control.
 """
 
 from __future__ import annotations
@@ -44,38 +47,103 @@ RULE = SeriesRule(segmenter_size=64)
 
 
 def make_segmenter(root):
-    write_phantoms(root / "phantoms", PhantomConfig(seed=10_000, size=SIZE, n_brats=12, n_overlap=0, n_train=2, n_test=1), n_jobs=2)
-    folders = DataFolders(root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True)
+    write_phantoms(
+        root / "phantoms",
+        PhantomConfig(seed=10_000, size=SIZE, n_brats=12, n_overlap=0, n_train=2, n_test=1),
+        n_jobs=2,
+    )
+    folders = DataFolders(
+        root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True
+    )
     chosen = brain_tumor.segmentation_patients(folders)
-    slices, _ = cut_patients(chosen.files, root / "slices", root=root, rule=SliceRule(brain_tumor.REGIONS), n_jobs=2)
-    patients = pd.DataFrame({"patient_id": chosen.ids, "fold": make_folds(chosen.ids, n_folds=6, seed=0)})
+    slices, _ = cut_patients(
+        chosen.files, root / "slices", root=root, rule=SliceRule(brain_tumor.REGIONS), n_jobs=2
+    )
+    patients = pd.DataFrame(
+        {"patient_id": chosen.ids, "fold": make_folds(chosen.ids, n_folds=6, seed=0)}
+    )
     split = split_fold(patients, 0, select_share=0.2, seed=0)
-    config = TrainConfig(epochs=5, lr=5e-3, batch_size=16, schedule="onecycle", channels_last=True, num_workers=0)
+    config = TrainConfig(
+        epochs=5, lr=5e-3, batch_size=16, schedule="onecycle", channels_last=True, num_workers=0
+    )
     kept = slices[slices["is_kept"]].reset_index(drop=True)
-    card = train_segmenter(kept, split, root / "models", root=root, settings=SEGMENTER, config=config, made_with={})
+    card = train_segmenter(
+        kept, split, root / "models", root=root, settings=SEGMENTER, config=config, made_with={}
+    )
     return root / card["weights"], card["best_score"]
 
 
 def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_on):
     root = root / f"seed{seed}"
-    write_phantoms(root / "phantoms", PhantomConfig(seed=seed, size=SIZE, n_brats=0, n_overlap=0, n_train=n_patients, n_test=0, label_signal=signal), n_jobs=1)
-    patients, series, _ = brain_tumor.training_patients(DataFolders(root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True))
-    slices, _ = write_sequences(series, load_network(segmenter_path), RULE, root / "slices", root=root)
+    write_phantoms(
+        root / "phantoms",
+        PhantomConfig(
+            seed=seed,
+            size=SIZE,
+            n_brats=0,
+            n_overlap=0,
+            n_train=n_patients,
+            n_test=0,
+            label_signal=signal,
+        ),
+        n_jobs=1,
+    )
+    patients, series, _ = brain_tumor.training_patients(
+        DataFolders(root / "phantoms" / "rsna", root / "phantoms" / "brats21", is_phantom=True)
+    )
+    slices, _ = write_sequences(
+        series, load_network(segmenter_path), RULE, root / "slices", root=root
+    )
     slices = slices[slices["is_kept"]]
     chunks = chunk_table(slices, length=RULE.sequence_length, stride=RULE.chunk_stride)
-    patients["fold"] = make_folds(patients["patient_id"], n_folds=2, seed=seed, labels=patients["label"])
+    patients["fold"] = make_folds(
+        patients["patient_id"], n_folds=2, seed=seed, labels=patients["label"]
+    )
     labels = patients.set_index("patient_id")["label"].to_dict()
-    config = TrainConfig(epochs=epochs, lr=2e-3, batch_size=4, channels_last=True, schedule="onecycle", num_workers=0, seed=seed)
+    config = TrainConfig(
+        epochs=epochs,
+        lr=2e-3,
+        batch_size=4,
+        channels_last=True,
+        schedule="onecycle",
+        num_workers=0,
+        seed=seed,
+    )
     predictions = []
     for fold in (0, 1):
         split = split_fold(patients, fold, select_share=0.25, seed=seed, select_on=select_on)
         for name in brain_tumor.SERIES:
             own, own_chunks = slices[slices["series"] == name], chunks[chunks["series"] == name]
-            card = train_classifier(own_chunks, own, labels, split, root / "models", name=name, root=root, settings=CLASSIFIER, config=config, made_with={})
-            found = predict_held_out(load_network(root / card["weights"]), own, split.held_out, root=root, size=CLASSIFIER.image_size, views=("identity",))
+            card = train_classifier(
+                own_chunks,
+                own,
+                labels,
+                split,
+                root / "models",
+                name=name,
+                root=root,
+                settings=CLASSIFIER,
+                config=config,
+                made_with={},
+            )
+            found = predict_held_out(
+                load_network(root / card["weights"]),
+                own,
+                split.held_out,
+                root=root,
+                size=CLASSIFIER.image_size,
+                views=("identity",),
+            )
             predictions.append(found.assign(series=name, fold=fold))
     table = out_of_fold_table(pd.concat(predictions), patients, series=brain_tumor.SERIES)
-    return {"seed": seed, "n": len(table), **{name: figures["auc"] for name, figures in auc_by_series(table, series=brain_tumor.SERIES).items()}}
+    return {
+        "seed": seed,
+        "n": len(table),
+        **{
+            name: figures["auc"]
+            for name, figures in auc_by_series(table, series=brain_tumor.SERIES).items()
+        },
+    }
 
 
 def main():
@@ -91,15 +159,31 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         weights, score = make_segmenter(root / "segmenter")
-        options = {"n_patients": given.patients, "signal": given.signal, "epochs": given.epochs, "select_on": given.select_on}
-        rows = Parallel(n_jobs=given.n_jobs)(delayed(run_seed)(seed, root, weights, **options) for seed in range(given.seeds))
+        options = {
+            "n_patients": given.patients,
+            "signal": given.signal,
+            "epochs": given.epochs,
+            "select_on": given.select_on,
+        }
+        rows = Parallel(n_jobs=given.n_jobs)(
+            delayed(run_seed)(seed, root, weights, **options) for seed in range(given.seeds)
+        )
     table = pd.DataFrame(rows)
     mean, error = table["mean"].mean(), table["mean"].std(ddof=1) / np.sqrt(len(table))
     print(table.round(3).to_string(index=False))
     print(f"\nsegmenter: mean Dice of its choosing patients {score:.3f}")
-    print(f"label_signal {given.signal:g}, select_on {given.select_on}, {given.seeds} data sets of {given.patients} patients, {given.epochs} epochs")
-    print(f"mean out-of-fold AUC {mean:.4f}, standard error {error:.4f}, distance from 0.5: {(mean - 0.5) / error:+.2f} standard errors")
-    print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}; {time.perf_counter() - start:.0f} s")
+    print(
+        f"label_signal {given.signal:g}, select_on {given.select_on}, {given.seeds} data sets "
+        f"of {given.patients} patients, {given.epochs} epochs"
+    )
+    print(
+        f"mean out-of-fold AUC {mean:.4f}, standard error {error:.4f}, distance from 0.5: "
+        f"{(mean - 0.5) / error:+.2f} standard errors"
+    )
+    print(
+        f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}; "
+        f"{time.perf_counter() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
     python -m benchmarks.preparation --brats data/brats21 --rsna data/rsna --patients 8
 
-02: annotated volumes to slices, against decoding the same NIfTI files with nibabel and encoding and writing the same PNG files with OpenCV, in as
-many processes; the two take turns, the median over the turns counts. 04: series to sequences with the full segmenter (random weights), against
-the time spent in its forward passes, both of the same call. Without folders phantoms of 128 voxels a side are drawn. Fewer patients than asked
-for are taken again under other names. The memory is the peak of one process that prepares so many patients one after the other.
+02: annotated volumes to slices, against decoding the same NIfTI files with nibabel and encoding and
+writing the same PNG files with OpenCV, in as many processes; the two take turns, the median over
+the turns counts. 04: series to sequences with the full segmenter (random weights), against the time
+spent in its forward passes, both of the same call. Without folders phantoms of 128 voxels a side
+are drawn. Fewer patients than asked for are taken again under other names. The memory is the peak
+of one process that prepares so many patients one after the other.
 """
 
 from __future__ import annotations
@@ -40,9 +42,16 @@ N_BRATS = 1251  # patients of BraTS 2021
 
 
 def cohort(files: pd.DataFrame, n_patients: int) -> pd.DataFrame:
-    """Return the files of so many patients, the same ones again under other ids if there are fewer."""
+    """Return the files of so many patients, the same ones again under other ids if there are
+    fewer.
+    """
     own = [part for _, part in files.groupby("patient_id")]
-    return pd.concat([part.assign(patient_id=f"{i:05d}") for i, part in zip(range(n_patients), itertools.cycle(own), strict=False)])
+    return pd.concat(
+        [
+            part.assign(patient_id=f"{i:05d}")
+            for i, part in zip(range(n_patients), itertools.cycle(own), strict=False)
+        ]
+    )
 
 
 def bare_patient(paths: list[str], pictures: list[Path], folder: Path) -> None:
@@ -56,7 +65,8 @@ def bare_patient(paths: list[str], pictures: list[Path], folder: Path) -> None:
 def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        slices, _ = cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=n_jobs)  # the workers are there from now on
+        # the workers are there from now on
+        slices, _ = cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=n_jobs)
         kept = slices[slices["is_kept"]]
         arrays = root / "arrays"
         arrays.mkdir()
@@ -66,11 +76,17 @@ def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
             for i, path in enumerate(own["path"]):
                 pictures.append(arrays / f"{patient}_{i}.npy")
                 np.save(pictures[-1], cv2.imread(str(root / path), cv2.IMREAD_UNCHANGED))
-            jobs.append((patient, files.loc[files["patient_id"] == patient, "path"].tolist(), pictures))
+            jobs.append(
+                (patient, files.loc[files["patient_id"] == patient, "path"].tolist(), pictures)
+            )
         seconds = {"bare": [], "ours": [], "bare, processor": [], "ours, processor": []}
-        for turn in range(turns):  # to new folders: renaming onto a file that is there waits for the disk
+        # to new folders: renaming onto a file that is there waits for the disk
+        for turn in range(turns):
             since = time.perf_counter()
-            Parallel(n_jobs=n_jobs)(delayed(bare_patient)(paths, pictures, root / f"bare{turn}" / patient) for patient, paths, pictures in jobs)
+            Parallel(n_jobs=n_jobs)(
+                delayed(bare_patient)(paths, pictures, root / f"bare{turn}" / patient)
+                for patient, paths, pictures in jobs
+            )
             seconds["bare"].append(time.perf_counter() - since)
             since = time.perf_counter()
             cut_patients(files, root / f"slices{turn}", root=root, rule=RULE, n_jobs=n_jobs)
@@ -84,9 +100,15 @@ def compare_02(files: pd.DataFrame, *, n_jobs: int, turns: int) -> None:
             seconds["ours, processor"].append(time.process_time() - used)
     n = files["patient_id"].nunique()
     print(f"02: {n} patients, {len(kept)} pictures of {len(slices)} slices")
-    for kind, said in (("", f"seconds with {n_jobs} processes"), (", processor", "processor seconds in one process")):
+    for kind, said in (
+        ("", f"seconds with {n_jobs} processes"),
+        (", processor", "processor seconds in one process"),
+    ):
         bare, ours = (statistics.median(seconds[name + kind]) / n for name in ("bare", "ours"))
-        print(f"02: {said}: ours {ours:.2f} a patient, decoding and encoding {bare:.2f}, ratio {ours / bare:.2f}")
+        print(
+            f"02: {said}: ours {ours:.2f} a patient, decoding and encoding {bare:.2f}, ratio "
+            f"{ours / bare:.2f}"
+        )
 
 
 def peak_mb(files: pd.DataFrame) -> float:
@@ -98,20 +120,32 @@ def peak_mb(files: pd.DataFrame) -> float:
 def _peak(files: pd.DataFrame) -> float:
     with tempfile.TemporaryDirectory() as folder:
         for patient, own in files.groupby("patient_id"):
-            cut_patient(patient, dict(zip(own["series"], own["path"], strict=True)), Path(folder), root=Path(folder), rule=RULE)
+            cut_patient(
+                patient,
+                dict(zip(own["series"], own["path"], strict=True)),
+                Path(folder),
+                root=Path(folder),
+                rule=RULE,
+            )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_output(files: pd.DataFrame) -> None:
-    """Cut the patients that there are; print the size of the pictures, and of the table that all of BraTS 2021 would have."""
+    """Cut the patients that there are.
+
+    Print the size of the pictures, and of the table that all of BraTS 2021 would have.
+    """
     with tempfile.TemporaryDirectory() as folder:
         table, _ = cut_patients(files, Path(folder), root=Path(folder), rule=RULE, n_jobs=1)
         sizes = [path.stat().st_size for path in Path(folder).rglob("*.png")]
     n = table["patient_id"].nunique()
     rows = N_BRATS * len(table) // n
     print(
-        f"02: {len(sizes) / n:.0f} pictures of {sum(sizes) / len(sizes) / 1e3:.1f} kB a patient, from {sum(os.path.getsize(path) for path in files['path']) / n / 1e6:.1f} MB; "
-        f"the table of {N_BRATS} such patients has {rows} rows, {table.memory_usage(deep=True, index=False).sum() / len(table) * rows / 1e6:.0f} MB in memory"
+        f"02: {len(sizes) / n:.0f} pictures of {sum(sizes) / len(sizes) / 1e3:.1f} kB a "
+        f"patient, from {sum(os.path.getsize(path) for path in files['path']) / n / 1e6:.1f} MB; "
+        f"the table of {N_BRATS} such patients has {rows} rows, "
+        f"{table.memory_usage(deep=True, index=False).sum() / len(table) * rows / 1e6:.0f} MB "
+        "in memory"
     )
 
 
@@ -133,22 +167,36 @@ def compare_04(series: pd.DataFrame, *, size: int) -> None:
             """Logits, timed."""
             since = time.perf_counter()
             logits = self.network(images)
-            self.seconds, self.n_slices = self.seconds + time.perf_counter() - since, self.n_slices + len(images)
+            self.seconds, self.n_slices = (
+                self.seconds + time.perf_counter() - since,
+                self.n_slices + len(images),
+            )
             return logits
 
     segmenter = Timed().eval()
     with tempfile.TemporaryDirectory() as folder:
         since = time.perf_counter()
-        found, _ = write_sequences(series, segmenter, SeriesRule(segmenter_size=size), Path(folder), root=Path(folder), batch_size=8)
+        found, _ = write_sequences(
+            series,
+            segmenter,
+            SeriesRule(segmenter_size=size),
+            Path(folder),
+            root=Path(folder),
+            batch_size=8,
+        )
         seconds = time.perf_counter() - since
     print(
-        f"04: {len(series)} series, {segmenter.n_slices} slices segmented, {int(found['is_kept'].sum())} written; {torch.get_num_threads()} threads: "
-        f"{seconds:.1f} s, of which forward passes {segmenter.seconds:.1f} s, ratio {seconds / segmenter.seconds:.2f}"
+        f"04: {len(series)} series, {segmenter.n_slices} slices segmented, "
+        f"{int(found['is_kept'].sum())} written; {torch.get_num_threads()} threads: "
+        f"{seconds:.1f} s, of which forward passes {segmenter.seconds:.1f} s, ratio "
+        f"{seconds / segmenter.seconds:.2f}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--brats", type=Path)
     parser.add_argument("--rsna", type=Path)
     parser.add_argument("--patients", type=int, default=8)
@@ -156,19 +204,31 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=3)
     chosen = parser.parse_args()
-    print(f"{date.today()}, {os.cpu_count()} cores of {platform.processor() or platform.machine()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()))
+    print(
+        f"{date.today()}, {os.cpu_count()} cores of {platform.processor() or platform.machine()}; "
+        + ", ".join(f"{name} {version}" for name, version in versions().items())
+    )
     with tempfile.TemporaryDirectory() as folder:
         if chosen.brats is None or chosen.rsna is None:
-            write_phantoms(Path(folder) / "phantoms", PhantomConfig(size=128, n_brats=2, n_overlap=0, n_train=2, n_test=0))
+            write_phantoms(
+                Path(folder) / "phantoms",
+                PhantomConfig(size=128, n_brats=2, n_overlap=0, n_train=2, n_test=0),
+            )
         brats = chosen.brats or Path(folder) / "phantoms" / "brats21"
         rsna = chosen.rsna or Path(folder) / "phantoms" / "rsna"
         files = brain_tumor.brats_files(brats)
         compare_02(cohort(files, chosen.patients), n_jobs=chosen.jobs, turns=chosen.turns)
         measure_output(files)
         for n_patients in (1, chosen.patients, 3 * chosen.patients):
-            print(f"02: peak of a process that prepares {n_patients} patients: {peak_mb(cohort(files, n_patients)):.0f} MB")
+            print(
+                f"02: peak of a process that prepares {n_patients} patients: "
+                f"{peak_mb(cohort(files, n_patients)):.0f} MB"
+            )
         if chosen.series:
-            compare_04(find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series), size=224)
+            compare_04(
+                find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series),
+                size=224,
+            )
 
 
 if __name__ == "__main__":

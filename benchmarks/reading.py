@@ -2,9 +2,11 @@
 
     python -m benchmarks.reading --repeats 15
 
-DICOM: 200 uncompressed slices of 512 x 512 in 16 bits, read as a volume (sorted, checked, stacked) beside `pydicom.dcmread(f).pixel_array` of
-each file. NIfTI: a volume of the size of BraTS beside `numpy.asarray(nibabel.load(f).dataobj)`. Of a file that is not compressed nibabel only
-maps the bytes and reads none of them; there the values are copied into memory, as reading means here. Runs take turns; the ratio is that of the medians.
+DICOM: 200 uncompressed slices of 512 x 512 in 16 bits, read as a volume (sorted, checked, stacked)
+beside `pydicom.dcmread(f).pixel_array` of each file. NIfTI: a volume of the size of BraTS beside
+`numpy.asarray(nibabel.load(f).dataobj)`. Of a file that is not compressed nibabel only maps the
+bytes and reads none of them; there the values are copied into memory, as reading means here. Runs
+take turns; the ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -28,10 +30,17 @@ DICOM_SHAPE, NIFTI_SHAPE = (200, 512, 512), (155, 240, 240)
 
 
 def head(shape: tuple[int, int, int], dtype: type) -> Volume:
-    """Return a ball of noise in black: half of a scan is background, which is what makes it compress as scans do."""
+    """Return a ball of noise in black.
+
+    Half of a scan is background, which is what makes it compress as scans do.
+    """
     z, y, x = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in shape)]
     noise = np.random.default_rng(0).normal(600, 120, shape)
-    return Volume(np.where(z * z + y * y + x * x < 0.8, noise, 0).clip(0).astype(dtype), (1.0, 1.0, 1.0), display_affine("axial"))
+    return Volume(
+        np.where(z * z + y * y + x * x < 0.8, noise, 0).clip(0).astype(dtype),
+        (1.0, 1.0, 1.0),
+        display_affine("axial"),
+    )
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -40,10 +49,15 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, ours: Callable[[], object], bare: Callable[[], object], repeats: int) -> None:
-    times = np.array([(seconds(ours), seconds(bare)) for _ in range(repeats + 1)])[1:]  # the first finds cold caches
+def compare(
+    name: str, ours: Callable[[], object], bare: Callable[[], object], repeats: int
+) -> None:
+    # the first finds cold caches
+    times = np.array([(seconds(ours), seconds(bare)) for _ in range(repeats + 1)])[1:]
     ours_s, bare_s = np.median(times, axis=0)
-    print(f"{name:<28}{ours_s * 1000:>10.0f}{bare_s * 1000:>10.0f}{ours_s / bare_s:>8.2f}", flush=True)
+    print(
+        f"{name:<28}{ours_s * 1000:>10.0f}{bare_s * 1000:>10.0f}{ours_s / bare_s:>8.2f}", flush=True
+    )
 
 
 def main() -> None:
@@ -51,20 +65,32 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
     named = versions()
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{name} {named[name]}" for name in ("pydicom", "nibabel", "numpy")))
+    print(
+        f"Python {platform.python_version()}, "
+        + ", ".join(f"{name} {named[name]}" for name in ("pydicom", "nibabel", "numpy"))
+    )
     print(f"{'median of ' + str(repeats):<28}{'ours, ms':>10}{'bare, ms':>10}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "series"
-        write_dicom_series(head(DICOM_SHAPE, np.uint16), folder, patient_id="00001", series_description="FLAIR")
+        write_dicom_series(
+            head(DICOM_SHAPE, np.uint16), folder, patient_id="00001", series_description="FLAIR"
+        )
         files = sorted(folder.iterdir())
-        compare("DICOM, 200 slices", lambda: read_dicom_series(folder), lambda: [pydicom.dcmread(f).pixel_array for f in files], repeats)
+        compare(
+            "DICOM, 200 slices",
+            lambda: read_dicom_series(folder),
+            lambda: [pydicom.dcmread(f).pixel_array for f in files],
+            repeats,
+        )
         for dtype in (np.int16, np.float32):
             for suffix, copy in ((".nii.gz", None), (".nii", True)):
                 path = write_nifti(head(NIFTI_SHAPE, dtype), Path(name) / f"scan{suffix}")
                 compare(
                     f"NIfTI, {np.dtype(dtype).name}, {suffix}",
                     lambda path=path: read_nifti(path),
-                    lambda path=path, copy=copy: np.array(np.asarray(nib.load(path).dataobj), copy=copy),
+                    lambda path=path, copy=copy: np.array(
+                        np.asarray(nib.load(path).dataobj), copy=copy
+                    ),
                     repeats,
                 )
 

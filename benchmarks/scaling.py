@@ -2,9 +2,11 @@
 
     python -m benchmarks.scaling --patients 10 100 1000
 
-Ten phantoms of 32 voxels a side, drawn once; more patients are hard links to them under other ids. Each stage runs in a process of its own, on
-one core, with tiny networks and for 04 and 06 one series a patient, after a first call on two patients that loads libraries and is not counted. Seconds are those of the processor;
-the memory is the peak of the process; written is what the stage leaves on disk. The smallest cohort is repeated, and the median counts.
+Ten phantoms of 32 voxels a side, drawn once; more patients are hard links to them under other ids.
+Each stage runs in a process of its own, on one core, with tiny networks and for 04 and 06 one
+series a patient, after a first call on two patients that loads libraries and is not counted.
+Seconds are those of the processor; the memory is the peak of the process; written is what the stage
+leaves on disk. The smallest cohort is repeated, and the median counts.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ STAGES = ("01 inventory", "02 slices", "04 sequences", "06 prediction")
 
 def draw(root: Path) -> Path:
     """Draw ten annotated and ten test patients."""
-    write_phantoms(root / "drawn", PhantomConfig(size=32, n_brats=N_DRAWN, n_overlap=0, n_train=0, n_test=N_DRAWN), n_jobs=1)
+    write_phantoms(
+        root / "drawn",
+        PhantomConfig(size=32, n_brats=N_DRAWN, n_overlap=0, n_train=0, n_test=N_DRAWN),
+        n_jobs=1,
+    )
     return root / "drawn"
 
 
@@ -49,14 +55,22 @@ def multiply(drawn: Path, target: Path, n_patients: int) -> None:
         for number in range(n_patients):
             source, name = sources[number % N_DRAWN], f"{prefix}{number:05d}"
             for file in source.rglob("*.*"):
-                link = target / kind / name / file.relative_to(source).with_name(file.name.replace(source.name, name))
+                link = (
+                    target
+                    / kind
+                    / name
+                    / file.relative_to(source).with_name(file.name.replace(source.name, name))
+                )
                 if file.is_file():
                     link.parent.mkdir(parents=True, exist_ok=True)
                     os.link(file, link)
 
 
 def inventory(data: Path, run: Path) -> None:
-    for table, source in ((catalog.find_series(data / "rsna", split="test", series=brain_tumor.SERIES), "dicom"), (brain_tumor.brats_files(data / "brats21"), "nifti")):
+    for table, source in (
+        (catalog.find_series(data / "rsna", split="test", series=brain_tumor.SERIES), "dicom"),
+        (brain_tumor.brats_files(data / "brats21"), "nifti"),
+    ):
         found, _ = catalog.inventory(table, source=source, n_jobs=1)
         write_table(found, run / f"{source}.parquet")
 
@@ -64,7 +78,13 @@ def inventory(data: Path, run: Path) -> None:
 def slices(data: Path, run: Path) -> None:
     from t4e_utils.preparation import SliceRule, cut_patients
 
-    table, _ = cut_patients(brain_tumor.brats_files(data / "brats21"), run / "slices", root=run, rule=SliceRule(brain_tumor.REGIONS), n_jobs=1)
+    table, _ = cut_patients(
+        brain_tumor.brats_files(data / "brats21"),
+        run / "slices",
+        root=run,
+        rule=SliceRule(brain_tumor.REGIONS),
+        n_jobs=1,
+    )
     write_table(table, run / "slices.parquet")
 
 
@@ -75,7 +95,9 @@ def sequences(data: Path, run: Path) -> None:
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
-    found, _ = write_sequences(series, segmenter, SeriesRule(segmenter_size=32), run / "slices", root=run)
+    found, _ = write_sequences(
+        series, segmenter, SeriesRule(segmenter_size=32), run / "slices", root=run
+    )
     write_table(chunk_table(found, length=35, stride=5), run / "chunks.parquet")
     write_table(found, run / "slices.parquet")
 
@@ -86,13 +108,25 @@ def prediction(data: Path, run: Path) -> None:
     from t4e_utils.sequences import SeriesRule
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
-    classifiers = {name: [build_classifier("test_nfnet", lstm_hidden=8).eval()] for name in ONE_TYPE}
+    classifiers = {
+        name: [build_classifier("test_nfnet", lstm_hidden=8).eval()] for name in ONE_TYPE
+    }
     series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
-    found, _ = predict_all(series, segmenter, classifiers, SeriesRule(segmenter_size=32), size=32, is_stretched=False, views=("identity",))
+    found, _ = predict_all(
+        series,
+        segmenter,
+        classifiers,
+        SeriesRule(segmenter_size=32),
+        size=32,
+        is_stretched=False,
+        views=("identity",),
+    )
     write_table(found, run / "predictions.parquet")
 
 
-WORK: dict[str, Callable[[Path, Path], None]] = dict(zip(STAGES, (inventory, slices, sequences, prediction), strict=True))
+WORK: dict[str, Callable[[Path, Path], None]] = dict(
+    zip(STAGES, (inventory, slices, sequences, prediction), strict=True)
+)
 
 
 def measure(stage: str, data: Path, warm: Path) -> dict[str, float]:
@@ -104,27 +138,41 @@ def measure(stage: str, data: Path, warm: Path) -> dict[str, float]:
         seconds, processor = time.perf_counter() - since, time.process_time() - used
         written = sum(path.stat().st_size for path in Path(second).rglob("*") if path.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "processor": processor, "written_mb": written / 1e6, "peak_mb": peak}
+    return {
+        "seconds": seconds,
+        "processor": processor,
+        "written_mb": written / 1e6,
+        "peak_mb": peak,
+    }
 
 
 def in_own_process(stage: str, data: Path, warm: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.scaling", "--measure", stage, str(data), str(warm)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--patients", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--repeats", type=int, default=3, help="of the smallest cohort")
-    parser.add_argument("--measure", nargs=3, metavar=("STAGE", "DATA", "WARM"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--measure", nargs=3, metavar=("STAGE", "DATA", "WARM"), help=argparse.SUPPRESS
+    )
     chosen = parser.parse_args()
     if chosen.measure:
         stage, data, warm = chosen.measure
         print(json.dumps(measure(stage, Path(data), Path(warm))))
         return
     named = ", ".join(f"{name} {version}" for name, version in versions().items())
-    print(f"{date.today()}, {os.cpu_count()} cores of {platform.processor() or platform.machine()}; {named}")
+    print(
+        f"{date.today()}, {os.cpu_count()} cores of "
+        f"{platform.processor() or platform.machine()}; {named}"
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -134,14 +182,31 @@ def main() -> None:
             multiply(drawn, root / str(n_patients), n_patients)
             for stage in STAGES:
                 n_repeats = chosen.repeats if n_patients == min(chosen.patients) else 1
-                found = [in_own_process(stage, root / str(n_patients), root / "warm") for _ in range(n_repeats)]
-                rows.append({"stage": stage, "patients": n_patients, **{key: statistics.median(each[key] for each in found) for key in found[0]}})
+                found = [
+                    in_own_process(stage, root / str(n_patients), root / "warm")
+                    for _ in range(n_repeats)
+                ]
+                rows.append(
+                    {
+                        "stage": stage,
+                        "patients": n_patients,
+                        **{key: statistics.median(each[key] for each in found) for key in found[0]},
+                    }
+                )
     table = pd.DataFrame(rows).sort_values(["stage", "patients"], ignore_index=True)
     for name in ("seconds", "processor"):
         table[name] = 1000 * table[name] / table["patients"]
     table["written_mb"] *= 1000 / table["patients"]
     table["to first"] = table["processor"] / table.groupby("stage")["processor"].transform("first")
-    table.columns = ["stage", "patients", "ms/patient", "CPU ms/patient", "kB written/patient", "peak MB", "CPU to first"]
+    table.columns = [
+        "stage",
+        "patients",
+        "ms/patient",
+        "CPU ms/patient",
+        "kB written/patient",
+        "peak MB",
+        "CPU to first",
+    ]
     print(table.to_string(index=False, float_format="{:.2f}".format))
 
 

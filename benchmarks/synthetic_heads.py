@@ -1,9 +1,11 @@
-"""Do synthetic heads help a segmenter that has one annotated patient to learn from? Dice on the patients that it did not see.
+"""Do synthetic heads help a segmenter that has one annotated patient to learn from? Dice on the
+patients that it did not see.
 
     python -m benchmarks.synthetic_heads data/brats21
 
-A segmenter of the demo's size learns from each patient of the folder in turn, with and without synthetic heads beside them, for equally many
-steps, and segments the whole volumes of the others in three planes. Give a folder of two or three patients: each costs two trainings.
+A segmenter of the demo's size learns from each patient of the folder in turn, with and without
+synthetic heads beside them, for equally many steps, and segments the whole volumes of the others in
+three planes. Give a folder of two or three patients: each costs two trainings.
 """
 
 from __future__ import annotations
@@ -22,27 +24,55 @@ from t4e_utils.folds import FoldSplit
 from t4e_utils.inference import load_network
 from t4e_utils.preparation import SliceRule, cut_patients, cut_synthetic_patients
 from t4e_utils.runs import versions
-from t4e_utils.segmentation import SegmenterSettings, evaluate_patients, mix_slices, patient_dice, train_segmenter
+from t4e_utils.segmentation import (
+    SegmenterSettings,
+    evaluate_patients,
+    mix_slices,
+    patient_dice,
+    train_segmenter,
+)
 from t4e_utils.synthetic_heads import make_synthetic_patient
 from t4e_utils.training import TrainConfig
 
-SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce")
+SEGMENTER = SegmenterSettings(
+    "tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce"
+)
 SHARE = 0.65  # of the slices to learn from, as in notebook 03
 
 
 def learn_from(patient, others, slices, synthetic, root, *, is_helped, config):
-    """Train on one patient and score the others; without help the patient's slices stand where synthetic ones would."""
+    """Train on one patient and score the others.
+
+    Without help the patient's slices stand where synthetic ones would.
+    """
     own = slices[slices["patient_id"] == patient]
     n = len(mix_slices(own, synthetic, synthetic_share=SHARE))
     own = own if is_helped else pd.concat([own] * max(1, round(n / len(own))), ignore_index=True)
     steps = config.epochs * -(-(n if is_helped else len(own)) // config.batch_size)
     split = FoldSplit(0, [patient], [], others["patient_id"].tolist(), "last epoch")
     given = synthetic if is_helped else synthetic[:0]
-    card = train_segmenter(own, split, root / f"{patient}-{is_helped}", root=root, settings=SEGMENTER, config=config, made_with={}, synthetic=given, synthetic_share=SHARE)
-    scored = evaluate_patients(
-        load_network(root / card["weights"]), others, series=brain_tumor.SERIES, regions=brain_tumor.REGIONS, percentiles=(0.5, 99.5), size=SEGMENTER.image_size
+    card = train_segmenter(
+        own,
+        split,
+        root / f"{patient}-{is_helped}",
+        root=root,
+        settings=SEGMENTER,
+        config=config,
+        made_with={},
+        synthetic=given,
+        synthetic_share=SHARE,
     )
-    return scored[scored["region"] == "WT"].assign(learnt_from=patient, synthetic_heads=is_helped, steps=steps)
+    scored = evaluate_patients(
+        load_network(root / card["weights"]),
+        others,
+        series=brain_tumor.SERIES,
+        regions=brain_tumor.REGIONS,
+        percentiles=(0.5, 99.5),
+        size=SEGMENTER.image_size,
+    )
+    return scored[scored["region"] == "WT"].assign(
+        learnt_from=patient, synthetic_heads=is_helped, steps=steps
+    )
 
 
 def main():
@@ -56,23 +86,70 @@ def main():
     start = time.perf_counter()
     files = brain_tumor.brats_files(given.brats_dir)
     patients = files.pivot(index="patient_id", columns="series", values="path").reset_index()
-    config = TrainConfig(epochs=given.epochs, lr=5e-3, batch_size=8, schedule="onecycle", precision="bf16", channels_last=True, num_workers=0, seed=given.seed)
+    config = TrainConfig(
+        epochs=given.epochs,
+        lr=5e-3,
+        batch_size=8,
+        schedule="onecycle",
+        precision="bf16",
+        channels_last=True,
+        num_workers=0,
+        seed=given.seed,
+    )
     with tempfile.TemporaryDirectory() as folder:
         root, rule = Path(folder), SliceRule(brain_tumor.REGIONS)
         slices, _ = cut_patients(files, root / "slices", root=root, rule=rule, n_jobs=given.n_jobs)
-        synthetic = cut_synthetic_patients(make_synthetic_patient, given.heads, root / "synthetic", root=root, rule=rule, seed=given.seed, n_jobs=given.n_jobs)
-        jobs = [(patient, is_helped) for patient in patients["patient_id"] for is_helped in (False, True)]
+        synthetic = cut_synthetic_patients(
+            make_synthetic_patient,
+            given.heads,
+            root / "synthetic",
+            root=root,
+            rule=rule,
+            seed=given.seed,
+            n_jobs=given.n_jobs,
+        )
+        jobs = [
+            (patient, is_helped)
+            for patient in patients["patient_id"]
+            for is_helped in (False, True)
+        ]
         tables = Parallel(n_jobs=given.n_jobs)(
-            delayed(learn_from)(patient, patients[patients["patient_id"] != patient], slices[slices["is_kept"]], synthetic, root, is_helped=is_helped, config=config)
+            delayed(learn_from)(
+                patient,
+                patients[patients["patient_id"] != patient],
+                slices[slices["is_kept"]],
+                synthetic,
+                root,
+                is_helped=is_helped,
+                config=config,
+            )
             for patient, is_helped in jobs
         )
     table = pd.concat(tables)
     print("Whole-tumour Dice on unseen patients, mean of three planes")
-    print(table.groupby(["learnt_from", "patient_id", "synthetic_heads", "series"])["dice"].mean().unstack().round(2).to_string())
-    print(f"\n{given.heads} heads, {len(synthetic)} slices of them; steps of each training: {sorted(table['steps'].unique().tolist())}; seed {given.seed}")
-    without, with_heads = (patient_dice(table[table["synthetic_heads"] == is_helped])["dice"].mean() for is_helped in (False, True))
-    print(f"mean over {table['patient_id'].nunique()} patients, contrasts and planes: {without:.2f} without, {with_heads:.2f} with synthetic heads")
-    print(f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}; {time.perf_counter() - start:.0f} s")
+    print(
+        table.groupby(["learnt_from", "patient_id", "synthetic_heads", "series"])["dice"]
+        .mean()
+        .unstack()
+        .round(2)
+        .to_string()
+    )
+    print(
+        f"\n{given.heads} heads, {len(synthetic)} slices of them; steps of each training: "
+        f"{sorted(table['steps'].unique().tolist())}; seed {given.seed}"
+    )
+    without, with_heads = (
+        patient_dice(table[table["synthetic_heads"] == is_helped])["dice"].mean()
+        for is_helped in (False, True)
+    )
+    print(
+        f"mean over {table['patient_id'].nunique()} patients, contrasts and planes: "
+        f"{without:.2f} without, {with_heads:.2f} with synthetic heads"
+    )
+    print(
+        f"{platform.machine()}, {', '.join(f'{k} {v}' for k, v in versions().items())}; "
+        f"{time.perf_counter() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

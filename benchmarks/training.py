@@ -1,11 +1,14 @@
 """How much of what the networks could do does a training do? Images per second of both full models.
 
-    python -m benchmarks.training --batches 4 --batch-size 4                       # on a CPU: minutes
-    python -m benchmarks.training --batches 60 --batch-size 128 --workers 14       # on a GPU
+    python -m benchmarks.training --batches 4 --batch-size 4                       # on a CPU:
+    minutes python -m benchmarks.training --batches 60 --batch-size 128 --workers 14       # on a
+    GPU
 
-(a) the step alone, on tensors that lie on the device; (b) the loader alone; (c) `fit` from files; (t) the same training the way the team's
-scripts do it, written here for comparison: tensors of the usual layout, a .npy file a slice, every chunk decoded on its own, eight workers,
-the GPU's cache emptied after each batch. Precision is the same in all. The variants take turns, and the median over the turns counts.
+(a) the step alone, on tensors that lie on the device; (b) the loader alone; (c) `fit` from files;
+(t) the same training the way the team's scripts do it, written here for comparison: tensors of the
+usual layout, a .npy file a slice, every chunk decoded on its own, eight workers, the GPU's cache
+emptied after each batch. Precision is the same in all. The variants take turns, and the median over
+the turns counts.
 """
 
 from __future__ import annotations
@@ -28,13 +31,27 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from t4e_utils.classification import ClassifierSettings
-from t4e_utils.datasets import ChunkDataset, SliceDataset, augmentation, default_workers, make_loader, set_epoch
+from t4e_utils.datasets import (
+    ChunkDataset,
+    SliceDataset,
+    augmentation,
+    default_workers,
+    make_loader,
+    set_epoch,
+)
 from t4e_utils.losses import segmentation_loss
 from t4e_utils.models import build_classifier, build_segmenter
 from t4e_utils.runs import versions
 from t4e_utils.sampling import chunk_bounds, write_slice
 from t4e_utils.segmentation import SegmenterSettings
-from t4e_utils.training import TrainConfig, fit, pick_device, prepare_chunks, prepare_slices, seed_everything
+from t4e_utils.training import (
+    TrainConfig,
+    fit,
+    pick_device,
+    prepare_chunks,
+    prepare_slices,
+    seed_everything,
+)
 from t4e_utils.training_plan import resolve_precision
 
 SEGMENTER, CLASSIFIER = SegmenterSettings(), ClassifierSettings()
@@ -59,7 +76,9 @@ class Stage:
 
 
 class TimedLoss(nn.Module):
-    """A loss that remembers when it was called, after the device has done what was asked of it before."""
+    """A loss that remembers when it was called, after the device has done what was asked of it
+    before.
+    """
 
     def __init__(self, loss: nn.Module, *, waits_at: tuple[int, int]):
         super().__init__()
@@ -91,7 +110,9 @@ class TeamSlices(Dataset):
         drawn = self.draw(image=self.read(self.paths[index]))["image"]
         image = self.normalise(image=np.repeat(drawn[..., :1], 3, axis=-1))["image"]
         masks = (drawn[..., 1:] > 127).astype(np.float32)
-        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(masks.transpose(2, 0, 1).copy())
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(
+            masks.transpose(2, 0, 1).copy()
+        )
 
 
 class TeamChunks(TeamSlices):
@@ -108,7 +129,9 @@ class TeamChunks(TeamSlices):
         paths, label = self.chunks[index]
         drawn = self.draw(images=np.stack([self.read(path) for path in paths]))["images"]
         images = np.zeros((self.length, 3, self.size, self.size), np.float32)
-        images[: len(paths)] = np.stack([self.normalise(image=image)["image"] for image in drawn]).transpose(0, 3, 1, 2)
+        images[: len(paths)] = np.stack(
+            [self.normalise(image=image)["image"] for image in drawn]
+        ).transpose(0, 3, 1, 2)
         return torch.from_numpy(images), torch.tensor(label, dtype=torch.float32)
 
 
@@ -119,10 +142,18 @@ def wait() -> None:
 
 def write_slices(folder: Path, n: int, side: int) -> tuple[list[Path], list[Path]]:
     """Heads of smooth noise with a tumour, as PNG files and as .npy files."""
-    generator, (rows, columns) = np.random.default_rng(0), np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    pictures, arrays = [folder / f"{k:05d}.png" for k in range(n)], [folder / f"{k:05d}.npy" for k in range(n)]
+    generator, (rows, columns) = (
+        np.random.default_rng(0),
+        np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j],
+    )
+    pictures, arrays = (
+        [folder / f"{k:05d}.png" for k in range(n)],
+        [folder / f"{k:05d}.npy" for k in range(n)],
+    )
     for picture, array in zip(pictures, arrays, strict=True):
-        noise = cv2.resize(generator.integers(40, 200, (side // 4, side // 4), dtype=np.uint8), (side, side))
+        noise = cv2.resize(
+            generator.integers(40, 200, (side // 4, side // 4), dtype=np.uint8), (side, side)
+        )
         image = noise * (rows**2 + columns**2 < 0.6)
         y, x = generator.uniform(-0.3, 0.3, 2)
         distance = np.hypot(rows - y, columns - x)
@@ -144,37 +175,77 @@ def stage_1(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stag
         return build_segmenter(SEGMENTER.encoder, decoder_channels=SEGMENTER.decoder_channels)
 
     loss = segmentation_loss(SEGMENTER.loss)
-    return Stage("UNet++ DenseNet-121", build, ours, TeamSlices(arrays, SEGMENTER.image_size), loss, prepare_slices, 1, batch_size, workers)
+    return Stage(
+        "UNet++ DenseNet-121",
+        build,
+        ours,
+        TeamSlices(arrays, SEGMENTER.image_size),
+        loss,
+        prepare_slices,
+        1,
+        batch_size,
+        workers,
+    )
 
 
 def stage_2(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stage:
     folder.mkdir()
-    bounds = chunk_bounds(SLICES_A_SERIES, length=CLASSIFIER.sequence_length, stride=CLASSIFIER.chunk_stride)
+    bounds = chunk_bounds(
+        SLICES_A_SERIES, length=CLASSIFIER.sequence_length, stride=CLASSIFIER.chunk_stride
+    )
     n_series = -(-n_batches * batch_size // len(bounds))
     pictures, arrays = write_slices(folder, n_series * SLICES_A_SERIES, SLICE_SIDES[1])
-    places = [(series, position) for series in range(n_series) for position in range(SLICES_A_SERIES)]
+    places = [
+        (series, position) for series in range(n_series) for position in range(SLICES_A_SERIES)
+    ]
     slices = pd.DataFrame(
-        [(str(series), "FLAIR", position, path.name) for (series, position), path in zip(places, pictures, strict=True)],
+        [
+            (str(series), "FLAIR", position, path.name)
+            for (series, position), path in zip(places, pictures, strict=True)
+        ],
         columns=["patient_id", "series", "position", "path"],
     )
-    rows = [(str(series), "FLAIR", *bound, series % 2) for series in range(n_series) for bound in bounds][: n_batches * batch_size]
+    rows = [
+        (str(series), "FLAIR", *bound, series % 2) for series in range(n_series) for bound in bounds
+    ][: n_batches * batch_size]
     chunks = pd.DataFrame(rows, columns=["patient_id", "series", "start", "stop", "label"])
     size, length = CLASSIFIER.image_size, CLASSIFIER.sequence_length
     per_chunk = [
-        (arrays[int(row.patient_id) * SLICES_A_SERIES :][row.start : row.stop], float(row.label)) for row in chunks.itertuples()
+        (arrays[int(row.patient_id) * SLICES_A_SERIES :][row.start : row.stop], float(row.label))
+        for row in chunks.itertuples()
     ]
 
     def ours():
         return ChunkDataset(chunks, slices, folder, image_size=size, length=length, augment=True)
 
     def build():
-        return build_classifier(CLASSIFIER.backbone, lstm_hidden=CLASSIFIER.lstm_hidden, sequence_length=length)
+        return build_classifier(
+            CLASSIFIER.backbone, lstm_hidden=CLASSIFIER.lstm_hidden, sequence_length=length
+        )
 
     team = TeamChunks(per_chunk, size, length)
-    return Stage("ECA-NFNet-L0 BiLSTM", build, ours, team, nn.BCEWithLogitsLoss(), prepare_chunks, length, batch_size, workers)
+    return Stage(
+        "ECA-NFNet-L0 BiLSTM",
+        build,
+        ours,
+        team,
+        nn.BCEWithLogitsLoss(),
+        prepare_chunks,
+        length,
+        batch_size,
+        workers,
+    )
 
 
-def step(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, loss: nn.Module, optimiser, scaler, precision: str) -> None:
+def step(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    loss: nn.Module,
+    optimiser,
+    scaler,
+    precision: str,
+) -> None:
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
         logits = model(inputs)
@@ -184,8 +255,18 @@ def step(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, loss: nn
     optimiser.zero_grad()
 
 
-def seconds_of_steps(stage: Stage, batches: Iterator, *, precision: str, layout: torch.memory_format, empties_cache: bool = False) -> float:
-    """Images per second of plain steps over batches of inputs and targets; the first is not counted."""
+def seconds_of_steps(
+    stage: Stage,
+    batches: Iterator,
+    *,
+    precision: str,
+    layout: torch.memory_format,
+    empties_cache: bool = False,
+) -> float:
+    """Images per second of plain steps over batches of inputs and targets.
+
+    The first is not counted.
+    """
     device = pick_device()
     model = stage.build().to(device, memory_format=layout).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -195,7 +276,15 @@ def seconds_of_steps(stage: Stage, batches: Iterator, *, precision: str, layout:
         if n == 0:
             wait()
             start = time.perf_counter()
-        step(model, inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), stage.loss, optimiser, scaler, precision)
+        step(
+            model,
+            inputs.to(device, non_blocking=True),
+            targets.to(device, non_blocking=True),
+            stage.loss,
+            optimiser,
+            scaler,
+            precision,
+        )
         if empties_cache and device.type == "cuda":
             torch.cuda.empty_cache()
         n += 1
@@ -205,12 +294,21 @@ def seconds_of_steps(stage: Stage, batches: Iterator, *, precision: str, layout:
 
 def model_only(stage: Stage, n_batches: int, precision: str) -> float:
     batch = next(iter(make_loader(stage.ours(), batch_size=stage.batch_size, num_workers=0)))
-    inputs, targets = stage.prepare({name: value.to(pick_device()) for name, value in batch.items()})
-    return seconds_of_steps(stage, iter([(inputs, targets)] * n_batches), precision=precision, layout=torch.channels_last)
+    inputs, targets = stage.prepare(
+        {name: value.to(pick_device()) for name, value in batch.items()}
+    )
+    return seconds_of_steps(
+        stage,
+        iter([(inputs, targets)] * n_batches),
+        precision=precision,
+        layout=torch.channels_last,
+    )
 
 
 def loader_only(stage: Stage, n_batches: int, precision: str) -> float:
-    loader = make_loader(stage.ours(), batch_size=stage.batch_size, shuffle=True, num_workers=stage.workers)
+    loader = make_loader(
+        stage.ours(), batch_size=stage.batch_size, shuffle=True, num_workers=stage.workers
+    )
     set_epoch(loader, 1)
     batches = iter(loader)
     next(batches)
@@ -222,21 +320,50 @@ def loader_only(stage: Stage, n_batches: int, precision: str) -> float:
 def training(stage: Stage, n_batches: int, precision: str) -> float:
     loss = TimedLoss(stage.loss, waits_at=(1, n_batches - 1))
     config = TrainConfig(
-        epochs=1, batch_size=stage.batch_size, schedule="constant", precision=precision, channels_last=True, num_workers=stage.workers
+        epochs=1,
+        batch_size=stage.batch_size,
+        schedule="constant",
+        precision=precision,
+        channels_last=True,
+        num_workers=stage.workers,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(stage.build(), stage.ours(), None, loss=loss, prepare=stage.prepare, config=config, folder=folder)
-    return (n_batches - 2) * stage.batch_size * stage.images_an_item / (loss.moments[n_batches - 1] - loss.moments[1])
+        fit(
+            stage.build(),
+            stage.ours(),
+            None,
+            loss=loss,
+            prepare=stage.prepare,
+            config=config,
+            folder=folder,
+        )
+    return (
+        (n_batches - 2)
+        * stage.batch_size
+        * stage.images_an_item
+        / (loss.moments[n_batches - 1] - loss.moments[1])
+    )
 
 
 def team(stage: Stage, n_batches: int, precision: str) -> float:
     loader = DataLoader(
-        stage.team, stage.batch_size, shuffle=True, num_workers=min(TEAM_WORKERS, os.cpu_count() or 1), pin_memory=torch.cuda.is_available()
+        stage.team,
+        stage.batch_size,
+        shuffle=True,
+        num_workers=min(TEAM_WORKERS, os.cpu_count() or 1),
+        pin_memory=torch.cuda.is_available(),
     )
-    return seconds_of_steps(stage, iter(loader), precision=precision, layout=torch.contiguous_format, empties_cache=True)
+    return seconds_of_steps(
+        stage, iter(loader), precision=precision, layout=torch.contiguous_format, empties_cache=True
+    )
 
 
-VARIANTS = {"a model only": model_only, "b loader only": loader_only, "c training": training, "t team's way": team}
+VARIANTS = {
+    "a model only": model_only,
+    "b loader only": loader_only,
+    "c training": training,
+    "t team's way": team,
+}
 
 
 def main() -> None:
@@ -257,14 +384,42 @@ def main() -> None:
         for number in options.stages:
             make, batch_size = makers[number]
             stage = make(Path(root) / str(number), options.batches, batch_size, options.workers)
-            rates = [{name: run(stage, options.batches, precision) for name, run in VARIANTS.items()} for _ in range(options.turns)]
+            rates = [
+                {name: run(stage, options.batches, precision) for name, run in VARIANTS.items()}
+                for _ in range(options.turns)
+            ]
             median = pd.DataFrame(rates).median()
-            ratios = pd.DataFrame([{"c/a": r["c training"] / r["a model only"], "c/t": r["c training"] / r["t team's way"]} for r in rates])
-            rows.append({"model": stage.name, **median.round(2), **ratios.median().round(3), "c/a of each turn": ratios["c/a"].round(3).tolist()})
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
+            ratios = pd.DataFrame(
+                [
+                    {
+                        "c/a": r["c training"] / r["a model only"],
+                        "c/t": r["c training"] / r["t team's way"],
+                    }
+                    for r in rates
+                ]
+            )
+            rows.append(
+                {
+                    "model": stage.name,
+                    **median.round(2),
+                    **ratios.median().round(3),
+                    "c/a of each turn": ratios["c/a"].round(3).tolist(),
+                }
+            )
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     print(pd.DataFrame(rows).to_string(index=False))
-    print(f"\nimages a second, median of {options.turns} turns of {options.batches} batches ({options.batch_size} slices, {options.chunks} chunks of")
-    print(f"{CLASSIFIER.sequence_length} slices), 224 pixels, {precision}, {options.workers} workers, {torch.get_num_threads()} threads; {name}, {os.cpu_count()} cores")
+    print(
+        f"\nimages a second, median of {options.turns} turns of {options.batches} batches "
+        f"({options.batch_size} slices, {options.chunks} chunks of"
+    )
+    print(
+        f"{CLASSIFIER.sequence_length} slices), 224 pixels, {precision}, {options.workers} "
+        f"workers, {torch.get_num_threads()} threads; {name}, {os.cpu_count()} cores"
+    )
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
 
 

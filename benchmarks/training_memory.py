@@ -2,8 +2,9 @@
 
     python -m benchmarks.training_memory
 
-Each case trains a small segmenter in a process of its own, on slices from files, through a cache of 16 MB; its peak resident memory is
-printed. The second case has ten times the epochs of the first, the third ten times the slices.
+Each case trains a small segmenter in a process of its own, on slices from files, through a cache of
+16 MB; its peak resident memory is printed. The second case has ten times the epochs of the first,
+the third ten times the slices.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ def peak_megabytes(n_slices: int, epochs: int) -> float:
         pictures, _ = write_slices(Path(folder), n_slices + N_VALIDATION, SIDE)
         table = pd.DataFrame({"path": [path.name for path in pictures]})
         train, valid = (
-            SliceDataset(part.reset_index(drop=True), folder, image_size=64, augment=augment, cache_mb=CACHE_MB)
+            SliceDataset(
+                part.reset_index(drop=True),
+                folder,
+                image_size=64,
+                augment=augment,
+                cache_mb=CACHE_MB,
+            )
             for part, augment in ((table[:n_slices], True), (table[n_slices:], False))
         )
         fit(
@@ -55,9 +62,20 @@ def main() -> None:
     rows = []
     for name, (n_slices, epochs) in CASES.items():
         with get_context("spawn").Pool(1) as pool:
-            rows.append({"case": name, "slices": n_slices, "epochs": epochs, "peak MB": pool.apply(peak_megabytes, (n_slices, epochs))})
+            rows.append(
+                {
+                    "case": name,
+                    "slices": n_slices,
+                    "epochs": epochs,
+                    "peak MB": pool.apply(peak_megabytes, (n_slices, epochs)),
+                }
+            )
     table = pd.DataFrame(rows)
-    print(table.assign(ratio=table["peak MB"] / table["peak MB"].iloc[0]).round(2).to_string(index=False))
+    print(
+        table.assign(ratio=table["peak MB"] / table["peak MB"].iloc[0])
+        .round(2)
+        .to_string(index=False)
+    )
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
 
 

@@ -1,6 +1,9 @@
-"""How fast the viewer follows its slider: `python -m benchmarks.viewer` on a series of 200 slices of 512 x 512 with two masks.
+"""How fast the viewer follows its slider.
 
-Prints, for each plane, the time of a slice (window, colours, PNG, message to the widget), the same drawn as a matplotlib figure, and the ratio.
+`python -m benchmarks.viewer` on a series of 200 slices of 512 x 512 with two masks.
+
+Prints, for each plane, the time of a slice (window, colours, PNG, message to the widget), the same
+drawn as a matplotlib figure, and the ratio.
 """
 
 from __future__ import annotations
@@ -22,11 +25,15 @@ N_SLICES = {"viewer": 100, "figure": 5}
 
 
 def series() -> tuple[Volume, np.ndarray]:
-    """Return a smooth volume that fills its grid, the slowest to pack, and a truth of two nested blocks."""
+    """Return a smooth volume that fills its grid, the slowest to pack, and a truth of two nested
+    blocks.
+    """
     noise = np.random.default_rng(0).integers(0, 2000, SHAPE).astype(np.int16)
     masks = np.zeros((2, *SHAPE), bool)
     masks[0, 50:150, 100:300, 100:300], masks[1, 80:120, 150:250, 150:250] = True, True
-    return Volume(ndimage.uniform_filter(noise, 5), SPACING, geometry.display_affine("axial", SPACING)), masks
+    return Volume(
+        ndimage.uniform_filter(noise, 5), SPACING, geometry.display_affine("axial", SPACING)
+    ), masks
 
 
 def seconds_of_slider(viewer: Viewer, n: int) -> float:
@@ -58,7 +65,10 @@ def main() -> None:
     print(f"{'plane':10} {'viewer ms':>10} {'figure ms':>10} {'ratio':>8}")
     for plane in geometry.PLANES:
         viewer.plane.value = plane
-        fast, slow = seconds_of_slider(viewer, N_SLICES["viewer"]), seconds_of_figure(volume, masks, plane, N_SLICES["figure"])
+        fast, slow = (
+            seconds_of_slider(viewer, N_SLICES["viewer"]),
+            seconds_of_figure(volume, masks, plane, N_SLICES["figure"]),
+        )
         print(f"{plane:10} {1000 * fast:10.1f} {1000 * slow:10.1f} {slow / fast:8.1f}")
     print(f"reads of the series: {len(reads)}")
 

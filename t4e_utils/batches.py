@@ -37,11 +37,15 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits (float32) and indices of everything a loader gives, a row an item."""
     device = device or pick_device()
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(resolve_precision(precision, device))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+        resolve_precision(precision, device)
+    )
     model.to(device).eval()
     logits, indices = [], []
     for batch in loader:
-        inputs, _ = prepare({name: value.to(device, non_blocking=True) for name, value in batch.items()})
+        inputs, _ = prepare(
+            {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        )
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             logits.append(model(inputs).float().cpu().numpy())
         indices.append(batch["index"].numpy())

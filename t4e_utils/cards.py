@@ -1,4 +1,7 @@
-"""The card of a trained fold: a JSON file that says where its weights are, who trained and chose, and with which settings."""
+"""The card of a trained fold.
+
+A JSON file that says where its weights are, who trained and chose, and with which settings.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ from t4e_utils.training import FitResult, TrainConfig
 
 
 def write_card(
-    result: FitResult, path: Path, *, root: Path, split: FoldSplit, settings: Any, config: TrainConfig, **facts: Any
+    result: FitResult,
+    path: Path,
+    *,
+    root: Path,
+    split: FoldSplit,
+    settings: Any,
+    config: TrainConfig,
+    **facts: Any,
 ) -> dict[str, Any]:
     """Write the card of a training; it is written last, so if it is there the training is complete.
 
@@ -26,7 +36,8 @@ def write_card(
         **facts: anything else that a reader needs.
 
     Returns:
-        The card: weights, folder, best_epoch, best_score, select_on, numbers of patients, trained_on and held_out (ids), settings, training.
+        The card: weights, folder, best_epoch, best_score, select_on, numbers of patients,
+        trained_on and held_out (ids), settings, training.
     """
     card = {
         **facts,

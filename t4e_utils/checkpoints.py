@@ -1,6 +1,9 @@
-"""The state of a training run on disk: written so that a kill at any moment loses at most the epoch at work.
+"""The state of a training run on disk.
 
-`last.pt` holds everything that the next epoch depends on; the one before it stays as `previous.pt` in case the last is damaged.
+Written so that a kill at any moment loses at most the epoch at work.
+
+`last.pt` holds everything that the next epoch depends on; the one before it stays as `previous.pt`
+in case the last is damaged.
 """
 
 from __future__ import annotations
@@ -48,9 +51,13 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Make `state` the last checkpoint, and the last one the previous; there is a whole one at any moment."""
+    """Make `state` the last checkpoint, and the last one the previous.
+
+    There is a whole one at any moment.
+    """
     with whole_file(folder / LAST) as temporary:
-        with temporary.open("wb") as file:  # a path would stay open, and keep its room on the disk, after an error
+        # a path would stay open, and keep its room on the disk, after an error
+        with temporary.open("wb") as file:
             torch.save(state, file)
         if (folder / LAST).exists():
             os.replace(folder / LAST, folder / PREVIOUS)
@@ -68,9 +75,14 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
             return torch.load(folder / name, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
-            print(f"The checkpoint {folder / name} is damaged ({reason}): going back to the one before it.")
+            print(
+                f"The checkpoint {folder / name} is damaged ({reason}): going back to the one "
+                "before it."
+            )
     if present:
-        raise CheckpointError(f"No checkpoint in {folder} can be read: start the run again with overwrite=True.")
+        raise CheckpointError(
+            f"No checkpoint in {folder} can be read: start the run again with overwrite=True."
+        )
     return None
 
 

@@ -1,7 +1,10 @@
-"""The sequence classifier of one MRI type and fold: training from the chunk table to a card, and predictions of held-out patients.
+"""The sequence classifier of one MRI type and fold.
 
-The folder of a training carries a fingerprint of everything that decides its result (data, split, settings, labels of the training
-patients). So another setting trains in a folder of its own, an interrupted training goes on where it was, and nothing is overwritten.
+Training from the chunk table to a card, and predictions of held-out patients.
+
+The folder of a training carries a fingerprint of everything that decides its result (data, split,
+settings, labels of the training patients). So another setting trains in a folder of its own, an
+interrupted training goes on where it was, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -62,7 +65,8 @@ def train_classifier(
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train the sequence classifier of one MRI type and fold and write its card `folder/<name>_fold<k>.json`.
+    """Train the sequence classifier of one MRI type and fold and write its card
+    `folder/<name>_fold<k>.json`.
 
     Args:
         chunks: patient_id, series, chunk, start, stop of this MRI type.
@@ -75,8 +79,10 @@ def train_classifier(
         settings: network and input.
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
-        control: one of `CONTROLS`; other than "none" it takes something away that the classifier might use.
-        train_on_fallback: learn also from series in which no slice passed the filter; done anyway if the fitted patients have no others.
+        control: one of `CONTROLS`; other than "none" it takes something away that the classifier
+            might use.
+        train_on_fallback: learn also from series in which no slice passed the filter; done anyway
+            if the fitted patients have no others.
         num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
@@ -90,18 +96,29 @@ def train_classifier(
         slices = shuffled_order(slices, seed=config.seed)
     passed = chunks[chunks["patient_id"].isin(slices.loc[slices["fallback"] == "", "patient_id"])]
     uses_fallback = train_on_fallback or not passed["patient_id"].isin(split.fitted).any()
-    tables = [_with_labels(chunks if uses_fallback else passed, ids, known) for ids in (split.fitted, split.choosing)]
+    tables = [
+        _with_labels(chunks if uses_fallback else passed, ids, known)
+        for ids in (split.fitted, split.choosing)
+    ]
     used = slices[slices["patient_id"].isin(known)][["path", "brain_area", "wt_area", "et_area"]]
-    identity = fingerprint(asdict(settings), asdict(config), split.select_on, control, made_with, used, *tables)
+    identity = fingerprint(
+        asdict(settings), asdict(config), split.select_on, control, made_with, used, *tables
+    )
     options = {
-        "image_size": settings.image_size, "stretch": settings.is_stretched, "length": settings.sequence_length, "seed": config.seed,
+        "image_size": settings.image_size,
+        "stretch": settings.is_stretched,
+        "length": settings.sequence_length,
+        "seed": config.seed,
         "channels": "masks" if control == "masks only" else "image+masks",
-    }  # fmt: skip
+    }
     train = ChunkDataset(tables[0], slices, root, augment=settings.augment, **options)
     valid = ChunkDataset(tables[1], slices, root, **options) if len(tables[1]) else None
     seed_everything(config.seed + split.fold)
     model = build_classifier(
-        settings.backbone, lstm_hidden=settings.lstm_hidden, sequence_length=settings.sequence_length, weights=settings.start_weights or None
+        settings.backbone,
+        lstm_hidden=settings.lstm_hidden,
+        sequence_length=settings.sequence_length,
+        weights=settings.start_weights or None,
     )
     result = fit(
         model,
@@ -116,25 +133,51 @@ def train_classifier(
         num_processes=num_processes,
         overwrite=overwrite,
     )
-    facts = {"series": name, "control": control, "uses_fallback": uses_fallback, "made_with": dict(made_with)}
+    facts = {
+        "series": name,
+        "control": control,
+        "uses_fallback": uses_fallback,
+        "made_with": dict(made_with),
+    }
     return write_card(
-        result, folder / f"{name}_fold{split.fold}.json", root=root, split=split, settings=settings, config=config, **facts
+        result,
+        folder / f"{name}_fold{split.fold}.json",
+        root=root,
+        split=split,
+        settings=settings,
+        config=config,
+        **facts,
     )
 
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """Score of validation chunks: AUC over chunks and over patients (mean probability); NaN with one class only."""
+    """Score of validation chunks: AUC over chunks and over patients (mean probability).
+
+    NaN with one class only.
+    """
 
     patients: np.ndarray  # id of the patient of each chunk, in the order of the data set
 
-    def __call__(self, logits: np.ndarray, targets: np.ndarray, indices: np.ndarray) -> dict[str, float]:
+    def __call__(
+        self, logits: np.ndarray, targets: np.ndarray, indices: np.ndarray
+    ) -> dict[str, float]:
         """Return "chunk_auc", "patient_auc", and the latter as "score"."""
         probability = torch.as_tensor(logits).double().sigmoid().numpy()
-        table = pd.DataFrame({"patient": self.patients[np.asarray(indices)], "probability": probability, "label": np.asarray(targets)})
+        table = pd.DataFrame(
+            {
+                "patient": self.patients[np.asarray(indices)],
+                "probability": probability,
+                "label": np.asarray(targets),
+            }
+        )
         by_patient = table.groupby("patient")[["probability", "label"]].mean()
         patient_auc = roc_auc(by_patient["label"], by_patient["probability"])
-        return {"chunk_auc": roc_auc(table["label"], table["probability"]), "patient_auc": patient_auc, "score": patient_auc}
+        return {
+            "chunk_auc": roc_auc(table["label"], table["probability"]),
+            "patient_auc": patient_auc,
+            "score": patient_auc,
+        }
 
 
 def shuffled_labels(labels: Mapping[str, int], *, seed: int) -> dict[str, int]:
@@ -145,17 +188,31 @@ def shuffled_labels(labels: Mapping[str, int], *, seed: int) -> dict[str, int]:
 
 
 def shuffled_order(slices: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """Return the slices with positions exchanged within each patient: a control that takes the anatomical order away."""
+    """Return the slices with positions exchanged within each patient.
+
+    A control that takes the anatomical order away.
+    """
     generator = np.random.default_rng(seed)
     ordered = slices.sort_values(["patient_id", "position"])
-    positions = ordered.groupby("patient_id")["position"].transform(lambda own: generator.permutation(own.to_numpy()))
+    positions = ordered.groupby("patient_id")["position"].transform(
+        lambda own: generator.permutation(own.to_numpy())
+    )
     return ordered.assign(position=positions)
 
 
 def predict_held_out(
-    classifier: nn.Module, slices: pd.DataFrame, patients: Sequence[str], *, root: Path, control: str = "none", seed: int = 0, **options: Any
+    classifier: nn.Module,
+    slices: pd.DataFrame,
+    patients: Sequence[str],
+    *,
+    root: Path,
+    control: str = "none",
+    seed: int = 0,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Predict patients from their stored slices, as notebook 06 does from their scans; labels are not needed.
+    """Predict patients from their stored slices, as notebook 06 does from their scans.
+
+    Labels are not needed.
 
     Args:
         classifier: in evaluation mode.
@@ -178,37 +235,54 @@ def predict_held_out(
         if control == "masks only":
             pictures = [picture * np.array([0, 1, 1], np.uint8) for picture in pictures]
         chunks = classify_sequence(classifier, pictures, **options)
-        rows += [{"patient_id": patient, "chunk": k, "probability": float(p)} for k, p in enumerate(chunks)]
+        rows += [
+            {"patient_id": patient, "chunk": k, "probability": float(p)}
+            for k, p in enumerate(chunks)
+        ]
     return pd.DataFrame(rows, columns=["patient_id", "chunk", "probability"])
 
 
-def out_of_fold_table(predictions: pd.DataFrame, patients: pd.DataFrame, *, series: Sequence[str]) -> pd.DataFrame:
+def out_of_fold_table(
+    predictions: pd.DataFrame, patients: pd.DataFrame, *, series: Sequence[str]
+) -> pd.DataFrame:
     """Join the predictions of all types and folds to one row a patient.
 
     Args:
-        predictions: patient_id, series, fold, chunk, probability; each patient by the model that did not see it.
+        predictions: patient_id, series, fold, chunk, probability; each patient by the model that
+            did not see it.
         patients: patient_id, label, fold.
         series: the MRI types, which become columns.
 
     Returns:
-        patient_id, label, fold, a probability for each type (mean over chunks; NaN where there is none) and their mean. Patients without
-        any prediction have no row.
+        patient_id, label, fold, a probability for each type (mean over chunks; NaN where there is
+        none) and their mean. Patients without any prediction have no row.
 
     Raises:
         LeakError: a patient was predicted by a model of another fold.
     """
-    by_series = predictions.groupby(["patient_id", "series", "fold"], as_index=False)["probability"].mean()
+    by_series = predictions.groupby(["patient_id", "series", "fold"], as_index=False)[
+        "probability"
+    ].mean()
     home = by_series["patient_id"].map(patients.set_index("patient_id")["fold"])
     if (by_series["fold"] != home).any():
         wrong = by_series[by_series["fold"] != home].iloc[0]
-        raise LeakError(f"Patient {wrong['patient_id']} was predicted by the model of fold {wrong['fold']}, which trained on it: run 05 again.")
-    wide = by_series.pivot(index="patient_id", columns="series", values="probability").reindex(columns=list(series))
+        raise LeakError(
+            f"Patient {wrong['patient_id']} was predicted by the model of fold "
+            f"{wrong['fold']}, which trained on it: run 05 again."
+        )
+    wide = by_series.pivot(index="patient_id", columns="series", values="probability").reindex(
+        columns=list(series)
+    )
     wide["mean"] = wide.mean(axis=1)
     return patients[["patient_id", "label", "fold"]].merge(wide.reset_index(), on="patient_id")
 
 
-def auc_by_series(table: pd.DataFrame, *, series: Sequence[str], seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Return AUC, interval, n and permutation p of each MRI type and of their mean; NaN where one class is missing.
+def auc_by_series(
+    table: pd.DataFrame, *, series: Sequence[str], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Return AUC, interval, n and permutation p of each MRI type and of their mean.
+
+    NaN where one class is missing.
 
     Args:
         table: from `out_of_fold_table`.
@@ -220,21 +294,30 @@ def auc_by_series(table: pd.DataFrame, *, series: Sequence[str], seed: int = 0) 
 
 
 def most_confident(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the prediction that is right by the widest margin and the one that is wrong by it, over patients and MRI types.
+    """Return the prediction that is right by the widest margin and the one that is wrong by it,
+    over patients and MRI types.
 
     Args:
         table: from `out_of_fold_table`.
         series: the MRI types.
 
     Returns:
-        "right" and "wrong", each with patient_id, fold, label, series, probability; left out where no prediction lies on that side of 0.5.
+        "right" and "wrong", each with patient_id, fold, label, series, probability; left out where
+        no prediction lies on that side of 0.5.
     """
-    long = table.melt(["patient_id", "fold", "label"], list(series), "series", "probability").dropna()
+    long = table.melt(
+        ["patient_id", "fold", "label"], list(series), "series", "probability"
+    ).dropna()
     margin = (long["probability"] - 0.5) * (2 * long["label"] - 1)
-    places = {"right": margin.idxmax() if (margin > 0).any() else None, "wrong": margin.idxmin() if (margin < 0).any() else None}
+    places = {
+        "right": margin.idxmax() if (margin > 0).any() else None,
+        "wrong": margin.idxmin() if (margin < 0).any() else None,
+    }
     return {kind: long.loc[place].to_dict() for kind, place in places.items() if place is not None}
 
 
-def _with_labels(chunks: pd.DataFrame, ids: Sequence[str], labels: Mapping[str, int]) -> pd.DataFrame:
+def _with_labels(
+    chunks: pd.DataFrame, ids: Sequence[str], labels: Mapping[str, int]
+) -> pd.DataFrame:
     own = chunks[chunks["patient_id"].isin(ids)].reset_index(drop=True)
     return own.assign(label=own["patient_id"].map(labels).astype(float))

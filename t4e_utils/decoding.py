@@ -1,8 +1,10 @@
-"""Decode compressed pixels in a process of their own, so that damaged bytes end that process and not the run.
+"""Decode compressed pixels in a process of their own, so that damaged bytes end that process and
+not the run.
 
-The decoders of JPEG, JPEG-LS and JPEG 2000 are C and C++ libraries that abort on some damaged streams. This file is both sides: imported
-it offers `decode`, run as a script it is the decoding process, which imports nothing of this package. A request is a path on a line, the
-answer a line of JSON and the bytes of the array.
+The decoders of JPEG, JPEG-LS and JPEG 2000 are C and C++ libraries that abort on some damaged
+streams. This file is both sides: imported it offers `decode`, run as a script it is the decoding
+process, which imports nothing of this package. A request is a path on a line, the answer a line of
+JSON and the bytes of the array.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ SECONDS, SECONDS_PER_MB = 4.0, 4.0  # a file may take so long; decoders are ten 
 
 
 class DecodingError(Exception):
-    """Pixels cannot be decoded; the message says what the decoder said, or how its process ended."""
+    """Pixels cannot be decoded.
+
+    The message says what the decoder said, or how its process ended.
+    """
 
 
 def decode(path: Path) -> np.ndarray:
@@ -53,13 +58,17 @@ class _Decoder:
     def decode(self, path: Path) -> np.ndarray:
         with self._lock:
             process = self._running()
-            timer = threading.Timer(SECONDS + SECONDS_PER_MB * path.stat().st_size / 1e6, process.kill)
+            timer = threading.Timer(
+                SECONDS + SECONDS_PER_MB * path.stat().st_size / 1e6, process.kill
+            )
             timer.start()
             try:
                 return _ask(process, path)
             except (BrokenPipeError, EOFError) as error:
                 self._stop()
-                raise DecodingError(f"the decoder broke down, exit status {process.returncode}") from error
+                raise DecodingError(
+                    f"the decoder broke down, exit status {process.returncode}"
+                ) from error
             finally:
                 timer.cancel()
 
@@ -76,7 +85,10 @@ class _Decoder:
             )
             if self._process.stdout.readline() != READY:  # time is measured from here
                 self._stop()
-                raise DecodingError("the decoding process does not start: check that this Python can import pydicom and numpy")
+                raise DecodingError(
+                    "the decoding process does not start: check that this Python can import "
+                    "pydicom and numpy"
+                )
         return self._process
 
     def _stop(self) -> None:
@@ -134,7 +146,8 @@ def _decoded(path: str) -> tuple[dict, bytes | memoryview]:
         try:
             pixels = np.ascontiguousarray(pydicom.dcmread(path, force=True).pixel_array)
             answer = {"shape": pixels.shape, "dtype": pixels.dtype.str}
-        except Exception as error:  # whatever it is, it is the file's fault, and the next file is another one
+        # whatever it is, it is the file's fault, and the next file is another one
+        except Exception as error:
             pixels, answer = np.empty(0), {"error": str(error) or type(error).__name__}
     said = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
     return {**answer, "warnings": said}, pixels.reshape(-1).view(np.uint8).data

@@ -1,8 +1,8 @@
 """DICOM files as images: their pixels, and where these lie.
 
-Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array index
-instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of growing *column*
-index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored.
+Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array
+index instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of
+growing *column* index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored.
 """
 
 from __future__ import annotations
@@ -31,10 +31,17 @@ from t4e_utils.stacks import Frame
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-NATIVE = {ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
+NATIVE = {
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+}
 
 
-def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) -> tuple[list[Frame], dict[str, Any]]:
+def read_file(
+    path: Path, problems: list[Problem], *, with_pixels: bool = True
+) -> tuple[list[Frame], dict[str, Any]]:
     """Read the images of one file.
 
     Args:
@@ -43,8 +50,8 @@ def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) 
         with_pixels: false reads the header only.
 
     Returns:
-        One frame, or those of a multi-frame image in their order, and the facts modality, transfer_syntax and
-        bits_stored.
+        One frame, or those of a multi-frame image in their order, and the facts modality,
+        transfer_syntax and bits_stored.
 
     Raises:
         VolumeError: the file is no readable grey image.
@@ -52,34 +59,57 @@ def read_file(path: Path, problems: list[Problem], *, with_pixels: bool = True) 
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
         pixels = _pixels(header) if with_pixels else [None] * header.n_frame_groups
-        frames = [_frame(header.of_frame(i), i, image, is_only=len(pixels) == 1) for i, image in enumerate(pixels)]
+        frames = [
+            _frame(header.of_frame(i), i, image, is_only=len(pixels) == 1)
+            for i, image in enumerate(pixels)
+        ]
         return frames, _facts(header)
 
 
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if not ((header.has_pixels or not with_pixels) and header.integer("Rows") and header.integer("Columns")):
+    if not (
+        (header.has_pixels or not with_pixels)
+        and header.integer("Rows")
+        and header.integer("Columns")
+    ):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
-        sentence = f"The image has colours, or does not say that it is grey ({kind!r}): only grey images are scans."
+        sentence = (
+            f"The image has colours, or does not say that it is grey ({kind!r}): only "
+            "grey images are scans."
+        )
         raise VolumeError("colour_image", path, sentence)
     if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
-        problems.append(Problem("mosaic", str(path), "The image is a mosaic of slices, and was read as one: export one slice a file."))
+        problems.append(
+            Problem(
+                "mosaic",
+                str(path),
+                "The image is a mosaic of slices, and was read as one: export one slice a file.",
+            )
+        )
     return header
 
 
 def _pixels(header: Header) -> np.ndarray:
-    """Return the values of all frames, (N, H, W): as stored, or looked up if the file brings a table for that."""
+    """Return the values of all frames, (N, H, W).
+
+    As stored, or looked up if the file brings a table for that.
+    """
     syntax = _transfer_syntax(header)
     try:
-        pixels = _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
+        pixels = (
+            _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
+        )
         if value_of(header.dataset, "ModalityLUTSequence"):
             pixels = apply_modality_lut(pixels, header.dataset)
     except (*READ_ERRORS, DecodingError) as error:
         raise VolumeError(
-            "damaged", header.path, f"The pixels cannot be decoded ({one_line(error)}): get the file again."
+            "damaged",
+            header.path,
+            f"The pixels cannot be decoded ({one_line(error)}): get the file again.",
         ) from error
     return pixels.reshape(-1, *pixels.shape[-2:])
 
@@ -90,13 +120,18 @@ def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
     stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
     if stored < header.pixel_bytes:
         raise VolumeError(
-            "truncated", header.path, f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again."
+            "truncated",
+            header.path,
+            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
         )
     return get_decoder(syntax).as_array(header.dataset)[0]
 
 
 def _plain_pixels(header: Header) -> np.ndarray:
-    """Return the bytes that were read as pixels; bits above those stored say nothing about the value (PS3.5 8.1.1) and are left out."""
+    """Return the bytes that were read as pixels.
+
+    Bits above those stored say nothing about the value (PS3.5 8.1.1) and are left out.
+    """
     bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     kind = "i" if header.integer("PixelRepresentation") else "u"
     pixels = np.frombuffer(header.pixels, f"<{kind}{bits // 8}", header.pixel_bytes * 8 // bits)
@@ -106,8 +141,13 @@ def _plain_pixels(header: Header) -> np.ndarray:
 
 
 def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
-    if not _has_decoder(syntax) or (syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8):
-        sentence = f"There is no decoder for {syntax.name}: install python-gdcm, or have the file exported uncompressed."
+    if not _has_decoder(syntax) or (
+        syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8
+    ):
+        sentence = (
+            f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
+            "file exported uncompressed."
+        )
         raise VolumeError("no_decoder", header.path, sentence)
     return decode(header.path)
 
@@ -145,7 +185,9 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
         file_number=last_number(header.path),
         position=None if position is None else position * LPS_TO_RAS,
         directions=None if cosines is None else _directions(header, *cosines.tolist()),
-        spacing_mm=None if spacing is None or (spacing <= 0).any() else (float(spacing[0]), float(spacing[1])),
+        spacing_mm=None
+        if spacing is None or (spacing <= 0).any()
+        else (float(spacing[0]), float(spacing[1])),
         slice_mm=_slice_mm(header),
         slope=1.0 if slope is None else slope,
         intercept=header.number("RescaleIntercept") or 0.0,
@@ -156,7 +198,9 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
 
 
 def _directions(header: Header, *cosines: float) -> np.ndarray | None:
-    """Return unit vectors of growing row and column index as columns, or None if the cosines span no plane."""
+    """Return unit vectors of growing row and column index as columns, or None if the cosines
+    span no plane.
+    """
     directions = _unit_vectors(*cosines)
     if directions is None:
         sentence = "ImageOrientationPatient is not two perpendicular directions and was left out."
@@ -190,7 +234,9 @@ def _padding(header: Header) -> tuple[float, float] | None:
 
 
 def _as_stored(value: float, header: Header) -> float:
-    """Return a value of signed pixels as it is stored, also if it was written unsigned (65536 - 2000 for -2000)."""
+    """Return a value of signed pixels as it is stored, also if it was written unsigned (65536 -
+    2000 for -2000).
+    """
     bits = header.integer("BitsAllocated") or 16
     is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
     return value - 2**bits if is_wrapped else value

@@ -1,7 +1,10 @@
-"""What the headers of DICOM files say: attributes by keyword, those of multi-frame images frame by frame.
+"""What the headers of DICOM files say.
 
-A header is asked for some twenty attributes, and a data set has 400,000 of them: ordinary headers are walked through in one piece, and
-common kinds of value are converted here; all others are left to pydicom. Values that identify a person are never read.
+Attributes by keyword, those of multi-frame images frame by frame.
+
+A header is asked for some twenty attributes, and a data set has 400,000 of them: ordinary headers
+are walked through in one piece, and common kinds of value are converted here; all others are left
+to pydicom. Values that identify a person are never read.
 """
 
 from __future__ import annotations
@@ -40,7 +43,13 @@ SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 ELEMENT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
 ORDINARY_SYNTAXES = frozenset(
-    (ExplicitVRLittleEndian, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes, *RLETransferSyntaxes)
+    (
+        ExplicitVRLittleEndian,
+        *JPEGTransferSyntaxes,
+        *JPEGLSTransferSyntaxes,
+        *JPEG2000TransferSyntaxes,
+        *RLETransferSyntaxes,
+    )
 )
 
 # What pydicom and its decoders raise on files that are no DICOM, cut off or damaged.
@@ -73,14 +82,32 @@ GROUP_OF = {
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
 KEYWORDS = (
-    *GROUP_OF, "BitsAllocated", "BitsStored", "Columns", "ImageType", "InstanceNumber", "Modality", "ModalityLUTSequence", "NumberOfFrames",
-    "PerFrameFunctionalGroupsSequence", "PhotometricInterpretation", "PixelPaddingRangeLimit", "PixelPaddingValue", "PixelRepresentation",
-    "Rows", "SamplesPerPixel", "SeriesInstanceUID", "SharedFunctionalGroupsSequence", "TransferSyntaxUID",
-)  # fmt: skip
+    *GROUP_OF,
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "ImageType",
+    "InstanceNumber",
+    "Modality",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
+    "PixelRepresentation",
+    "Rows",
+    "SamplesPerPixel",
+    "SeriesInstanceUID",
+    "SharedFunctionalGroupsSequence",
+    "TransferSyntaxUID",
+)
 
 
 class Elements(dict):
-    """Elements by tag as they are stored, with as much of pydicom's Dataset as a header needs, made in no time."""
+    """Elements by tag as they are stored, with as much of pydicom's Dataset as a header needs,
+    made in no time.
+    """
 
     get_item = dict.get
 
@@ -96,18 +123,26 @@ class Header(NamedTuple):
     path: Path
     problems: list[Problem]
     has_pixels: bool
-    pixels: memoryview | None = None  # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
-    groups: tuple[Dataset, ...] = ()  # functional groups of one frame, then those shared by all frames
+    # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
+    pixels: memoryview | None = None
+    # functional groups of one frame, then those shared by all frames
+    groups: tuple[Dataset, ...] = ()
 
     @property
     def pixel_bytes(self) -> int:
         """Return how many bytes the pixels take when they are not compressed."""
-        size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")]
+        size = [
+            self.integer(keyword) or 1
+            for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")
+        ]
         return math.prod(size) // 8
 
     @property
     def n_frame_groups(self) -> int:
-        """Return the number of frames that the header describes one by one; 1 for an ordinary image."""
+        """Return the number of frames that the header describes one by one.
+
+        1 for an ordinary image.
+        """
         try:
             described = len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())
             return max(1, min(described, self.integer("NumberOfFrames") or 1))
@@ -115,7 +150,10 @@ class Header(NamedTuple):
             return 1
 
     def of_frame(self, i: int) -> Header:
-        """Return the header for one frame of a multi-frame image; the same header for an ordinary image."""
+        """Return the header for one frame of a multi-frame image.
+
+        The same header for an ordinary image.
+        """
         try:
             own = (value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())[i : i + 1]
             shared = (value_of(self.dataset, "SharedFunctionalGroupsSequence") or ())[:1]
@@ -160,7 +198,9 @@ class Header(NamedTuple):
             return ""
 
     def _report(self, keyword: str, expected: str) -> None:
-        self.problems.append(Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out."))
+        self.problems.append(
+            Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out.")
+        )
 
     def _find(self, keyword: str) -> Any:
         if self.groups and keyword in GROUP_OF:
@@ -183,16 +223,22 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
             return header
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
         has_pixels = any(keyword in dataset for keyword in PIXEL_ELEMENTS)
-        return Header(dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels)
+        return Header(
+            dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels
+        )
     except READ_ERRORS as error:
-        raise VolumeError("damaged", path, f"The file cannot be read ({one_line(error)}): get it again.") from error
+        raise VolumeError(
+            "damaged", path, f"The file cannot be read ({one_line(error)}): get it again."
+        ) from error
 
 
 def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | None:
-    """Return the elements of `KEYWORDS` before the pixels, and the pixels; None for all but the most ordinary files.
+    """Return the elements of `KEYWORDS` before the pixels, and the pixels.
 
-    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated, no sequence among the elements wanted,
-    and exactly as many grey pixels as the header says.
+    None for all but the most ordinary files.
+
+    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated,
+    no sequence among the elements wanted, and exactly as many grey pixels as the header says.
     """
     with path.open("rb") as file:
         head = file.read() if with_pixels else file.read(HEAD_BYTES)
@@ -209,7 +255,11 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         else:
             return None
         if tag >= FIRST_PIXEL_TAG:
-            header = _ordinary(found, path, problems) if tag == PIXEL_TAG and vr in (b"OB", b"OW") else None
+            header = (
+                _ordinary(found, path, problems)
+                if tag == PIXEL_TAG and vr in (b"OB", b"OW")
+                else None
+            )
             if header is None or not with_pixels:
                 return header
             return _with_pixels(header, memoryview(head)[start : start + length], length)
@@ -219,30 +269,51 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         if (wanted := WANTED.get(tag)) is not None:
             if vr == b"SQ":
                 return None
-            found[wanted] = RawDataElement(wanted, vr.decode(), length, head[start:place], start, False, True)
+            found[wanted] = RawDataElement(
+                wanted, vr.decode(), length, head[start:place], start, False, True
+            )
         before = tag
-    is_all = place == len(head) < HEAD_BYTES and not with_pixels  # a header without pixels, read to its end
+    # a header without pixels, read to its end
+    is_all = place == len(head) < HEAD_BYTES and not with_pixels
     return _ordinary(found, path, problems) if is_all else None
 
 
 def _ordinary(found: Elements, path: Path, problems: list[Problem]) -> Header | None:
     syntax = found.get(_tag("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
-    return Header(found, UID(uid), path, problems, has_pixels=True) if uid in ORDINARY_SYNTAXES else None
+    return (
+        Header(found, UID(uid), path, problems, has_pixels=True)
+        if uid in ORDINARY_SYNTAXES
+        else None
+    )
 
 
 def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | None:
-    """Return the header with its pixels if these are as long as it says; of compressed pixels only that they are there."""
+    """Return the header with its pixels if these are as long as it says.
+
+    Of compressed pixels only that they are there.
+    """
     if header.syntax != ExplicitVRLittleEndian:
         return header if length == UNDEFINED_LENGTH else None
-    is_whole = len(pixels) == length and length - header.pixel_bytes in (0, 1)  # an odd number is padded
+    # an odd number is padded
+    is_whole = len(pixels) == length and length - header.pixel_bytes in (0, 1)
     bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored") or 0
-    is_grey = header.integer("SamplesPerPixel") == 1 and header.integer("PixelRepresentation") in (0, 1)
-    return header._replace(pixels=pixels) if is_whole and is_grey and bits in (8, 16) and 0 < stored <= bits else None
+    is_grey = header.integer("SamplesPerPixel") == 1 and header.integer("PixelRepresentation") in (
+        0,
+        1,
+    )
+    return (
+        header._replace(pixels=pixels)
+        if is_whole and is_grey and bits in (8, 16) and 0 < stored <= bits
+        else None
+    )
 
 
 def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
-    """Return the value of an attribute or None, faster than `dataset.get(keyword)`: numbers and codes that are well formed are read here."""
+    """Return the value of an attribute or None, faster than `dataset.get(keyword)`.
+
+    Numbers and codes that are well formed are read here.
+    """
     tag, vr = _tag(keyword), _vr(keyword)
     element = dataset.get_item(tag)
     if element is None:
@@ -252,9 +323,13 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
             if vr in ("DS", "IS"):
                 return _decimals(element.value)
             if vr == "US" and element.length == 2:
-                return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
+                return int.from_bytes(
+                    element.value, "little" if element.is_little_endian else "big"
+                )
             if vr in ("CS", "UI"):
-                texts = tuple(text.strip(" \0") for text in element.value.decode("ascii").split("\\"))
+                texts = tuple(
+                    text.strip(" \0") for text in element.value.decode("ascii").split("\\")
+                )
                 return texts if len(texts) > 1 else texts[0]
         except ValueError:
             pass

@@ -1,6 +1,7 @@
 """Write volumes as DICOM MR series that any viewer opens.
 
-Arrays are `(D, H, W)`, affines map (slice, row, column) to RAS mm; DICOM's positions and directions are LPS.
+Arrays are `(D, H, W)`, affines map (slice, row, column) to RAS mm; DICOM's positions and directions
+are LPS.
 """
 
 from __future__ import annotations
@@ -29,21 +30,23 @@ def write_series(
     uid_seed: str = "",
     compress: str | None = None,
 ) -> None:
-    """Write a volume as a DICOM MR series, a file a slice, numbered from 1 in the order of the array.
+    """Write a volume as a DICOM MR series, a file a slice, numbered from 1 in the order of the
+    array.
 
     Args:
         array: (D, H, W) uint8, uint16 or int16; stored as it is, without rescaling.
         affine: 4x4, (slice, row, column) index to RAS mm; rows and columns perpendicular.
         folder: made if missing; files of the same names are replaced.
-        patient_id: DICOM PatientID; with `series_description` and `uid_seed` it fixes all identifiers, so
-            that equal input gives equal files.
+        patient_id: DICOM PatientID; with `series_description` and `uid_seed` it fixes all
+            identifiers, so that equal input gives equal files.
         series_description: DICOM SeriesDescription.
         name_pattern: file name with `{}` for the number.
         uid_seed: something more that tells this series from others of the same names.
         compress: None or "rle".
 
     Raises:
-        VolumeError: a dtype that DICOM has no place for, or rows and columns that are not perpendicular.
+        VolumeError: a dtype that DICOM has no place for, or rows and columns that are not
+            perpendicular.
         ValueError: another compression.
     """
     if compress not in (None, "rle"):
@@ -63,14 +66,24 @@ def write_series(
         dataset.save_as(folder / name_pattern.format(i + 1), enforce_file_format=True)
 
 
-def _series_dataset(array: np.ndarray, affine: np.ndarray, folder: Path, names: tuple[str, str, str]) -> Dataset:
+def _series_dataset(
+    array: np.ndarray, affine: np.ndarray, folder: Path, names: tuple[str, str, str]
+) -> Dataset:
     """Return what all slices share; refuse what the format cannot hold."""
     if array.dtype.newbyteorder("=") not in DTYPES:
-        raise VolumeError("out_of_range", folder, f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it.")
+        raise VolumeError(
+            "out_of_range",
+            folder,
+            f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it.",
+        )
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     along_column, along_row = (affine[:3, :3] / steps).T[1:] * LPS_TO_RAS
     if abs(along_row @ along_column) > NOT_PERPENDICULAR:
-        raise VolumeError("bad_affine", folder, "Rows and columns are not perpendicular: resample the volume first.")
+        raise VolumeError(
+            "bad_affine",
+            folder,
+            "Rows and columns are not perpendicular: resample the volume first.",
+        )
     patient_id, description, _ = names
     bits = array.dtype.itemsize * 8
     dataset = Dataset()

@@ -1,7 +1,8 @@
-"""Fetch data sets with the Kaggle client and the user's own token, and files that others share on Google Drive.
+"""Fetch data sets with the Kaggle client and the user's own token, and files that others share on
+Google Drive.
 
-The client is called as a command, with whatever token it finds; nothing here reads or stores one. A data set appears under its name only
-when it is complete.
+The client is called as a command, with whatever token it finds; nothing here reads or stores one. A
+data set appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ from t4e_utils import T4EError
 
 TAIL = 4000  # characters of the client's last words that are searched for a reason
 REASONS = (
-    (r"\b403\b|forbidden", "Kaggle refuses {name}: its terms are not accepted. Open {page} with the account of your token, accept them, and run this again."),
+    (
+        r"\b403\b|forbidden",
+        "Kaggle refuses {name}: its terms are not accepted. Open {page} with the account of "
+        "your token, accept them, and run this again.",
+    ),
     (
         r"\b401\b|unauthorized|authenticat|kaggle\.json|credentials",
-        "The Kaggle client has no valid token: make one at https://www.kaggle.com/settings/api, save it as ~/.kaggle/access_token "
+        "The Kaggle client has no valid token: make one at "
+        "https://www.kaggle.com/settings/api, save it as ~/.kaggle/access_token "
         "(or set KAGGLE_API_TOKEN), and run this again.",
     ),
     (r"\b404\b|not found", "Kaggle does not know {name}: is {page} still there?"),
-    (r"resolve|connection|timed? ?out", "Kaggle cannot be reached: is there a network? Run this again, it goes on where it stopped."),
+    (
+        r"resolve|connection|timed? ?out",
+        "Kaggle cannot be reached: is there a network? Run this again, it goes on where it "
+        "stopped.",
+    ),
     (r"no space left", "The disk is full: make room, or give a folder on another disk."),
 )
 
@@ -45,7 +55,9 @@ def kaggle_client() -> str:
     """
     found = shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
     if not found:
-        raise DownloadError("The Kaggle client is not installed: `make data` installs it, or `pip install kaggle`.")
+        raise DownloadError(
+            "The Kaggle client is not installed: `make data` installs it, or `pip install kaggle`."
+        )
     return found
 
 
@@ -59,7 +71,8 @@ def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
         page: where its terms are.
 
     Raises:
-        DownloadError: no client, no token, terms not accepted, no network; or it brought no archive.
+        DownloadError: no client, no token, terms not accepted, no network; or it brought no
+            archive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code, said = _run([kaggle_client(), *arguments, "-p", str(folder)])
@@ -67,7 +80,10 @@ def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
         raise DownloadError(_reason(said, name=name, page=page))
     archives = sorted(folder.glob("*.zip"))
     if len(archives) != 1:
-        raise DownloadError(f"The Kaggle client should have left one archive in {folder}, there are {len(archives)}: empty the folder and run this again.")
+        raise DownloadError(
+            f"The Kaggle client should have left one archive in {folder}, there are "
+            f"{len(archives)}: empty the folder and run this again."
+        )
     return archives[0]
 
 
@@ -88,15 +104,26 @@ def fetch_from_drive(file_id: str, path: Path, *, name: str) -> Path:
     try:
         import gdown
     except ModuleNotFoundError:
-        raise DownloadError("gdown is not installed, which fetches from Google Drive: run `pip install gdown`.") from None
+        raise DownloadError(
+            "gdown is not installed, which fetches from Google Drive: run `pip install gdown`."
+        ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, page = path.with_name(f".{path.name}.partial"), f"https://drive.google.com/file/d/{file_id}"
+    partial, page = (
+        path.with_name(f".{path.name}.partial"),
+        f"https://drive.google.com/file/d/{file_id}",
+    )
     try:
         found = gdown.download(id=file_id, output=str(partial))
     except Exception as error:  # gdown, its HTTP library and the disk each have their own
-        raise DownloadError(f"{name} cannot be fetched ({_last_line(error)}): open {page} in a browser and save it as {path}.") from error
+        raise DownloadError(
+            f"{name} cannot be fetched ({_last_line(error)}): open {page} in a browser and "
+            f"save it as {path}."
+        ) from error
     if not found or not partial.exists():
-        raise DownloadError(f"{name} cannot be fetched (Google Drive gave no file): open {page} in a browser and save it as {path}.")
+        raise DownloadError(
+            f"{name} cannot be fetched (Google Drive gave no file): open {page} in a browser "
+            f"and save it as {path}."
+        )
     partial.rename(path)
     return path
 
@@ -106,7 +133,9 @@ def _last_line(error: Exception) -> str:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run the client, show its progress once it downloads, and return its exit code and last words."""
+    """Run the client, show its progress once it downloads, and return its exit code and last
+    words.
+    """
     said, is_downloading = "", False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while chunk := os.read(process.stdout.fileno(), 4096):
@@ -123,16 +152,22 @@ def _reason(said: str, *, name: str, page: str) -> str:
         if re.search(pattern, said, flags=re.IGNORECASE):
             return sentence.format(name=name, page=page)
     last = said.strip().splitlines()[-1:] or ["it said nothing"]
-    return f"The Kaggle client could not fetch {name} ({last[0]}): try the same by hand, from {page}."
+    return (
+        f"The Kaggle client could not fetch {name} ({last[0]}): try the same by hand, from {page}."
+    )
 
 
-def unpack(archive: Path, folder: Path, *, take: Callable[[zipfile.ZipFile, str, Path], None] | None = None) -> Path:
-    """Unpack a zip archive into a folder that appears only when it is complete, and remove the archive.
+def unpack(
+    archive: Path, folder: Path, *, take: Callable[[zipfile.ZipFile, str, Path], None] | None = None
+) -> Path:
+    """Unpack a zip archive into a folder that appears only when it is complete, and remove the
+    archive.
 
     Args:
         archive: the zip file.
         folder: to make; it must not exist.
-        take: what to do with a member (archive, its name, target folder); plain extraction if not given.
+        take: what to do with a member (archive, its name, target folder); plain extraction if not
+            given.
 
     Raises:
         DownloadError: the archive is damaged.
@@ -142,10 +177,14 @@ def unpack(archive: Path, folder: Path, *, take: Callable[[zipfile.ZipFile, str,
     partial.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as opened:
-            for name in tqdm(opened.namelist(), desc=f"unpacking {folder.name}", mininterval=5, unit="file"):
+            for name in tqdm(
+                opened.namelist(), desc=f"unpacking {folder.name}", mininterval=5, unit="file"
+            ):
                 take(opened, name, partial) if take else opened.extract(name, partial)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise DownloadError(f"{archive} is damaged ({error}): delete it and run this again.") from error
+        raise DownloadError(
+            f"{archive} is damaged ({error}): delete it and run this again."
+        ) from error
     partial.rename(folder)
     archive.unlink()
     return folder

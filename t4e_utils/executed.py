@@ -1,4 +1,7 @@
-"""Executed notebooks, as papermill leaves them: how long they took, with which parameters, where they failed, what there is to see."""
+"""Executed notebooks, as papermill leaves them.
+
+How long they took, with which parameters, where they failed, what there is to see.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,64 @@ from t4e_utils.files import whole_file
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
-WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"  # shown by a script that asks a kernel; reports have neither
+# shown by a script that asks a kernel; reports have neither
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 NO_SCRIPTS = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\">"
 )
 SAFE_TAGS = {
-    "a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img",
-    "li", "ol", "p", "pre", "span", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul",
-}  # fmt: skip
-SAFE_ATTRIBUTES = {"align", "alt", "border", "class", "colspan", "height", "id", "rowspan", "scope", "title", "width"}
+    "a",
+    "abbr",
+    "b",
+    "blockquote",
+    "br",
+    "code",
+    "dd",
+    "del",
+    "div",
+    "dl",
+    "dt",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "i",
+    "img",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "span",
+    "strong",
+    "sub",
+    "sup",
+    "table",
+    "tbody",
+    "td",
+    "tfoot",
+    "th",
+    "thead",
+    "tr",
+    "ul",
+}
+SAFE_ATTRIBUTES = {
+    "align",
+    "alt",
+    "border",
+    "class",
+    "colspan",
+    "height",
+    "id",
+    "rowspan",
+    "scope",
+    "title",
+    "width",
+}
 to_html_text = mistune.create_markdown(escape=True)
 
 
@@ -62,19 +113,30 @@ def read(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError as error:
-        raise ExecutedNotebookError(f"{path} is not there: the notebook has not started.") from error
+        raise ExecutedNotebookError(
+            f"{path} is not there: the notebook has not started."
+        ) from error
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
-        raise ExecutedNotebookError(f"{path} is no complete notebook ({error}): run it again.") from error
+        raise ExecutedNotebookError(
+            f"{path} is no complete notebook ({error}): run it again."
+        ) from error
 
 
 def span(notebook: NotebookNode) -> tuple[datetime, datetime] | None:
     """Return when the notebook began and ended, or nothing where that is not recorded."""
-    times = [notebook.metadata.get("papermill", {}).get(name) for name in ("start_time", "end_time")]
-    return (datetime.fromisoformat(times[0]), datetime.fromisoformat(times[1])) if all(times) else None
+    times = [
+        notebook.metadata.get("papermill", {}).get(name) for name in ("start_time", "end_time")
+    ]
+    return (
+        (datetime.fromisoformat(times[0]), datetime.fromisoformat(times[1])) if all(times) else None
+    )
 
 
 def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
-    """Return for how many seconds at least one of the spans was running: side by side counts once, pauses do not count."""
+    """Return for how many seconds at least one of the spans was running.
+
+    Side by side counts once, pauses do not count.
+    """
     covered, reached = 0.0, None
     for begin, end in sorted(spans):
         begin = begin if reached is None else max(begin, reached)
@@ -84,7 +146,9 @@ def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
 
 
 def parameters_used(path: Path) -> list[Parameter]:
-    """Return the parameters of an executed copy in the order of its parameter cell, with the values it ran with."""
+    """Return the parameters of an executed copy in the order of its parameter cell, with the
+    values it ran with.
+    """
     from papermill import inspect_notebook
 
     given = read(path).metadata.get("papermill", {}).get("parameters", {})
@@ -105,13 +169,24 @@ def literal(source: str) -> object:
 def failure(path: Path) -> str:
     """Say where and why an executed copy stopped, in one sentence; "" if it ran to its end."""
     notebook, heading, stopped = read(path), "", None
-    is_unfinished = any(cell.metadata.get("papermill", {"duration": 0})["duration"] is None for cell in notebook.cells)
+    is_unfinished = any(
+        cell.metadata.get("papermill", {"duration": 0})["duration"] is None
+        for cell in notebook.cells
+    )
     for number, cell in enumerate(notebook.cells, start=1):
         heading = heading_of(cell) or heading
         status = cell.metadata.get("papermill", {})
         if status.get("exception") or (is_unfinished and status.get("start_time")):
-            name = f"In [{cell.execution_count}]" if cell.get("execution_count") else f"number {number}"
-            stopped = f"{path.stem} stopped in cell {name}" + (f' under "{heading}"' if heading else "") + f": {_reason(cell)}"
+            name = (
+                f"In [{cell.execution_count}]"
+                if cell.get("execution_count")
+                else f"number {number}"
+            )
+            stopped = (
+                f"{path.stem} stopped in cell {name}"
+                + (f' under "{heading}"' if heading else "")
+                + f": {_reason(cell)}"
+            )
         if status.get("exception"):
             break
     return stopped or ""
@@ -120,13 +195,19 @@ def failure(path: Path) -> str:
 def _reason(cell: NotebookNode) -> str:
     errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
     if not errors:
-        return "no message is there, so it is still running, or was killed, perhaps for lack of memory."
+        return (
+            "no message is there, so it is still running, or was killed, perhaps for lack "
+            "of memory."
+        )
     message = re.sub(r"\x1b\[[0-9;]*m", "", str(errors[-1].evalue)).strip()
     return f"{errors[-1].ename}: {message}" + ("" if message.endswith((".", "!", "?")) else ".")
 
 
 def without_widgets(notebook: NotebookNode) -> NotebookNode:
-    """Return a copy in which a widget is what it gives pages without a kernel: its still picture or its text."""
+    """Return a copy in which a widget is what it gives pages without a kernel.
+
+    Its still picture or its text.
+    """
     copy = deepcopy(notebook)
     copy.metadata.pop("widgets", None)
     for cell in copy.cells:
@@ -142,13 +223,17 @@ def title_of(notebook: NotebookNode) -> str:
 
 def heading_of(cell: NotebookNode) -> str:
     """Return the last heading of a markdown cell without its marks, "" if there is none."""
-    is_text = cell.cell_type == "markdown" and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    is_text = cell.cell_type == "markdown" and "papermill-error-cell-tag" not in cell.metadata.get(
+        "tags", []
+    )
     found = re.findall(r"^#{1,6}\s+(.+?)\s*#*$", cell.source, flags=re.MULTILINE) if is_text else []
     return found[-1] if found else ""
 
 
 def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Shown]:
-    """Return the pictures of the code cells with a tag, in order, each with the text of the nearest markdown cell above it."""
+    """Return the pictures of the code cells with a tag, in order, each with the text of the
+    nearest markdown cell above it.
+    """
     shown, caption = [], ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -172,13 +257,18 @@ def _data_uri(output: NotebookNode) -> str:
 
 
 def clean_html(source: str | bytes) -> str:
-    """Keep what text, tables and pictures are made of and show everything else as text; nbconvert's own list has no headings.
+    """Keep what text, tables and pictures are made of and show everything else as text.
 
-    Styles that come with a table are dropped: without scripts and styles a page looks the same wherever its words came from.
+    Nbconvert's own list has no headings.
+
+    Styles that come with a table are dropped: without scripts and styles a page looks the same
+    wherever its words came from.
     """
     source = source.decode() if isinstance(source, bytes) else str(source)
     source = re.sub(r"<style\b.*?</style>", "", source, flags=re.DOTALL | re.IGNORECASE)
-    return bleach.clean(source, tags=SAFE_TAGS, attributes=_is_safe, protocols={"http", "https", "mailto", "data"})
+    return bleach.clean(
+        source, tags=SAFE_TAGS, attributes=_is_safe, protocols={"http", "https", "mailto", "data"}
+    )
 
 
 def _is_safe(tag: str, name: str, value: str) -> bool:
@@ -190,14 +280,21 @@ def _is_safe(tag: str, name: str, value: str) -> bool:
 
 
 def write_html(path: Path, target: Path, *, title: str) -> Path:
-    """Write an executed copy as one HTML page that holds no script, needs no network, and links to other pages beside it."""
+    """Write an executed copy as one HTML page that holds no script, needs no network, and links
+    to other pages beside it.
+    """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html})
-    page, _ = exporter.from_notebook_node(without_widgets(read(path)), resources={"metadata": {"name": title}})
+    exporter = HTMLExporter(
+        sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html}
+    )
+    page, _ = exporter.from_notebook_node(
+        without_widgets(read(path)), resources={"metadata": {"name": title}}
+    )
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
-    page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace('href="README.md"', 'href="../index.html"')
+    page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace(
+        'href="README.md"', 'href="../index.html"'
+    )
     with whole_file(target) as temporary:
         temporary.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
     return target
-

@@ -1,6 +1,9 @@
-"""Files that are whole or not there: written under a temporary name beside their place, renamed when complete.
+"""Files that are whole or not there.
 
-What keeps a file from being written (a full disk, a folder that is read-only) becomes one sentence, and nothing half-written stays.
+Written under a temporary name beside their place, renamed when complete.
+
+What keeps a file from being written (a full disk, a folder that is read-only) becomes one sentence,
+and nothing half-written stays.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from t4e_utils import T4EError
 
 LEAST_FREE = 1 << 20  # bytes; a disk with less is called full
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FULL_IN_WORDS = "No space left on device"  # safetensors has its own error, with these words and no number
+# safetensors has its own error, with these words and no number
+FULL_IN_WORDS = "No space left on device"
 
 
 class WriteError(T4EError):
@@ -25,7 +29,9 @@ class WriteError(T4EError):
 
 @contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to; it takes the name `path` if the block ends well, and is removed if not.
+    """Give a temporary path to write to.
+
+    It takes the name `path` if the block ends well, and is removed if not.
 
     Args:
         path: its folder is made.
@@ -40,7 +46,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except BaseException as error:
-        refused = write_error(path, error)  # before the room that the half-written file takes is free again
+        # before the room that the half-written file takes is free again
+        refused = write_error(path, error)
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if refused is None:
@@ -51,14 +58,25 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 def write_error(path: Path, error: BaseException) -> WriteError | None:
     """Say why a file cannot be written; None if the error has another cause than the place."""
     is_full = getattr(error, "errno", None) in FULL or FULL_IN_WORDS in str(error)
-    if is_full or (isinstance(error, RuntimeError) and is_disk_full(path)):  # torch.save does not say why it stopped
-        return WriteError(f"{path} cannot be written, because the disk is full: make room, then start again; what is complete stays.")
+    # torch.save does not say why it stopped
+    if is_full or (isinstance(error, RuntimeError) and is_disk_full(path)):
+        return WriteError(
+            f"{path} cannot be written, because the disk is full: make room, then start again; "
+            "what is complete stays."
+        )
     if isinstance(error, OSError):
-        return WriteError(f"{path} cannot be written ({error.strerror or error}): choose a folder that can be written to.")
+        return WriteError(
+            f"{path} cannot be written ({error.strerror or error}): choose a folder that can "
+            "be written to."
+        )
     return None
 
 
 def is_disk_full(path: Path) -> bool:
-    """Return whether the disk of a path, or of the nearest folder above it that is there, has no room left."""
-    there = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path.cwd())
+    """Return whether the disk of a path, or of the nearest folder above it that is there, has no
+    room left.
+    """
+    there = next(
+        (folder for folder in (path, *path.absolute().parents) if folder.exists()), Path.cwd()
+    )
     return shutil.disk_usage(there).free < LEAST_FREE

@@ -1,4 +1,6 @@
-"""Folds of patients: who is fitted, who chooses the checkpoint, who is held out, and that nobody stands on two sides.
+"""Folds of patients.
+
+Who is fitted, who chooses the checkpoint, who is held out, and that nobody stands on two sides.
 
 Patient ids are strings. A split is always of patients, never of their series or slices.
 """
@@ -22,11 +24,13 @@ class LeakError(T4EError):
     """A patient stands on both sides of a split."""
 
 
-def make_folds(patient_ids: Sequence[str], *, n_folds: int, seed: int, labels: Sequence[int] | None = None) -> np.ndarray:
+def make_folds(
+    patient_ids: Sequence[str], *, n_folds: int, seed: int, labels: Sequence[int] | None = None
+) -> np.ndarray:
     """Deal patients into folds: shuffled, stratified by label, sizes equal to within one.
 
-    Patients of one label are dealt one after the other, and the next label goes on where the last stopped; so folds differ by at most
-    one patient in each label and in all.
+    Patients of one label are dealt one after the other, and the next label goes on where the last
+    stopped; so folds differ by at most one patient in each label and in all.
 
     Args:
         patient_ids: one entry a patient, without repeats.
@@ -42,9 +46,14 @@ def make_folds(patient_ids: Sequence[str], *, n_folds: int, seed: int, labels: S
     """
     ids = np.asarray(patient_ids, dtype=str)
     if len(set(ids)) != len(ids):
-        raise FoldError("A patient stands more than once in the list to be dealt into folds: give one row a patient.")
+        raise FoldError(
+            "A patient stands more than once in the list to be dealt into folds: give one row "
+            "a patient."
+        )
     if not 2 <= n_folds <= len(ids):
-        raise FoldError(f"n_folds = {n_folds} does not fit {len(ids)} patients: choose 2 to {len(ids)} folds.")
+        raise FoldError(
+            f"n_folds = {n_folds} does not fit {len(ids)} patients: choose 2 to {len(ids)} folds."
+        )
     strata = np.zeros(len(ids), int) if labels is None else np.asarray(labels)
     generator = np.random.default_rng(seed)
     by_id = np.argsort(ids)
@@ -68,19 +77,28 @@ class FoldSplit:
     @property
     def counts(self) -> dict[str, int]:
         """Numbers of patients, for a card or a table."""
-        return {"n_fitted": len(self.fitted), "n_choosing": len(self.choosing), "n_held_out": len(self.held_out)}
+        return {
+            "n_fitted": len(self.fitted),
+            "n_choosing": len(self.choosing),
+            "n_held_out": len(self.held_out),
+        }
 
 
-def split_fold(patients: pd.DataFrame, fold: int, *, select_share: float, seed: int, select_on: str = "inner") -> FoldSplit:
-    """Split patients for the training of one fold; the held-out fold chooses nothing unless it is asked to.
+def split_fold(
+    patients: pd.DataFrame, fold: int, *, select_share: float, seed: int, select_on: str = "inner"
+) -> FoldSplit:
+    """Split patients for the training of one fold.
+
+    The held-out fold chooses nothing unless it is asked to.
 
     Args:
         patients: columns patient_id and fold, and label if there is one. One row a patient.
         fold: held out.
-        select_share: part of the training patients that choose the checkpoint, 0 to below 1. With fewer than four training
-            patients, or a share of 0, nobody chooses.
+        select_share: part of the training patients that choose the checkpoint, 0 to below 1. With
+            fewer than four training patients, or a share of 0, nobody chooses.
         seed: of the inner split, which does not look at the held-out patients.
-        select_on: "inner", or "outer" for comparison with those who let the held-out patients choose.
+        select_on: "inner", or "outer" for comparison with those who let the held-out patients
+            choose.
 
     Raises:
         FoldError: nobody is in this fold, or nobody outside it.
@@ -88,7 +106,10 @@ def split_fold(patients: pd.DataFrame, fold: int, *, select_share: float, seed: 
     is_held_out = patients["fold"] == fold
     training, held_out = patients[~is_held_out], patients.loc[is_held_out, "patient_id"].tolist()
     if not held_out or training.empty:
-        raise FoldError(f"Fold {fold} cannot be held out: the folds are {sorted(set(patients['fold']))}; choose one of them.")
+        raise FoldError(
+            f"Fold {fold} cannot be held out: the folds are {sorted(set(patients['fold']))}; "
+            "choose one of them."
+        )
     if select_on == "outer":
         return FoldSplit(fold, training["patient_id"].tolist(), held_out, held_out, select_on)
     fitted, choosing = _inner_split(training, share=select_share, seed=seed)
@@ -105,7 +126,9 @@ def _inner_split(training: pd.DataFrame, *, share: float, seed: int) -> tuple[li
     labels = training["label"].tolist() if "label" in training else None
     parts = make_folds(ids, n_folds=n_parts, seed=seed, labels=labels)
     chosen = dict(zip(ids, parts == 0, strict=True))
-    return [patient for patient in ids if not chosen[patient]], [patient for patient in ids if chosen[patient]]
+    return [patient for patient in ids if not chosen[patient]], [
+        patient for patient in ids if chosen[patient]
+    ]
 
 
 def assert_disjoint(first: Iterable[str], second: Iterable[str], *, what: str) -> None:
@@ -117,4 +140,7 @@ def assert_disjoint(first: Iterable[str], second: Iterable[str], *, what: str) -
     both = sorted(set(first) & set(second))
     if both:
         shown = ", ".join(both[:5]) + (" ..." if len(both) > 5 else "")
-        raise LeakError(f"{len(both)} patients stand on both sides of {what}: {shown}. Their figures would be about training data; mend the split.")
+        raise LeakError(
+            f"{len(both)} patients stand on both sides of {what}: {shown}. Their figures would "
+            "be about training data; mend the split."
+        )

@@ -1,11 +1,15 @@
-"""Late fusion: the tumour probabilities of a patient's series, averaged where they lie in the scanner.
+"""Late fusion.
 
-A patient has one tumour, but a network that sees one slice of one contrast finds it in some series and not in others: oedema is bright on FLAIR,
-enhancement shows on T1wCE alone, and native T1w may show nothing. The series of an examination share the scanner's coordinates (Image Position and
-Image Orientation (Patient), DICOM PS3.3 C.7.6.2), so a map of one series can be read at the voxels of another, whatever its plane and
-spacing, and a weighted mean says where the series agree (the weighted average combiner of Kuncheva, Combining Pattern Classifiers, 2nd ed., 2014).
-The frame of reference UID (PS3.3 C.7.4.1) is not asked, because anonymised series often have one each. Whoever moves between two series has
-them apart by as much.
+The tumour probabilities of a patient's series, averaged where they lie in the scanner.
+
+A patient has one tumour, but a network that sees one slice of one contrast finds it in some series
+and not in others: oedema is bright on FLAIR, enhancement shows on T1wCE alone, and native T1w may
+show nothing. The series of an examination share the scanner's coordinates (Image Position and Image
+Orientation (Patient), DICOM PS3.3 C.7.6.2), so a map of one series can be read at the voxels of
+another, whatever its plane and spacing, and a weighted mean says where the series agree (the
+weighted average combiner of Kuncheva, Combining Pattern Classifiers, 2nd ed., 2014). The frame of
+reference UID (PS3.3 C.7.4.1) is not asked, because anonymised series often have one each. Whoever
+moves between two series has them apart by as much.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-LARGEST_SIDE = 256  # of the maps that are read; finer ones are thinned out, as the networks see no finer
+# of the maps that are read; finer ones are thinned out, as the networks see no finer
+LARGEST_SIDE = 256
 
 
 def fuse_maps(
@@ -31,7 +36,8 @@ def fuse_maps(
 ) -> np.ndarray:
     """Average the maps of several series at the voxels of a grid, by linear interpolation.
 
-    Where a series has no voxel, half a voxel beyond its border or farther, it has no say; where none has, the result is 0.
+    Where a series has no voxel, half a voxel beyond its border or farther, it has no say; where
+    none has, the result is 0.
 
     Args:
         maps: of each series, (D, H, W), any number type; in the unit of the result.
@@ -48,10 +54,14 @@ def fuse_maps(
     total, weight = (np.zeros((len(slices), *shape[1:]), np.float32) for _ in range(2))
     for name, values in maps.items():
         every = -(-max(values.shape[1:]) // LARGEST_SIDE)
-        source = torch.from_numpy(np.ascontiguousarray(values[:, ::every, ::every], dtype=np.float32)).to(device)
+        source = torch.from_numpy(
+            np.ascontiguousarray(values[:, ::every, ::every], dtype=np.float32)
+        ).to(device)
         to_source = np.linalg.inv(affines[name]) @ affine
         for k, index in enumerate(slices):
-            read, is_seen = _read_slice(source, (1, every, every), values.shape, to_source, index, shape[1:])
+            read, is_seen = _read_slice(
+                source, (1, every, every), values.shape, to_source, index, shape[1:]
+            )
             total[k] += weights[name] * read
             weight[k] += weights[name] * is_seen
     return np.divide(total, weight, out=total, where=weight > 0)
@@ -59,19 +69,32 @@ def fuse_maps(
 
 @torch.inference_mode()
 def _read_slice(
-    source: torch.Tensor, steps: tuple[int, int, int], shape: tuple[int, int, int], to_source: np.ndarray, index: int, matrix: tuple[int, int]
+    source: torch.Tensor,
+    steps: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    to_source: np.ndarray,
+    index: int,
+    matrix: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values (H, W) of a source at a slice of another grid, 0 outside; and where the source has voxels, bool (H, W).
+    """Values (H, W) of a source at a slice of another grid, 0 outside.
 
-    The source holds every `steps`-th voxel of a volume of that `shape`, to whose indices `to_source` leads.
+    And where the source has voxels, bool (H, W).
+
+    The source holds every `steps`-th voxel of a volume of that `shape`, to whose indices
+    `to_source` leads.
     """
     rows, columns = (torch.arange(n, dtype=torch.float32, device=source.device) for n in matrix)
     is_seen = torch.ones(matrix, dtype=torch.bool, device=source.device)
     scaled = []
-    for (down, right, across, start), step, n, n_left in zip(to_source[:3].tolist(), steps, shape, source.shape, strict=True):
+    for (down, right, across, start), step, n, n_left in zip(
+        to_source[:3].tolist(), steps, shape, source.shape, strict=True
+    ):
         position = down * index + right * rows[:, None] + across * columns + start
         is_seen &= (position >= -0.5) & (position <= n - 0.5)
-        scaled.append(2 * position / step / max(n_left - 1, 1) - 1)  # -1 is the first voxel, 1 the last; a single one is all there is
+        # -1 is the first voxel, 1 the last; a single one is all there is
+        scaled.append(2 * position / step / max(n_left - 1, 1) - 1)
     grid = torch.stack(scaled[::-1], dim=-1)[None, None]  # grid_sample counts columns first
-    values = grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0, 0]
+    values = grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[
+        0, 0, 0
+    ]
     return (values * is_seen).cpu().numpy(), is_seen.cpu().numpy()

@@ -1,9 +1,13 @@
-"""One job a GPU: a job of the pipeline gets devices that no other job on this machine has, and waits until there are some.
+"""One job a GPU.
+
+A job of the pipeline gets devices that no other job on this machine has, and waits until there are
+some.
 
     python -m t4e_utils.gpus --devices 1 -- papermill notebooks/05_train_cls.ipynb out.ipynb
 
-Schedulers do this themselves; this is for a machine without one. A device is held by a lock that belongs to the job's process, so the
-system takes it back when the process ends, even by SIGKILL. The job sees only its devices (`CUDA_VISIBLE_DEVICES`).
+Schedulers do this themselves; this is for a machine without one. A device is held by a lock that
+belongs to the job's process, so the system takes it back when the process ends, even by SIGKILL.
+The job sees only its devices (`CUDA_VISIBLE_DEVICES`).
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ from t4e_utils import T4EError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PAUSE_S = 1.0  # between two looks for a free device
-LOCKS = Path(tempfile.gettempdir()) / f"t4e-gpus-{os.getuid()}"  # of all runs of a user on this machine
+# of all runs of a user on this machine
+LOCKS = Path(tempfile.gettempdir()) / f"t4e-gpus-{os.getuid()}"
 
 
 class GpuError(T4EError):
@@ -31,11 +36,23 @@ class GpuError(T4EError):
 
 
 def visible_gpus() -> list[str]:
-    """Return the NVIDIA GPUs that a process may use, by their unique ids, or as `CUDA_VISIBLE_DEVICES` names them if it is set."""
+    """Return the NVIDIA GPUs that a process may use, by their unique ids, or as
+    `CUDA_VISIBLE_DEVICES` names them if it is set.
+    """
     if VISIBLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip() not in ("", "-1")]
+        return [
+            name.strip()
+            for name in os.environ[VISIBLE].split(",")
+            if name.strip() not in ("", "-1")
+        ]
     try:
-        asked = subprocess.run(["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, timeout=60, check=False)
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return asked.stdout.split() if asked.returncode == 0 else []
@@ -56,7 +73,10 @@ def take_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
         GpuError: there are fewer than n, or the locks cannot be made.
     """
     if n > len(gpus):
-        raise GpuError(f"A training over {n} processes needs as many GPUs, and this machine shows {len(gpus)}: lower num_processes.")
+        raise GpuError(
+            f"A training over {n} processes needs as many GPUs, and this machine shows "
+            f"{len(gpus)}: lower num_processes."
+        )
     try:
         locks.mkdir(exist_ok=True)
         while len(taken := _free(gpus, n, locks)) < n:
@@ -64,7 +84,10 @@ def take_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
                 lock.close()
             time.sleep(PAUSE_S)
     except OSError as error:
-        raise GpuError(f"GPUs are given out by locks in {locks}, which cannot be written ({error.strerror}): correct its owner or delete it.") from error
+        raise GpuError(
+            f"GPUs are given out by locks in {locks}, which cannot be written "
+            f"({error.strerror}): correct its owner or delete it."
+        ) from error
     return taken
 
 
@@ -85,7 +108,11 @@ def _free(gpus: Sequence[str], n: int, locks: Path) -> dict[str, IO[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Take GPUs, then become the command."""
-    parser = argparse.ArgumentParser(prog="python -m t4e_utils.gpus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.gpus",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--devices", type=int, default=1, help="how many GPUs the command gets")
     parser.add_argument("command", nargs="+")
     chosen = parser.parse_args(arguments)

@@ -1,7 +1,10 @@
-"""Trained networks over slices: masks of a series, embeddings, chunk probabilities, test-time views.
+"""Trained networks over slices.
 
-Slices are (N, H, W) uint8 of any size; what the networks see is a square. Each slice passes each network once: the embedding of a slice
-does not depend on its chunk, so chunks are windows over embeddings.
+Masks of a series, embeddings, chunk probabilities, test-time views.
+
+Slices are (N, H, W) uint8 of any size; what the networks see is a square. Each slice passes each
+network once: the embedding of a slice does not depend on its chunk, so chunks are windows over
+embeddings.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from t4e_utils.models import SequenceClassifier, load_model, normalise
 from t4e_utils.sampling import chunk_bounds, from_square, to_square
 from t4e_utils.training_plan import resolve_precision
 
-ROTATIONS = {"rotate_10": 10.0, "rotate_-10": -10.0}  # degrees, counter-clockwise; within the 45 of the augmentation
+# degrees, counter-clockwise; within the 45 of the augmentation
+ROTATIONS = {"rotate_10": 10.0, "rotate_-10": -10.0}
 TURNS = ("identity", "hflip", "vflip", *ROTATIONS)  # what a mask can be turned back from
 VIEWS = (*TURNS, "zoom_1.2")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,7 +32,8 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def load_network(weights: Path, *, device: str | torch.device = "cpu") -> nn.Module:
     """Build the network that the card beside the weights describes, and load it for inference.
 
-    Its convolutions get the channels-last layout, in which they run about 1.5 times as fast on a CPU.
+    Its convolutions get the channels-last layout, in which they run about 1.5 times as fast on a
+    CPU.
     """
     return load_model(weights).to(device, memory_format=torch.channels_last).eval()
 
@@ -39,7 +44,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def slices_a_pass(device: torch.device) -> int:
-    """Return how many slices to pass at once: few on a CPU, where the full networks then stay below 4 GB; results do not depend on it."""
+    """Return how many slices to pass at once.
+
+    Few on a CPU, where the full networks then stay below 4 GB; results do not depend on it.
+    """
     return 8 if device.type == "cpu" else 64
 
 
@@ -66,14 +74,19 @@ def turn(squares: np.ndarray, view: str) -> np.ndarray:
 
 
 def turn_back(squares: np.ndarray, view: str) -> np.ndarray:
-    """Undo `turn`: exactly for flips, up to interpolation for rotations; what a rotation moved out stays 0."""
+    """Undo `turn`: exactly for flips, up to interpolation for rotations.
+
+    What a rotation moved out stays 0.
+    """
     return _rotate(squares, -ROTATIONS[view]) if view in ROTATIONS else turn(squares, view)
 
 
 def _rotate(squares: np.ndarray, degrees: float) -> np.ndarray:
     side = squares.shape[1]
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), degrees, 1.0)
-    return np.stack([cv2.warpAffine(square, matrix, (side, side)).reshape(square.shape) for square in squares])
+    return np.stack(
+        [cv2.warpAffine(square, matrix, (side, side)).reshape(square.shape) for square in squares]
+    )
 
 
 def _batches(n: int, batch_size: int) -> Iterator[slice]:
@@ -82,7 +95,14 @@ def _batches(n: int, batch_size: int) -> Iterator[slice]:
 
 @torch.inference_mode()
 def region_probabilities(
-    segmenter: nn.Module, images: np.ndarray, *, size: int, is_stretched: bool = False, zoom: float = 1.0, views: Sequence[str] = ("identity",), batch_size: int = 32
+    segmenter: nn.Module,
+    images: np.ndarray,
+    *,
+    size: int,
+    is_stretched: bool = False,
+    zoom: float = 1.0,
+    views: Sequence[str] = ("identity",),
+    batch_size: int = 32,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the probabilities of the regions in the slices' own grid, a batch at a time.
 
@@ -101,9 +121,17 @@ def region_probabilities(
     device = device_of(segmenter)
     for part in _batches(len(images), batch_size):
         squares = to_square(images[part], size, stretch=is_stretched, zoom=zoom)
-        maps = np.mean([turn_back(_maps(segmenter, turn(squares, view), device), view) for view in views], axis=0).transpose(0, 3, 1, 2)
+        maps = np.mean(
+            [turn_back(_maps(segmenter, turn(squares, view), device), view) for view in views],
+            axis=0,
+        ).transpose(0, 3, 1, 2)
         n, n_regions = maps.shape[:2]
-        flat = from_square(maps.reshape(n * n_regions, size, size), images.shape[1:], stretch=is_stretched, zoom=zoom)
+        flat = from_square(
+            maps.reshape(n * n_regions, size, size),
+            images.shape[1:],
+            stretch=is_stretched,
+            zoom=zoom,
+        )
         yield part, flat.reshape(n, n_regions, *images.shape[1:])
 
 
@@ -113,15 +141,27 @@ def _maps(segmenter: nn.Module, squares: np.ndarray, device: torch.device) -> np
     return segmenter(normalise(images)).float().sigmoid().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def segment_slices(segmenter: nn.Module, images: np.ndarray, *, threshold: float = 0.5, n_regions: int = 2, **options: Any) -> np.ndarray:
-    """Return masks (R, N, H, W) bool of slices (N, H, W) uint8; options as in `region_probabilities`."""
+def segment_slices(
+    segmenter: nn.Module,
+    images: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    n_regions: int = 2,
+    **options: Any,
+) -> np.ndarray:
+    """Return masks (R, N, H, W) bool of slices (N, H, W) uint8.
+
+    Options as in `region_probabilities`.
+    """
     masks = np.zeros((n_regions, *images.shape), bool)
     for part, maps in region_probabilities(segmenter, images, **options):
         masks[:, part] = (maps > threshold).transpose(1, 0, 2, 3)
     return masks
 
 
-def view_of(pictures: Iterable[np.ndarray], size: int, *, is_stretched: bool = False, view: str = "identity") -> np.ndarray:
+def view_of(
+    pictures: Iterable[np.ndarray], size: int, *, is_stretched: bool = False, view: str = "identity"
+) -> np.ndarray:
     """Return one test-time view of pictures as the classifier sees it.
 
     Args:
@@ -134,21 +174,33 @@ def view_of(pictures: Iterable[np.ndarray], size: int, *, is_stretched: bool = F
         (K, 3, size, size) uint8.
     """
     zoom = 1.2 if view == "zoom_1.2" else 1.0
-    squares = [to_square(picture[None], size, stretch=is_stretched, zoom=zoom) for picture in pictures]
+    squares = [
+        to_square(picture[None], size, stretch=is_stretched, zoom=zoom) for picture in pictures
+    ]
     return np.ascontiguousarray(turn(np.concatenate(squares), view).transpose(0, 3, 1, 2))
 
 
 @torch.inference_mode()
-def embed_slices(classifier: SequenceClassifier, squares: np.ndarray, *, batch_size: int = 32) -> torch.Tensor:
-    """Return the embeddings (K + 1, E) of K slices (K, 3, S, S) uint8; the last one is that of a black picture, which fills short chunks."""
+def embed_slices(
+    classifier: SequenceClassifier, squares: np.ndarray, *, batch_size: int = 32
+) -> torch.Tensor:
+    """Return the embeddings (K + 1, E) of K slices (K, 3, S, S) uint8.
+
+    The last one is that of a black picture, which fills short chunks.
+    """
     device = device_of(classifier)
     filled = np.concatenate([squares, np.zeros((1, *squares.shape[1:]), np.uint8)])
-    parts = [classifier.embed(normalise(torch.from_numpy(filled[part]).to(device))) for part in _batches(len(filled), batch_size)]
+    parts = [
+        classifier.embed(normalise(torch.from_numpy(filled[part]).to(device)))
+        for part in _batches(len(filled), batch_size)
+    ]
     return torch.cat(parts)
 
 
 @torch.inference_mode()
-def chunk_probabilities(classifier: SequenceClassifier, embeddings: torch.Tensor, *, length: int = 35, stride: int = 5) -> np.ndarray:
+def chunk_probabilities(
+    classifier: SequenceClassifier, embeddings: torch.Tensor, *, length: int = 35, stride: int = 5
+) -> np.ndarray:
     """Return the probability of each chunk, (C,) float64.
 
     Args:
@@ -158,9 +210,14 @@ def chunk_probabilities(classifier: SequenceClassifier, embeddings: torch.Tensor
         stride: slices between the starts of chunks.
     """
     n = len(embeddings) - 1
-    windows = [[*range(start, stop), *[n] * (length - (stop - start))] for start, stop in chunk_bounds(n, length=length, stride=stride)]
+    windows = [
+        [*range(start, stop), *[n] * (length - (stop - start))]
+        for start, stop in chunk_bounds(n, length=length, stride=stride)
+    ]
     with torch.autocast(embeddings.device.type, enabled=False):
-        logits = classifier.classify(embeddings.float()[torch.tensor(windows, device=embeddings.device)])
+        logits = classifier.classify(
+            embeddings.float()[torch.tensor(windows, device=embeddings.device)]
+        )
     return logits.double().sigmoid().cpu().numpy()
 
 
@@ -179,7 +236,11 @@ def classify_sequence(
     per_view = [
         chunk_probabilities(
             classifier,
-            embed_slices(classifier, view_of(pictures, size, is_stretched=is_stretched, view=view), batch_size=batch_size),
+            embed_slices(
+                classifier,
+                view_of(pictures, size, is_stretched=is_stretched, view=view),
+                batch_size=batch_size,
+            ),
             length=length,
             stride=stride,
         )
@@ -200,10 +261,12 @@ def occlusion_influence(
     stride: int = 5,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Return how much each slice raises the probability of its series: with it, minus with a black picture in its place.
+    """Return how much each slice raises the probability of its series.
 
-    Occlusion after Zeiler and Fergus (2014), with slices for patches; positions do not move. The backbone passes each slice once, as an
-    embedding is exchanged for that of the black picture.
+    With it, minus with a black picture in its place.
+
+    Occlusion after Zeiler and Fergus (2014), with slices for patches; positions do not move. The
+    backbone passes each slice once, as an embedding is exchanged for that of the black picture.
 
     Args:
         classifier: in evaluation mode.
@@ -226,5 +289,8 @@ def occlusion_influence(
         for k in range(len(pictures)):
             without = embeddings.clone()
             without[k] = embeddings[-1]
-            influence[k] += whole - chunk_probabilities(classifier, without, length=length, stride=stride).mean()
+            influence[k] += (
+                whole
+                - chunk_probabilities(classifier, without, length=length, stride=stride).mean()
+            )
     return influence / len(views)

@@ -21,23 +21,27 @@ class WindowError(T4EError):
 def window_from_percentiles(
     array: np.ndarray, percentiles: Sequence[float] = (0.5, 99.5), *, nonzero: bool = True
 ) -> tuple[float, float]:
-    """Return the values that become black and white: percentiles of the volume, interpolated linearly.
+    """Return the values that become black and white.
+
+    Percentiles of the volume, interpolated linearly.
 
     Args:
         array: the whole volume, so that all its slices get the same window.
-        percentiles: low and high, 0 to 100. (0, 100) is minimum and maximum of the whole array, whatever
-            `nonzero`.
+        percentiles: low and high, 0 to 100. (0, 100) is minimum and maximum of the whole array,
+            whatever `nonzero`.
         nonzero: leave zeros out, as they are background in MR; an array of zeros only gives (0, 0).
 
     Returns:
-        `(low, high)`; equal for a constant array. What is not finite is left out; (0, 0) if nothing is left.
+        `(low, high)`; equal for a constant array. What is not finite is left out; (0, 0) if nothing
+        is left.
 
     Raises:
         WindowError: percentiles that do not grow from 0 to 100.
     """
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise WindowError(
-            f"The percentiles {tuple(percentiles)} are not two growing numbers of 0 to 100: correct them."
+            f"The percentiles {tuple(percentiles)} are not two growing numbers of 0 to 100: "
+            "correct them."
         )
     values = array[np.isfinite(array)] if array.dtype.kind == "f" else array
     is_minmax = tuple(percentiles) == (0, 100)
@@ -52,14 +56,18 @@ def window_from_percentiles(
 
 
 def _percentiles(values: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
-    """Return linear percentiles; of 16-bit integers from their counts, which is faster than sorting."""
+    """Return linear percentiles.
+
+    Of 16-bit integers from their counts, which is faster than sorting.
+    """
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return np.percentile(values, percentiles)
     lowest = int(values.min())
     counts = np.bincount(values.ravel().astype(np.int64) - lowest)
     ranks = np.asarray(percentiles, dtype=float) / 100 * (values.size - 1)
     below, above = (
-        np.searchsorted(np.cumsum(counts), rank, side="right") + lowest for rank in (np.floor(ranks), np.ceil(ranks))
+        np.searchsorted(np.cumsum(counts), rank, side="right") + lowest
+        for rank in (np.floor(ranks), np.ceil(ranks))
     )
     return below + (above - below) * (ranks - np.floor(ranks))
 
@@ -80,7 +88,8 @@ def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     low, high = window
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise WindowError(
-            f"The window {window} is not (low, high) with low <= high: take it from window_from_percentiles."
+            f"The window {window} is not (low, high) with low <= high: take it from "
+            "window_from_percentiles."
         )
     grey = np.zeros(array.shape, np.uint8)
     if low == high:
@@ -93,5 +102,9 @@ def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     levels = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    levels = np.nan_to_num(levels, copy=False, nan=0.0, posinf=0.0, neginf=0.0) if values.dtype.kind == "f" else levels
+    levels = (
+        np.nan_to_num(levels, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        if values.dtype.kind == "f"
+        else levels
+    )
     return np.rint(np.clip(levels, 0.0, 255.0, out=levels), out=levels).astype(np.uint8)

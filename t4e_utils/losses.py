@@ -29,15 +29,18 @@ class SumOfLosses(nn.Module):
 def segmentation_loss(name: str) -> nn.Module:
     """Return the loss of logits and targets (B, R, H, W), targets 0 or 1.
 
-    "dice" is the soft Dice loss of each region over all pixels of the batch, averaged over the regions. It says little where nothing is
-    predicted: a sigmoid that is almost 0 passes almost no gradient on, so a network may learn to see tumour in some contrasts and never in
-    the others. "dice+bce" adds the binary cross-entropy, whose gradient is largest there (nnU-Net's loss for overlapping regions: Isensee et
-    al., Nature Methods 18, 2021).
+    "dice" is the soft Dice loss of each region over all pixels of the batch, averaged over the
+    regions. It says little where nothing is predicted: a sigmoid that is almost 0 passes almost no
+    gradient on, so a network may learn to see tumour in some contrasts and never in the others.
+    "dice+bce" adds the binary cross-entropy, whose gradient is largest there (nnU-Net's loss for
+    overlapping regions: Isensee et al., Nature Methods 18, 2021).
 
     Raises:
         LossError: another name.
     """
     if name not in SEGMENTATION_LOSSES:
-        raise LossError(f"The loss {name!r} is not known: choose one of {', '.join(SEGMENTATION_LOSSES)}.")
+        raise LossError(
+            f"The loss {name!r} is not known: choose one of {', '.join(SEGMENTATION_LOSSES)}."
+        )
     dice = smp.losses.DiceLoss(mode="multilabel", from_logits=True)
     return dice if name == "dice" else SumOfLosses(dice, nn.BCEWithLogitsLoss())

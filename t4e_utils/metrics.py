@@ -1,7 +1,10 @@
-"""Figures of merit: overlap of masks, and how well scores tell two classes apart, with their uncertainty.
+"""Figures of merit.
 
-Masks are arrays of any shape, true where not zero. Labels are 0 or 1, scores are higher for class 1, one of each per patient (chunks of a
-patient are not independent: average them first). What is not defined is nan: with one class only, or with scores that are not finite.
+Overlap of masks, and how well scores tell two classes apart, with their uncertainty.
+
+Masks are arrays of any shape, true where not zero. Labels are 0 or 1, scores are higher for class
+1, one of each per patient (chunks of a patient are not independent: average them first). What is
+not defined is nan: with one class only, or with scores that are not finite.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ def iou(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def dice_from_counts(both: ArrayLike, predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
-    """Dice from numbers of pixels: in both masks, in the predicted one, in the true one; arrays of the same shape."""
+    """Dice from numbers of pixels: in both masks, in the predicted one, in the true one.
+
+    Arrays of the same shape.
+    """
     return _share(2 * np.asarray(both), np.asarray(predicted) + np.asarray(true))
 
 
@@ -48,9 +54,14 @@ def _counts(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int, int]:
     prediction, truth = np.asarray(prediction) != 0, np.asarray(truth) != 0
     if prediction.shape != truth.shape:
         raise MetricError(
-            f"A mask {prediction.shape} and its truth {truth.shape} differ in shape: bring both to one grid."
+            f"A mask {prediction.shape} and its truth {truth.shape} differ in shape: bring "
+            "both to one grid."
         )
-    return np.count_nonzero(prediction & truth), np.count_nonzero(prediction), np.count_nonzero(truth)
+    return (
+        np.count_nonzero(prediction & truth),
+        np.count_nonzero(prediction),
+        np.count_nonzero(truth),
+    )
 
 
 def _share(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
@@ -63,17 +74,23 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarr
     labels, scores = np.asarray(labels), np.asarray(scores, float)
     if labels.shape != scores.shape or labels.ndim != 1:
         raise MetricError(
-            f"Labels {labels.shape} and scores {scores.shape} must be of one length: one of each per patient."
+            f"Labels {labels.shape} and scores {scores.shape} must be of one length: one of "
+            "each per patient."
         )
     if not np.isin(labels, (0, 1)).all():
-        raise MetricError(f"Labels must be 0 or 1, these hold {np.unique(labels)[:5]}: drop patients without a label.")
+        raise MetricError(
+            f"Labels must be 0 or 1, these hold {np.unique(labels)[:5]}: drop patients without "
+            "a label."
+        )
     labels = labels.astype(bool)
     is_defined = labels.any() and not labels.all() and np.isfinite(scores).all()
     return (labels, scores) if is_defined else None
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: how often a random positive scores above a random negative, ties counting half.
+    """Area under the ROC curve.
+
+    How often a random positive scores above a random negative, ties counting half.
 
     Args:
         labels: (N,) of 0 and 1.
@@ -94,14 +111,17 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def _auc_of_rank_sum(rank_sum: float, labels: np.ndarray) -> float:
     n_positive = np.count_nonzero(labels)
-    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(labels) - n_positive)))
+    return float(
+        (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(labels) - n_positive))
+    )
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points of the ROC curve, from (0, 0) to (1, 1), one for each distinct score.
 
     Returns:
-        False positive rates, true positive rates, and thresholds (positive from there up), the first one infinite; empty if not defined.
+        False positive rates, true positive rates, and thresholds (positive from there up), the
+        first one infinite; empty if not defined.
     """
     checked = _checked(labels, scores)
     if checked is None:
@@ -115,7 +135,12 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def bootstrap_ci(
-    labels: ArrayLike, scores: ArrayLike, *, n_bootstrap: int = 2000, level: float = 0.95, seed: int = 0
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the AUC over patients, resampled within each class.
 
@@ -127,30 +152,43 @@ def bootstrap_ci(
         return float("nan"), float("nan")
     labels, scores = checked
     positive, negative = scores[labels, None], scores[~labels]
-    wins = (positive > negative) + 0.5 * (positive == negative)  # of each positive over each negative
+    # of each positive over each negative
+    wins = (positive > negative) + 0.5 * (positive == negative)
     generator = np.random.default_rng(seed)
     drawn_positive, drawn_negative = (
-        generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(float) for n in wins.shape
+        generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(float)
+        for n in wins.shape
     )
     aucs = ((drawn_positive @ wins) * drawn_negative).sum(axis=1) / wins.size
     low, high = np.percentile(aucs, (50 * (1 - level), 50 * (1 + level)))
     return float(low), float(high)
 
 
-def permutation_p(labels: ArrayLike, scores: ArrayLike, *, n_permutations: int = 2000, seed: int = 0) -> float:
-    """One-sided p of the AUC: how often shuffled labels reach at least the observed one, (1 + count) / (1 + n)."""
+def permutation_p(
+    labels: ArrayLike, scores: ArrayLike, *, n_permutations: int = 2000, seed: int = 0
+) -> float:
+    """One-sided p of the AUC.
+
+    How often shuffled labels reach at least the observed one, (1 + count) / (1 + n).
+    """
     checked = _checked(labels, scores)
     if checked is None:
         return float("nan")
     labels, ranks = checked[0], _ranks(checked[1])
     generator = np.random.default_rng(seed)
     shuffled = generator.permuted(np.broadcast_to(ranks, (n_permutations, len(ranks))), axis=1)
-    rank_sums = shuffled[:, : np.count_nonzero(labels)].sum(axis=1)  # ranks are halves of integers: sums are exact
+    # ranks are halves of integers: sums are exact
+    rank_sums = shuffled[:, : np.count_nonzero(labels)].sum(axis=1)
     return float((1 + np.count_nonzero(rank_sums >= ranks[labels].sum())) / (1 + n_permutations))
 
 
-def auc_summary(labels: ArrayLike, scores: ArrayLike, *, seed: int = 0) -> dict[str, float | int | list[float]]:
-    """An AUC with what belongs beside it: 95% bootstrap interval, numbers of patients, permutation p."""
+def auc_summary(
+    labels: ArrayLike, scores: ArrayLike, *, seed: int = 0
+) -> dict[str, float | int | list[float]]:
+    """An AUC with what belongs beside it.
+
+    95% bootstrap interval, numbers of patients, permutation p.
+    """
     return {
         "auc": roc_auc(labels, scores),
         "ci95": list(bootstrap_ci(labels, scores, seed=seed)),
@@ -171,8 +209,11 @@ def wilson_interval(successes: float, n: int, *, level: float = 0.95) -> tuple[f
     return float(max(middle - half, 0)), float(min(middle + half, 1))
 
 
-def calibration_table(labels: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 5) -> list[dict[str, float | int]]:
-    """Predicted against observed shares, in groups of equally many patients from the least to the most probable.
+def calibration_table(
+    labels: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 5
+) -> list[dict[str, float | int]]:
+    """Predicted against observed shares, in groups of equally many patients from the least to the
+    most probable.
 
     Args:
         labels: (N,) of 0 and 1; one class only will do.
@@ -180,7 +221,8 @@ def calibration_table(labels: ArrayLike, probabilities: ArrayLike, *, n_bins: in
         n_bins: number of groups; fewer if there are fewer patients.
 
     Returns:
-        A row a group: `predicted` (mean probability), `observed` (share of class 1), `n`, and its 95% Wilson interval `low` to `high`.
+        A row a group: `predicted` (mean probability), `observed` (share of class 1), `n`, and its
+        95% Wilson interval `low` to `high`.
     """
     _checked(labels, probabilities)
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, float)
@@ -194,7 +236,13 @@ def calibration_table(labels: ArrayLike, probabilities: ArrayLike, *, n_bins: in
 def _calibration_row(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | int]:
     n, n_positive = len(labels), int(labels.sum())
     low, high = wilson_interval(n_positive, n)
-    return {"predicted": float(probabilities.mean()), "observed": n_positive / n, "n": n, "low": low, "high": high}
+    return {
+        "predicted": float(probabilities.mean()),
+        "observed": n_positive / n,
+        "n": n,
+        "low": low,
+        "high": high,
+    }
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:

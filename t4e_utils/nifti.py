@@ -1,7 +1,7 @@
 """NIfTI files: values, affine, labels, and writing.
 
-Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in RAS mm;
-nothing is flipped here.
+Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in
+RAS mm; nothing is flipped here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Header(NamedTuple):
 
 
 def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
-    """Return values (z, y, x) and affine; integers as stored where there is no scaling, otherwise float32.
+    """Return values (z, y, x) and affine.
+
+    Integers as stored where there is no scaling, otherwise float32.
 
     Raises:
         VolumeError: truncated, damaged, not one 3D volume of grey values, or a bad affine.
@@ -67,7 +69,9 @@ def _scaled(data: bytes | np.ndarray) -> np.ndarray:
 
 
 def _stored(data: bytes | np.ndarray, header: Header) -> np.ndarray:
-    """Return the values as they are stored, without another copy of what was read from a file that is not compressed."""
+    """Return the values as they are stored, without another copy of what was read from a file
+    that is not compressed.
+    """
     array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
     return array if array.flags.writeable else array.copy()
 
@@ -83,7 +87,10 @@ def read_header(path: Path, problems: list[Problem]) -> Header:
 
 
 def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
-    """Return the file (or its first n bytes) decompressed; at once, which also checks length and sum. An array can be written to."""
+    """Return the file (or its first n bytes) decompressed.
+
+    At once, which also checks length and sum. An array can be written to.
+    """
     try:
         with path.open("rb") as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
@@ -96,7 +103,9 @@ def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
             "truncated", path, f"The file cannot be decompressed ({one_line(error)}): get it again."
         ) from error
     except OSError as error:
-        raise VolumeError("no_files", path, f"The file cannot be read ({error.strerror}): correct the path.") from error
+        raise VolumeError(
+            "no_files", path, f"The file cannot be read ({error.strerror}): correct the path."
+        ) from error
 
 
 def _kind(data: bytes | np.ndarray) -> type[nib.Nifti1Image]:
@@ -106,18 +115,34 @@ def _kind(data: bytes | np.ndarray) -> type[nib.Nifti1Image]:
 def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> Header:
     try:
         header = _kind(data).header_class.from_fileobj(io.BytesIO(data[:HEADER_BYTES]))
-        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
+        shape, dtype, offset = (
+            header.get_data_shape(),
+            header.get_data_dtype(),
+            int(header.get_data_offset()),
+        )
         slope, intercept = header.get_slope_inter()
         affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
         affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
     except HEADER_ERRORS as error:
-        raise VolumeError("damaged", path, f"The file is no NIfTI image ({one_line(error)}): get it again.") from error
+        raise VolumeError(
+            "damaged", path, f"The file is no NIfTI image ({one_line(error)}): get it again."
+        ) from error
     if dtype.names or dtype.kind not in "iuf":
-        raise VolumeError("colour_image", path, f"The values are {dtype}: only grey images are scans.")
+        raise VolumeError(
+            "colour_image", path, f"The values are {dtype}: only grey images are scans."
+        )
     if len(shape) < 2 or any(n > 1 for n in shape[3:]) or min(shape) < 1:
-        raise VolumeError("not_3d", path, f"The array is {shape}, not one volume: cut out the volume you want.")
+        raise VolumeError(
+            "not_3d", path, f"The array is {shape}, not one volume: cut out the volume you want."
+        )
     if header["sform_code"] == 0 and header["qform_code"] == 0:
-        problems.append(Problem("no_orientation", str(path), "The orientation is not stated: taken as NIfTI assumes."))
+        problems.append(
+            Problem(
+                "no_orientation",
+                str(path),
+                "The orientation is not stated: taken as NIfTI assumes.",
+            )
+        )
     try:
         plane_of(affine)
     except GeometryError as error:
@@ -132,7 +157,8 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
         array = array.astype(np.float32, copy=False)
-        if np.isfinite(array.sum()):  # faster than asking each value: what is not finite, or a sum too large, is asked below
+        # faster than asking each value: what is not finite, or a sum too large, is asked below
+        if np.isfinite(array.sum()):
             return array
     is_finite = np.isfinite(array)
     n = array.size - np.count_nonzero(is_finite)
@@ -149,7 +175,9 @@ def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = N
     labels = np.rint(array) if array.dtype.kind == "f" else array
     is_whole = labels is array or np.abs(array - labels).max() < 1e-3
     if not is_whole or labels.min() < 0 or labels.max() > 255:
-        raise VolumeError("not_labels", path, "The values are not whole numbers of 0 to 255: take the label map.")
+        raise VolumeError(
+            "not_labels", path, "The values are not whole numbers of 0 to 255: take the label map."
+        )
     labels = labels.astype(np.uint8)
     if allowed is None:
         return labels
@@ -158,7 +186,9 @@ def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = N
         is_known |= labels == label
     if not is_known.all():
         unknown = np.unique(labels[~is_known]).tolist()
-        sentence = f"The labels {unknown} are not known, only {sorted(allowed)} are: convert them first."
+        sentence = (
+            f"The labels {unknown} are not known, only {sorted(allowed)} are: convert them first."
+        )
         raise VolumeError("unknown_labels", path, sentence)
     return labels
 
@@ -171,7 +201,11 @@ def write(array: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     """
     array = array.astype(np.uint8) if array.dtype == bool else array
     if array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
-        raise VolumeError("out_of_range", path, f"{array.dtype} has no place in NIfTI: convert to int32 or float32.")
+        raise VolumeError(
+            "out_of_range",
+            path,
+            f"{array.dtype} has no place in NIfTI: convert to int32 or float32.",
+        )
     image = nib.Nifti1Image(array.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]])
     image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,12 @@
-"""A notebook's code as a plain script, for launchers that start one process a GPU, on one machine or on several.
+"""A notebook's code as a plain script, for launchers that start one process a GPU, on one machine
+or on several.
 
-    accelerate launch --num_processes 8 -m t4e_utils.notebook_script notebooks/03_train_seg.ipynb -y "{run_dir: runs/t4e, folds: [0]}"
+    accelerate launch --num_processes 8 -m t4e_utils.notebook_script notebooks/03_train_seg.ipynb -y
+    "{run_dir: runs/t4e, folds: [0]}"
 
-All processes run the same cells; in `training.fit` they work together, elsewhere each does the same. Only the first one prints.
-Nothing is drawn or kept of the outputs: run the notebook afterwards, it shows what is finished.
+All processes run the same cells; in `training.fit` they work together, elsewhere each does the
+same. Only the first one prints. Nothing is drawn or kept of the outputs: run the notebook
+afterwards, it shows what is finished.
 """
 
 from __future__ import annotations
@@ -44,12 +47,23 @@ def run_as_script(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise NotebookScriptError(f"There is no notebook {path}: correct the path.")
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    place = next((k for k, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])), None)
+    place = next(
+        (k for k, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])), None
+    )
     if place is None:
-        raise NotebookScriptError(f"{path} has no cell tagged parameters: take one of the notebooks of this project.")
+        raise NotebookScriptError(
+            f"{path} has no cell tagged parameters: take one of the notebooks of this project."
+        )
     sources = [cell.source for cell in cells]
-    sources.insert(place + 1, "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in given.items())]))
-    namespace: dict[str, Any] = {"__name__": "__main__", "In": sources, "display": lambda *shown: None}
+    sources.insert(
+        place + 1,
+        "\n".join(["# Parameters", *(f"{name} = {value!r}" for name, value in given.items())]),
+    )
+    namespace: dict[str, Any] = {
+        "__name__": "__main__",
+        "In": sources,
+        "display": lambda *shown: None,
+    }
     for number, source in enumerate(sources):
         exec(compile(source, f"{path}, code cell {number}", "exec", dont_inherit=True), namespace)
     return namespace
@@ -63,7 +77,10 @@ def main() -> None:
     options = parser.parse_args()
     given = yaml.safe_load(options.parameters)
     if not isinstance(given, dict):
-        raise NotebookScriptError(f"The parameters {options.parameters!r} are no YAML mapping: write them as '{{folds: [0]}}'.")
+        raise NotebookScriptError(
+            f"The parameters {options.parameters!r} are no YAML mapping: write them as "
+            f"'{{folds: [0]}}'."
+        )
     os.environ.setdefault("MPLBACKEND", "agg")
     is_first = int(os.environ.get("RANK", "0")) == 0
     with contextlib.nullcontext() if is_first else contextlib.redirect_stdout(io.StringIO()):

@@ -1,9 +1,10 @@
 """Seeded phantom patients, written as BraTS21 NIfTI folders and RSNA DICOM folders.
 
-A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1 necrosis, 2 oedema,
-4 enhancing rim), and an MGMT label that shows in the oedema's texture and the rim's thickness, but not in the tumour's
-volume or mean brightness. Scans are skull-stripped: background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS
-mm. The same seed gives the same bytes, whatever the number of processes.
+A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1
+necrosis, 2 oedema, 4 enhancing rim), and an MGMT label that shows in the oedema's texture and the
+rim's thickness, but not in the tumour's volume or mean brightness. Scans are skull-stripped:
+background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same seed gives the same
+bytes, whatever the number of processes.
 
     python -m t4e_utils.phantoms ROOT --seed 3 --n-train 48 --label-signal 0
 """
@@ -31,8 +32,10 @@ from t4e_utils.volumes import write_dicom_series, write_nifti
 
 DRAWING = 1  # grows when the same configuration no longer gives the same files
 BRATS_NAMES = {"FLAIR": "flair", "T1w": "t1", "T1wCE": "t1ce", "T2w": "t2"}
-FAULTY_IDS = (109, 123, 709)  # the challenge tells everybody to leave these out: no phantom bears their name
-FILE_ORDERS = ("ascending", "ascending", "descending", "interleaved")  # how file numbers run along the slices
+# the challenge tells everybody to leave these out: no phantom bears their name
+FAULTY_IDS = (109, 123, 709)
+# how file numbers run along the slices
+FILE_ORDERS = ("ascending", "ascending", "descending", "interleaved")
 
 
 class PhantomError(T4EError):
@@ -49,7 +52,8 @@ class PhantomConfig:
     n_overlap: int = 4  # annotated patients who are in an RSNA set as well
     n_train: int = 48  # RSNA patients with a label
     n_test: int = 12  # RSNA patients without
-    label_signal: float = 1.0  # s: an ideal reader's AUC is (1 + s) / 2; at 0 labels are independent of the images
+    # s: an ideal reader's AUC is (1 + s) / 2; at 0 labels are independent of the images
+    label_signal: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -57,17 +61,24 @@ class PhantomConfig:
         Raises:
             PhantomError: a value makes no data set.
         """
-        counts = {name: getattr(self, name) for name in ("seed", "n_brats", "n_overlap", "n_train", "n_test")}
+        counts = {
+            name: getattr(self, name)
+            for name in ("seed", "n_brats", "n_overlap", "n_train", "n_test")
+        }
         for name, value in counts.items():
             if value < 0:
                 raise PhantomError(f"{name} is {value}: give 0 or more.")
         if not 32 <= self.size <= 512:
             raise PhantomError(f"size is {self.size}: give 32 to 512 voxels a side.")
         if not 0 <= self.label_signal <= 1:
-            raise PhantomError(f"label_signal is {self.label_signal}: give a number from 0 (none) to 1 (full).")
+            raise PhantomError(
+                f"label_signal is {self.label_signal}: give a number from 0 (none) to 1 (full)."
+            )
         if self.n_overlap > self.n_train + self.n_test:
             n_rsna = self.n_train + self.n_test
-            raise PhantomError(f"n_overlap is {self.n_overlap}, but there are {n_rsna} RSNA patients: give fewer.")
+            raise PhantomError(
+                f"n_overlap is {self.n_overlap}, but there are {n_rsna} RSNA patients: give fewer."
+            )
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,8 @@ class Member:
 def plan_cohort(config: PhantomConfig) -> list[Member]:
     """List the patients of a configuration, sorted by id.
 
-    Labels are balanced in each set, and both classes of a set have the same distribution of tumour volumes.
+    Labels are balanced in each set, and both classes of a set have the same distribution of tumour
+    volumes.
     """
     rng = np.random.default_rng([config.seed, 0])
     groups = {"": config.n_brats, "train": config.n_train, "test": config.n_test}
@@ -102,7 +114,9 @@ def plan_cohort(config: PhantomConfig) -> list[Member]:
         for label, tumour_ml in zip(labels, volumes, strict=True):
             number = int(next(numbers))
             seed = int(np.random.default_rng([config.seed, 1, number]).integers(2**31))
-            members.append(Member(f"{number:05d}", seed, int(label), float(tumour_ml), split == "", split))
+            members.append(
+                Member(f"{number:05d}", seed, int(label), float(tumour_ml), split == "", split)
+            )
     return sorted(_share(members, config), key=lambda member: member.patient_id)
 
 
@@ -117,7 +131,9 @@ def _spread_volumes(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _share(members: list[Member], config: PhantomConfig) -> list[Member]:
-    """Give `n_overlap` RSNA patients, a quarter of them of the test set, an annotated scan as well."""
+    """Give `n_overlap` RSNA patients, a quarter of them of the test set, an annotated scan as
+    well.
+    """
     n_test = max(min(config.n_test, -(-config.n_overlap // 4)), config.n_overlap - config.n_train)
     left = {"train": config.n_overlap - n_test, "test": n_test, "": 0}
     shared = []
@@ -130,11 +146,13 @@ def _share(members: list[Member], config: PhantomConfig) -> list[Member]:
 # Files -------------------------------------------------------------
 
 
-def write_phantoms(root: str | Path, config: PhantomConfig | None = None, *, n_jobs: int = -1) -> bool:
+def write_phantoms(
+    root: str | Path, config: PhantomConfig | None = None, *, n_jobs: int = -1
+) -> bool:
     """Draw a cohort into `root/brats21` and `root/rsna`.
 
-    The folder appears under its name when it is complete, with `phantoms.json` (the configuration) and
-    `test_labels.csv` (what a competition keeps to itself) in it.
+    The folder appears under its name when it is complete, with `phantoms.json` (the configuration)
+    and `test_labels.csv` (what a competition keeps to itself) in it.
 
     Args:
         root: Folder to make; nothing that is there is ever changed.
@@ -159,7 +177,9 @@ def write_phantoms(root: str | Path, config: PhantomConfig | None = None, *, n_j
     try:
         members = plan_cohort(config)
         jobs = [delayed(_write_member)(partial, member, config) for member in members]
-        for _ in tqdm(Parallel(n_jobs, return_as="generator")(jobs), "phantoms", len(jobs), mininterval=5):
+        for _ in tqdm(
+            Parallel(n_jobs, return_as="generator")(jobs), "phantoms", len(jobs), mininterval=5
+        ):
             pass
         _write_tables(partial, members, config)
         return _publish(partial, root, config)
@@ -187,11 +207,21 @@ def _is_drawn(root: Path, config: PhantomConfig) -> bool:
         return False
     card = root / "phantoms.json"
     if not card.is_file():
-        raise PhantomError(f"{root} exists and has no phantoms.json, so it holds no phantoms: choose another folder.")
+        raise PhantomError(
+            f"{root} exists and has no phantoms.json, so it holds no phantoms: choose another "
+            "folder."
+        )
     found, wanted = _read_card(card), _card(config)
     if found != wanted:
-        other = ", ".join(f"{k} = {found.get(k)} (asked: {wanted[k]})" for k in wanted if found.get(k) != wanted[k])
-        raise PhantomError(f"{root} holds other phantoms, {other}: choose another folder, or remove this one yourself.")
+        other = ", ".join(
+            f"{k} = {found.get(k)} (asked: {wanted[k]})"
+            for k in wanted
+            if found.get(k) != wanted[k]
+        )
+        raise PhantomError(
+            f"{root} holds other phantoms, {other}: choose another folder, or remove this one "
+            "yourself."
+        )
     return True
 
 
@@ -209,7 +239,9 @@ def _card(config: PhantomConfig) -> dict:
 
 
 def _write_member(root: Path, member: Member, config: PhantomConfig) -> None:
-    """Write the scans of one patient, annotated volumes and DICOM series, as far as the plan gives them."""
+    """Write the scans of one patient, annotated volumes and DICOM series, as far as the plan
+    gives them.
+    """
     how = dict(size=config.size, label_signal=config.label_signal, tumour_ml=member.tumour_ml)
     if member.is_annotated:
         name = f"BraTS2021_{member.patient_id}"
@@ -223,14 +255,20 @@ def _write_member(root: Path, member: Member, config: PhantomConfig) -> None:
         rng = np.random.default_rng([member.seed, 5])
         for contrast, volume in make_series(member.seed, member.label, **how).items():
             folder = root / "rsna" / member.split / member.patient_id / contrast
-            write_dicom_series(volume, folder, patient_id=member.patient_id, series_description=contrast)
+            write_dicom_series(
+                volume, folder, patient_id=member.patient_id, series_description=contrast
+            )
             _renumber(folder, len(volume.array), str(rng.choice(FILE_ORDERS)))
 
 
 def _renumber(folder: Path, n: int, order: str) -> None:
     """Rename `Image-1.dcm` ... so that the numbers run along the slices as `order` says."""
     position = np.arange(n)
-    orders = {"ascending": position, "descending": position[::-1], "interleaved": np.r_[position[::2], position[1::2]]}
+    orders = {
+        "ascending": position,
+        "descending": position[::-1],
+        "interleaved": np.r_[position[::2], position[1::2]],
+    }
     if order == "ascending":
         return
     for slice_index in position:
@@ -256,11 +294,15 @@ def _write_csv(path: Path, rows: Iterable[tuple[str, float]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw phantoms from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m t4e_utils.phantoms", description="Draw phantom patients.")
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.phantoms", description="Draw phantom patients."
+    )
     parser.add_argument("root", type=Path, help="folder to make")
     for field in fields(PhantomConfig):
         name, default = field.name.replace("_", "-"), field.default
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}")
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"default {default}"
+        )
     parser.add_argument("--n-jobs", type=int, default=-1, help="processes, default -1: all cores")
     chosen = vars(parser.parse_args(arguments))
     root, n_jobs = chosen.pop("root"), chosen.pop("n_jobs")

@@ -1,4 +1,7 @@
-"""From sequences to probabilities: what notebook 06 does with each patient of the test set, and how long it takes."""
+"""From sequences to probabilities.
+
+What notebook 06 does with each patient of the test set, and how long it takes.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,24 @@ from t4e_utils.sequences import (
     read_for_segmentation,
 )
 
-PREDICTION_COLUMNS = ("patient_id", "series", "probability", "n_slices", "n_kept", "n_chunks", "fallback")
+PREDICTION_COLUMNS = (
+    "patient_id",
+    "series",
+    "probability",
+    "n_slices",
+    "n_kept",
+    "n_chunks",
+    "fallback",
+)
 N_TIMED = 3  # patients after which the expected finish is told
 
 
-def predict_series(prepared: PreparedSeries, classifiers: Sequence[SequenceClassifier], **options: Any) -> dict[str, Any]:
-    """Return what the classifiers of one MRI type say about a series: a row of `PREDICTION_COLUMNS`.
+def predict_series(
+    prepared: PreparedSeries, classifiers: Sequence[SequenceClassifier], **options: Any
+) -> dict[str, Any]:
+    """Return what the classifiers of one MRI type say about a series.
+
+    A row of `PREDICTION_COLUMNS`.
 
     Args:
         prepared: the series.
@@ -38,7 +53,9 @@ def predict_series(prepared: PreparedSeries, classifiers: Sequence[SequenceClass
     Returns:
         probability (mean over folds and chunks), n_slices, n_kept, n_chunks, fallback.
     """
-    chunks = np.stack([classify_sequence(classifier, prepared.pictures, **options) for classifier in classifiers])
+    chunks = np.stack(
+        [classify_sequence(classifier, prepared.pictures, **options) for classifier in classifiers]
+    )
     return {
         "probability": float(chunks.mean()),
         "n_slices": len(prepared.measures),
@@ -80,10 +97,16 @@ def predict_all(
     wanted = series[series["series"].isin({*classifiers, *rule.voters})]
     started, patients = time.perf_counter(), wanted["patient_id"].nunique()
     timed = set()
-    for row, result in prepare_all(wanted, segmenter, rule, batch_size=batch_size, num_workers=num_workers):
+    for row, result in prepare_all(
+        wanted, segmenter, rule, batch_size=batch_size, num_workers=num_workers
+    ):
         if limit_hours and row.patient_id not in timed and len(timed) <= N_TIMED:
             if len(timed) == N_TIMED:
-                tqdm.write(time_sentence(time.perf_counter() - started, N_TIMED, patients, limit_hours=limit_hours))
+                tqdm.write(
+                    time_sentence(
+                        time.perf_counter() - started, N_TIMED, patients, limit_hours=limit_hours
+                    )
+                )
             timed.add(row.patient_id)
         if isinstance(result, Problem):
             problems.append(result)
@@ -92,7 +115,12 @@ def predict_all(
         if row.series not in classifiers:
             continue
         said = predict_series(
-            result, classifiers[row.series], length=rule.sequence_length, stride=rule.chunk_stride, batch_size=batch_size, **options
+            result,
+            classifiers[row.series],
+            length=rule.sequence_length,
+            stride=rule.chunk_stride,
+            batch_size=batch_size,
+            **options,
         )
         rows.append({"patient_id": row.patient_id, "series": row.series, **said})
     return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)), problems
@@ -105,17 +133,29 @@ def time_sentence(seconds: float, done: int, total: int, *, limit_hours: float) 
     'that is 0.24 of 9 hours, within the limit.'
     """
     hours = seconds / done * total / 3600
-    verdict = "within the limit" if hours <= limit_hours else "too long: take a larger segmentation_stride (where each series draws its own mask), fewer views or fewer folds"
+    verdict = (
+        "within the limit"
+        if hours <= limit_hours
+        else "too long: take a larger segmentation_stride (where each series draws its own "
+        "mask), fewer views or fewer folds"
+    )
     return (
-        f"{done} of {total} patients in {seconds:.0f} s: all are expected to be done at {expected_finish(seconds, done, total):%H:%M}; "
+        f"{done} of {total} patients in {seconds:.0f} s: all are expected to be done at "
+        f"{expected_finish(seconds, done, total):%H:%M}; "
         f"that is {hours:.2f} of {limit_hours:g} hours, {verdict}."
     )
 
 
 def time_stages(
-    series: pd.DataFrame, segmenter: nn.Module, classifiers: Mapping[str, Sequence[SequenceClassifier]], rule: SeriesRule, **options: Any
+    series: pd.DataFrame,
+    segmenter: nn.Module,
+    classifiers: Mapping[str, Sequence[SequenceClassifier]],
+    rule: SeriesRule,
+    **options: Any,
 ) -> dict[str, float]:
-    """Return how many seconds reading, segmenting and classifying take, one after the other; `predict_all` reads ahead instead.
+    """Return how many seconds reading, segmenting and classifying take, one after the other.
+
+    `predict_all` reads ahead instead.
 
     Args:
         series: series, path of one patient; those that cannot be read are left out.
@@ -133,9 +173,23 @@ def time_stages(
             continue
         reading += time.perf_counter() - begin
     begin = time.perf_counter()
-    prepared = prepare_patient(read, segmenter, rule, batch_size=options.get("batch_size", 32)) if read else {}
+    prepared = (
+        prepare_patient(read, segmenter, rule, batch_size=options.get("batch_size", 32))
+        if read
+        else {}
+    )
     segmented = time.perf_counter()
     for name in set(prepared) & set(classifiers):
-        predict_series(prepared[name], classifiers[name], length=rule.sequence_length, stride=rule.chunk_stride, **options)
+        predict_series(
+            prepared[name],
+            classifiers[name],
+            length=rule.sequence_length,
+            stride=rule.chunk_stride,
+            **options,
+        )
     classified = time.perf_counter()
-    return {"read and window": reading, "segment and filter": segmented - begin if read else 0.0, "classify": classified - segmented if read else 0.0}
+    return {
+        "read and window": reading,
+        "segment and filter": segmented - begin if read else 0.0,
+        "classify": classified - segmented if read else 0.0,
+    }

@@ -1,6 +1,9 @@
-"""From annotated scans to slice files and their rows: the data of the segmenter; and the chunks of kept slices.
+"""From annotated scans to slice files and their rows: the data of the segmenter.
 
-One call a patient, so that patients can be prepared in parallel processes and a faulty one costs only itself.
+And the chunks of kept slices.
+
+One call a patient, so that patients can be prepared in parallel processes and a faulty one costs
+only itself.
 """
 
 from __future__ import annotations
@@ -24,11 +27,24 @@ from t4e_utils.sampling import chunk_bounds, select_tumour_slices, write_slice
 from t4e_utils.volumes import Volume, read_nifti
 
 SLICE_COLUMNS = (
-    "patient_id", "series", "plane", "slice", "path", "is_kept", "height", "width", "row_mm", "column_mm",
-    "brain_area", "wt_area", "et_area", "n_components",
-)  # fmt: skip
+    "patient_id",
+    "series",
+    "plane",
+    "slice",
+    "path",
+    "is_kept",
+    "height",
+    "width",
+    "row_mm",
+    "column_mm",
+    "brain_area",
+    "wt_area",
+    "et_area",
+    "n_components",
+)
 
-SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.25  # about three slices with tumour and four without, of each plane and contrast
+# about three slices with tumour and four without, of each plane and contrast
+SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.25
 
 
 @dataclass(frozen=True)
@@ -36,11 +52,13 @@ class SliceRule:
     """How annotated volumes become slices."""
 
     regions: Mapping[str, Sequence[int]]  # label values of each region, whole tumour first
-    percentiles: Sequence[float] = (0.5, 99.5)  # of the non-zero voxels; (0, 100) is the minimum and maximum of the volume
+    # of the non-zero voxels; (0, 100) is the minimum and maximum of the volume
+    percentiles: Sequence[float] = (0.5, 99.5)
     min_tumour_share: float = 0.01  # of the brain area, more than this is kept
     sampling_step: float = 0.1  # of the slices left, every max(round(step * n), 1)-th is kept
     planes: Sequence[str] = PLANES
-    empty_step: float | None = None  # as sampling_step, of the slices that show brain but no tumour; None keeps none of them
+    # as sampling_step, of the slices that show brain but no tumour; None keeps none of them
+    empty_step: float | None = None
 
 
 def cut_patient(
@@ -56,7 +74,8 @@ def cut_patient(
         rule: window, planes, filter and sampling.
 
     Returns:
-        A row for every slice of every plane and contrast (`SLICE_COLUMNS`; `path` is empty where the slice was not kept), and problems.
+        A row for every slice of every plane and contrast (`SLICE_COLUMNS`; `path` is empty where
+        the slice was not kept), and problems.
     """
     try:
         labels = read_nifti(files["labels"], labels=True, allowed=labels_of(rule.regions))
@@ -67,8 +86,13 @@ def cut_patient(
     return cut_volumes(patient_id, contrasts, labels, folder, root=root, rule=rule), problems
 
 
-def _readable(files: Mapping[str, str], labels: Volume, problems: list[Problem]) -> Iterator[tuple[str, Volume]]:
-    """Yield the contrasts one after the other, so that one at a time is in memory; add what is wrong to `problems`."""
+def _readable(
+    files: Mapping[str, str], labels: Volume, problems: list[Problem]
+) -> Iterator[tuple[str, Volume]]:
+    """Yield the contrasts one after the other, so that one at a time is in memory.
+
+    Add what is wrong to `problems`.
+    """
     for series, path in files.items():
         if series == "labels":
             continue
@@ -82,9 +106,17 @@ def _readable(files: Mapping[str, str], labels: Volume, problems: list[Problem])
 
 
 def cut_volumes(
-    patient_id: str, contrasts: Iterable[tuple[str, Volume]], labels: Volume, folder: Path, *, root: Path, rule: SliceRule
+    patient_id: str,
+    contrasts: Iterable[tuple[str, Volume]],
+    labels: Volume,
+    folder: Path,
+    *,
+    root: Path,
+    rule: SliceRule,
 ) -> pd.DataFrame:
-    """Cut volumes on one grid into slices, and write those that the rule keeps; rows as `cut_patient`.
+    """Cut volumes on one grid into slices, and write those that the rule keeps.
+
+    Rows as `cut_patient`.
 
     Args:
         patient_id: goes into the rows and the folder name.
@@ -104,18 +136,39 @@ def cut_volumes(
         for plane in rule.planes:
             grid = plane, volume.affine.tobytes()
             turned[grid] = turned.get(grid) or _turn_masks(masks, areas, volume.affine, plane)
-            part = _cut_plane(grey, volume.affine, brain_areas, turned[grid], folder / patient_id, root=root, rule=rule, series=series, plane=plane)
+            part = _cut_plane(
+                grey,
+                volume.affine,
+                brain_areas,
+                turned[grid],
+                folder / patient_id,
+                root=root,
+                rule=rule,
+                series=series,
+                plane=plane,
+            )
             parts.append({**part, "series": series, "plane": plane})
     return _joined(parts).assign(patient_id=patient_id).reindex(columns=list(SLICE_COLUMNS))
 
 
 def _joined(parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make one table of parts with equal columns at once: many small tables take longer than the pictures."""
+    """Make one table of parts with equal columns at once.
+
+    Many small tables take longer than the pictures.
+    """
     lengths = [len(part["slice"]) for part in parts]
     columns = parts[0] if parts else ()
-    return pd.DataFrame({
-        name: np.concatenate([np.broadcast_to(np.asarray(part[name]), n) for part, n in zip(parts, lengths, strict=True)]) for name in columns
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            name: np.concatenate(
+                [
+                    np.broadcast_to(np.asarray(part[name]), n)
+                    for part, n in zip(parts, lengths, strict=True)
+                ]
+            )
+            for name in columns
+        }
+    )
 
 
 def cut_patients(
@@ -133,27 +186,43 @@ def cut_patients(
     Raises:
         CatalogError: no patient could be cut.
     """
-    patients = {patient: dict(zip(own["series"], own["path"], strict=True)) for patient, own in files.groupby("patient_id")}
+    patients = {
+        patient: dict(zip(own["series"], own["path"], strict=True))
+        for patient, own in files.groupby("patient_id")
+    }
     progress = tqdm(patients.items(), desc="patients", mininterval=PROGRESS_SECONDS)
-    parts = Parallel(n_jobs=n_jobs)(delayed(cut_patient)(patient, own, folder, root=root, rule=rule) for patient, own in progress)
+    parts = Parallel(n_jobs=n_jobs)(
+        delayed(cut_patient)(patient, own, folder, root=root, rule=rule)
+        for patient, own in progress
+    )
     tables = [table for table, _ in parts if len(table)]
     problems = [problem for _, found in parts for problem in found]
     if not tables:
-        raise CatalogError(f"None of {len(parts)} patients could be cut into slices; the first problem: {problems[0].sentence}")
+        raise CatalogError(
+            f"None of {len(parts)} patients could be cut into slices; the first problem: "
+            f"{problems[0].sentence}"
+        )
     return pd.concat(tables, ignore_index=True), problems
 
 
 def cut_synthetic_patients(
-    make_patient: Callable[[int], Any], n: int, folder: Path, *, root: Path, rule: SliceRule, seed: int = 0, n_jobs: int = -1
+    make_patient: Callable[[int], Any],
+    n: int,
+    folder: Path,
+    *,
+    root: Path,
+    rule: SliceRule,
+    seed: int = 0,
+    n_jobs: int = -1,
 ) -> pd.DataFrame:
     """Draw synthetic patients and cut them into slices.
 
-    Neighbours look alike, but no two patients do: few slices of each are kept, more than half of them without tumour, so that the segmenter also
-    learns where there is none.
+    Neighbours look alike, but no two patients do: few slices of each are kept, more than half of
+    them without tumour, so that the segmenter also learns where there is none.
 
     Args:
-        make_patient: draws a patient from a seed of 32 bits: `contrasts` (volumes by name) and `labels` on one grid, such as
-            `synthetic_heads.make_synthetic_patient`.
+        make_patient: draws a patient from a seed of 32 bits: `contrasts` (volumes by name) and
+            `labels` on one grid, such as `synthetic_heads.make_synthetic_patient`.
         n: patients; they are called `synthetic000` and so on.
         folder: of the slices.
         root: paths in the rows are relative to it.
@@ -166,15 +235,38 @@ def cut_synthetic_patients(
     """
     rule = replace(rule, sampling_step=SYNTHETIC_STEP, empty_step=SYNTHETIC_EMPTY_STEP)
     seeds = np.random.SeedSequence([seed]).generate_state(n).tolist()
-    progress = tqdm(enumerate(seeds), desc="synthetic patients", total=n, mininterval=PROGRESS_SECONDS, disable=not n)
-    jobs = (delayed(_cut_synthetic)(make_patient, drawn, f"synthetic{k:03d}", folder, root=root, rule=rule) for k, drawn in progress)
+    progress = tqdm(
+        enumerate(seeds),
+        desc="synthetic patients",
+        total=n,
+        mininterval=PROGRESS_SECONDS,
+        disable=not n,
+    )
+    jobs = (
+        delayed(_cut_synthetic)(
+            make_patient, drawn, f"synthetic{k:03d}", folder, root=root, rule=rule
+        )
+        for k, drawn in progress
+    )
     parts = Parallel(n_jobs=n_jobs)(jobs)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SLICE_COLUMNS))
+    return (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(SLICE_COLUMNS))
+    )
 
 
-def _cut_synthetic(make_patient: Callable[[int], Any], seed: int, patient_id: str, folder: Path, *, root: Path, rule: SliceRule) -> pd.DataFrame:
+def _cut_synthetic(
+    make_patient: Callable[[int], Any],
+    seed: int,
+    patient_id: str,
+    folder: Path,
+    *,
+    root: Path,
+    rule: SliceRule,
+) -> pd.DataFrame:
     patient = make_patient(seed)
-    rows = cut_volumes(patient_id, patient.contrasts.items(), patient.labels, folder, root=root, rule=rule)
+    rows = cut_volumes(
+        patient_id, patient.contrasts.items(), patient.labels, folder, root=root, rule=rule
+    )
     return rows[rows["is_kept"]]
 
 
@@ -189,12 +281,17 @@ def measure_tumours(
         n_jobs: processes; -1 is one a core.
 
     Returns:
-        patient_id and a column <region>_ml each; patients without readable labels have no row, but a problem.
+        patient_id and a column <region>_ml each; patients without readable labels have no row, but
+        a problem.
     """
     labels = files[files["series"] == "labels"]
     progress = tqdm(labels["path"], desc="annotations", mininterval=PROGRESS_SECONDS)
     sizes = Parallel(n_jobs=n_jobs)(delayed(_region_sizes)(path, regions) for path in progress)
-    rows = [(patient, *size) for patient, size in zip(labels["patient_id"], sizes, strict=True) if not isinstance(size, Problem)]
+    rows = [
+        (patient, *size)
+        for patient, size in zip(labels["patient_id"], sizes, strict=True)
+        if not isinstance(size, Problem)
+    ]
     table = pd.DataFrame(rows, columns=["patient_id", *(f"{name.lower()}_ml" for name in regions)])
     return table, [size for size in sizes if isinstance(size, Problem)]
 
@@ -204,11 +301,18 @@ def _region_sizes(path: str, regions: Mapping[str, Sequence[int]]) -> list[float
         volume = read_nifti(path, labels=True, allowed=labels_of(regions))
     except VolumeError as error:
         return error.as_problem()
-    return (regions_from_labels(volume.array, regions).sum(axis=(1, 2, 3)) * np.prod(volume.spacing_mm) / 1000).tolist()
+    return (
+        regions_from_labels(volume.array, regions).sum(axis=(1, 2, 3))
+        * np.prod(volume.spacing_mm)
+        / 1000
+    ).tolist()
 
 
 def chunk_table(slices: pd.DataFrame, *, length: int, stride: int) -> pd.DataFrame:
-    """Return the chunks of each series: patient_id, series, chunk, start, stop (positions among the kept slices, half open)."""
+    """Return the chunks of each series.
+
+    Patient_id, series, chunk, start, stop (positions among the kept slices, half open).
+    """
     counts = slices[slices["is_kept"]].groupby(["patient_id", "series"], sort=False).size()
     rows = [
         {"patient_id": patient, "series": series, "chunk": k, "start": start, "stop": stop}
@@ -219,7 +323,10 @@ def chunk_table(slices: pd.DataFrame, *, length: int, stride: int) -> pd.DataFra
 
 
 def window_to_uint8(volume: Volume, percentiles: Sequence[float]) -> np.ndarray:
-    """Return the volume in 8 bits, windowed by its own percentiles: the one way from scans to pictures, in both stages."""
+    """Return the volume in 8 bits, windowed by its own percentiles.
+
+    The one way from scans to pictures, in both stages.
+    """
     return to_uint8(volume.array, window_from_percentiles(volume.array, percentiles))
 
 
@@ -228,7 +335,8 @@ def _matching(volume: Volume, labels: Volume, path: str) -> Volume:
         raise VolumeError(
             "shape_differs",
             path,
-            f"The shape is {volume.array.shape}, that of its segmentation {labels.array.shape}: they must be on one grid; it is left out.",
+            f"The shape is {volume.array.shape}, that of its segmentation "
+            f"{labels.array.shape}: they must be on one grid; it is left out.",
         )
     return volume
 
@@ -243,7 +351,9 @@ class _TurnedMasks:
     step: int  # -1 where they follow backwards
 
 
-def _turn_masks(masks: np.ndarray, areas: Sequence[Sequence[np.ndarray]], affine: np.ndarray, plane: str) -> _TurnedMasks:
+def _turn_masks(
+    masks: np.ndarray, areas: Sequence[Sequence[np.ndarray]], affine: np.ndarray, plane: str
+) -> _TurnedMasks:
     axes, flips = display_axes(affine, plane)
     axis, step = axes[0], -1 if flips[0] else 1
     turned = np.moveaxis(reorient(np.moveaxis(masks, 0, -1), affine, plane)[0], -1, 0)
@@ -252,14 +362,25 @@ def _turn_masks(masks: np.ndarray, areas: Sequence[Sequence[np.ndarray]], affine
 
 
 def _cut_plane(
-    grey: np.ndarray, affine: np.ndarray, brain_areas: Sequence[np.ndarray], turned: _TurnedMasks, folder: Path, *,
-    root: Path, rule: SliceRule, series: str, plane: str,
-) -> dict[str, Any]:  # fmt: skip
+    grey: np.ndarray,
+    affine: np.ndarray,
+    brain_areas: Sequence[np.ndarray],
+    turned: _TurnedMasks,
+    folder: Path,
+    *,
+    root: Path,
+    rule: SliceRule,
+    series: str,
+    plane: str,
+) -> dict[str, Any]:
     image, affine = reorient(grey, affine, plane)
     measures = {**turned.measures, "brain_area": brain_areas[turned.axis][:: turned.step]}
     kept = np.asarray(
         select_tumour_slices(
-            pd.DataFrame(measures), min_tumour_share=rule.min_tumour_share, sampling_step=rule.sampling_step, empty_step=rule.empty_step
+            pd.DataFrame(measures),
+            min_tumour_share=rule.min_tumour_share,
+            sampling_step=rule.sampling_step,
+            empty_step=rule.empty_step,
         )
     )
     paths = np.full(len(image), "", dtype=object)
@@ -268,5 +389,10 @@ def _cut_plane(
         write_slice(path, image[index], turned.masks[:, index])
         paths[index] = str(path.relative_to(root))
     _, row_mm, column_mm = spacing_of(affine)
-    grid = {"height": image.shape[1], "width": image.shape[2], "row_mm": row_mm, "column_mm": column_mm}
+    grid = {
+        "height": image.shape[1],
+        "width": image.shape[2],
+        "row_mm": row_mm,
+        "column_mm": column_mm,
+    }
     return {**measures, "path": paths, "is_kept": kept, **grid}

@@ -1,7 +1,9 @@
-"""What can be wrong with a scan: problems that are reported beside a volume, and errors that leave no volume.
+"""What can be wrong with a scan.
 
-Both carry a code that stays the same from release to release, so that a table can be grouped by it, and a
-sentence for people.
+Problems that are reported beside a volume, and errors that leave no volume.
+
+Both carry a code that stays the same from release to release, so that a table can be grouped by it,
+and a sentence for people.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class VolumeError(T4EError):
 
 
 def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return one problem for all files that have the same one, with the first path and their number."""
+    """Return one problem for all files that have the same one, with the first path and their
+    number.
+    """
     result = []
     for _, same in groupby(sorted(problems, key=_kind), key=_kind):
         first, *others = {problem.path: problem for problem in same}.values()
@@ -102,6 +106,8 @@ def warnings_as_problems(path: Path, problems: list[Problem]) -> Iterator[None]:
         yield
     for one in caught:
         if issubclass(one.category, UserWarning):
-            problems.append(Problem("warning", str(path), f"The reader warned: {one_line(one.message)}"))
+            problems.append(
+                Problem("warning", str(path), f"The reader warned: {one_line(one.message)}")
+            )
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

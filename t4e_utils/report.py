@@ -1,7 +1,10 @@
-"""The report of a run: one HTML page to look at, one JSON file to compute with, and the executed notebooks as HTML.
+"""The report of a run.
 
-`python -m t4e_utils.report RUN_DIR` writes `report/index.html`, `report/notebooks/*.html` and `summary.json` below the run's folder. It reads
-tables and executed notebooks only and trains nothing; what is not there yet is named, so a run that stopped half way has a report too.
+One HTML page to look at, one JSON file to compute with, and the executed notebooks as HTML.
+
+`python -m t4e_utils.report RUN_DIR` writes `report/index.html`, `report/notebooks/*.html` and
+`summary.json` below the run's folder. It reads tables and executed notebooks only and trains
+nothing; what is not there yet is named, so a run that stopped half way has a report too.
 """
 
 from __future__ import annotations
@@ -33,10 +36,12 @@ from t4e_utils.runs import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}
-DEFAULT_RSNA, PHANTOM_CARD = "data/phantoms/rsna", "phantoms.json"  # where phantoms are by default, and what lies beside them anywhere
+# where phantoms are by default, and what lies beside them anywhere
+DEFAULT_RSNA, PHANTOM_CARD = "data/phantoms/rsna", "phantoms.json"
 N_PREVIEW = 8  # rows of a table that are shown at once
 FEW = 50  # patients below which an AUC of scans says next to nothing
-TOO_FEW = {"interval": 5, "auc": 10}  # patients below which an interval of a median, or an AUC, is no figure at all
+# patients below which an interval of a median, or an AUC, is no figure at all
+TOO_FEW = {"interval": 5, "auc": 10}
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,22 @@ def write_report(run_dir: str | Path) -> Path:
     facts = gather(run)
     folder = run / "report"
     for copy in facts["copies"]:
-        executed.write_html(copy.path, folder / "notebooks" / f"{copy.path.stem}.html", title=copy.path.stem)
+        executed.write_html(
+            copy.path, folder / "notebooks" / f"{copy.path.stem}.html", title=copy.path.stem
+        )
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"figure": figure, "duration": duration}
     page = folder / "index.html"
     with whole_file(page) as temporary:
-        temporary.write_text(environment.get_template("report.html").render(facts), encoding="utf-8")
+        temporary.write_text(
+            environment.get_template("report.html").render(facts), encoding="utf-8"
+        )
     write_json(summary(facts), run / "summary.json")
     return page
 
@@ -92,7 +105,9 @@ def gather(run: Path) -> dict[str, Any]:
         "version": __version__,
         "made_at": datetime.now().astimezone(),
         "copies": copies,
-        "parameters": {copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary},
+        "parameters": {
+            copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary
+        },
         "data": data_kind(run),
         "segmentation": _part(missing, segmentation_figures, run),
         "classification": _part(missing, classification_figures, run),
@@ -118,27 +133,59 @@ def _part(missing: list[str], collect: Any, run: Path) -> Any:
 
 
 def find_copies(folder: Path) -> list[Copy]:
-    """Return the executed notebooks in the order of the stages, the side-by-side ones of a stage before its summary."""
+    """Return the executed notebooks in the order of the stages, the side-by-side ones of a stage
+    before its summary.
+    """
     found = []
     for path in folder.glob("*.ipynb"):
-        stage = next((stage for stage, name in NOTEBOOKS.items() if path.stem == name or path.stem.startswith(f"{name}_")), None)
+        stage = next(
+            (
+                stage
+                for stage, name in NOTEBOOKS.items()
+                if path.stem == name or path.stem.startswith(f"{name}_")
+            ),
+            None,
+        )
         if stage:
             notebook = executed.read(path)
             title = executed.title_of(notebook) or path.stem
-            found.append(Copy(path, stage, title, executed.span(notebook), executed.failure(path), executed.tagged_pictures(notebook)))
+            found.append(
+                Copy(
+                    path,
+                    stage,
+                    title,
+                    executed.span(notebook),
+                    executed.failure(path),
+                    executed.tagged_pictures(notebook),
+                )
+            )
     order = list(NOTEBOOKS)
-    return sorted(found, key=lambda copy: (order.index(copy.stage), copy.is_summary, copy.path.stem))
+    return sorted(
+        found, key=lambda copy: (order.index(copy.stage), copy.is_summary, copy.path.stem)
+    )
 
 
 def seconds_by_stage(copies: list[Copy]) -> dict[str, float]:
     """Return for how long each stage ran, and all; notebooks side by side count once."""
-    spans = {stage: [copy.span for copy in copies if copy.stage == stage and copy.span] for stage in NOTEBOOKS}
+    spans = {
+        stage: [copy.span for copy in copies if copy.stage == stage and copy.span]
+        for stage in NOTEBOOKS
+    }
     seconds = {stage: executed.seconds_covered(own) for stage, own in spans.items() if own}
-    return {**seconds, "total": executed.seconds_covered([span for own in spans.values() for span in own])} if seconds else {}
+    return (
+        {
+            **seconds,
+            "total": executed.seconds_covered([span for own in spans.values() for span in own]),
+        }
+        if seconds
+        else {}
+    )
 
 
 def data_kind(run: Path) -> str:
-    """Return "phantoms" if the data that the run read hold drawn patients, "scans" if not, "unknown" before any table is there."""
+    """Return "phantoms" if the data that the run read hold drawn patients, "scans" if not,
+    "unknown" before any table is there.
+    """
     for table in (run / "eda" / "inventory.parquet", run / "seg" / "patients.parquet"):
         if table.is_file() and (folder := made_with_of(table).get("rsna_dir")):
             is_phantom = folder == DEFAULT_RSNA or (resolve(folder).parent / PHANTOM_CARD).is_file()
@@ -147,18 +194,31 @@ def data_kind(run: Path) -> str:
 
 
 def segmentation_figures(run: Path) -> dict[str, Any]:
-    """Return the median Dice of each region over patients (mean over planes and contrasts), with interval and n."""
-    table = read_table(run / "seg" / "dice.parquet", made_by=NOTEBOOKS["train_seg"], columns=("patient_id", "region", "dice"))
+    """Return the median Dice of each region over patients (mean over planes and contrasts), with
+    interval and n.
+    """
+    table = read_table(
+        run / "seg" / "dice.parquet",
+        made_by=NOTEBOOKS["train_seg"],
+        columns=("patient_id", "region", "dice"),
+    )
     by_patient = table.groupby(["region", "patient_id"])["dice"].mean()
     figures = {}
     for region in (name for name in REGIONS if name in by_patient.index):
         values = by_patient[region].to_numpy(float)
-        figures[region.lower()] = {"dice_median": float(np.median(values)), "ci95": median_interval(values), "worst": float(values.min())}
+        figures[region.lower()] = {
+            "dice_median": float(np.median(values)),
+            "ci95": median_interval(values),
+            "worst": float(values.min()),
+        }
     return {**figures, "n": int(table["patient_id"].nunique())}
 
 
 def median_interval(values: np.ndarray, *, n_bootstrap: int = 2000, seed: int = 0) -> list[float]:
-    """Return the 95% percentile interval of the median over patients drawn with replacement; NaN for fewer than five."""
+    """Return the 95% percentile interval of the median over patients drawn with replacement.
+
+    NaN for fewer than five.
+    """
     if len(values) < TOO_FEW["interval"]:
         return [float("nan")] * 2
     drawn = np.random.default_rng(seed).choice(values, size=(n_bootstrap, len(values)))
@@ -166,10 +226,16 @@ def median_interval(values: np.ndarray, *, n_bootstrap: int = 2000, seed: int = 
 
 
 def classification_figures(run: Path) -> dict[str, Any]:
-    """Return the AUC of each MRI type and of their mean as the training notebook wrote it, and how checkpoints were chosen."""
+    """Return the AUC of each MRI type and of their mean as the training notebook wrote it, and
+    how checkpoints were chosen.
+    """
     card = read_json(run / "cls" / "summary.json", made_by=NOTEBOOKS["train_cls"])
     return {
-        "auc": {name: value for name, value in card.items() if isinstance(value, dict) and "auc" in value},
+        "auc": {
+            name: value
+            for name, value in card.items()
+            if isinstance(value, dict) and "auc" in value
+        },
         "select_on": card.get("select_on", "inner"),
         "control": card.get("control", "none"),
     }
@@ -179,11 +245,16 @@ def submission_facts(run: Path) -> dict[str, Any]:
     """Return the submission, and whose prediction rests on a fallback."""
     path = run / "submission.csv"
     if not path.is_file():
-        raise MissingInputError(f"{path.name} is not there: run {NOTEBOOKS['submission']} with the same run_dir.")
+        raise MissingInputError(
+            f"{path.name} is not there: run {NOTEBOOKS['submission']} with the same run_dir."
+        )
     table = pd.read_csv(path, dtype=str)
     beside = path.with_name("submission_report.csv")
     if not beside.is_file():
-        raise MissingInputError(f"{beside.name} is not there: run {NOTEBOOKS['submission']} again, it writes it beside {path.name}.")
+        raise MissingInputError(
+            f"{beside.name} is not there: run {NOTEBOOKS['submission']} again, it writes it "
+            f"beside {path.name}."
+        )
     report = pd.read_csv(beside, dtype=str, keep_default_na=False)
     return {
         "n": len(table),
@@ -195,14 +266,23 @@ def submission_facts(run: Path) -> dict[str, Any]:
 
 def problems_found(run: Path) -> list[dict[str, Any]]:
     """Return what is odd about the data, grouped by kind, the most frequent first."""
-    table = read_table(run / "eda" / "problems.parquet", made_by=NOTEBOOKS["eda"], columns=("code", "path", "sentence"))
-    groups = [{"code": code, "rows": rows.to_dict("records")} for code, rows in table.groupby("code")]
+    table = read_table(
+        run / "eda" / "problems.parquet",
+        made_by=NOTEBOOKS["eda"],
+        columns=("code", "path", "sentence"),
+    )
+    groups = [
+        {"code": code, "rows": rows.to_dict("records")} for code, rows in table.groupby("code")
+    ]
     return sorted(groups, key=lambda group: -len(group["rows"]))
 
 
 def summary(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures for `summary.json`; what is not there yet is left out."""
-    parts = {"segmentation": facts["segmentation"], "classification": facts["classification"] and facts["classification"]["auc"]}
+    parts = {
+        "segmentation": facts["segmentation"],
+        "classification": facts["classification"] and facts["classification"]["auc"],
+    }
     return {
         "data": facts["data"],
         **{name: part for name, part in parts.items() if part is not None},
@@ -229,7 +309,9 @@ def duration(seconds: float | None) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the report of the run named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m t4e_utils.report", description="Write the report of a run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.report", description="Write the report of a run."
+    )
     parser.add_argument("run_dir", help="folder of the run, such as runs/demo")
     try:
         page = write_report(parser.parse_args(arguments).run_dir)

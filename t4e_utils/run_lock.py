@@ -1,7 +1,8 @@
 """One pipeline at a time on a run folder, whichever clone or machine it is started from.
 
-The lock belongs to the process: the system takes it back when the process ends, even by SIGKILL, so none is ever stale. What such an end
-leaves behind is notebooks that still run; they are known by a variable of their environment, on the machine they run on.
+The lock belongs to the process: the system takes it back when the process ends, even by SIGKILL, so
+none is ever stale. What such an end leaves behind is notebooks that still run; they are known by a
+variable of their environment, on the machine they run on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from t4e_utils.files import write_error
 
 LOCK = ".lock"  # in the run folder; says who holds it
 VARIABLE = "T4E_RUN_DIR"  # in the environment of every job
-PATIENCE_S = 15  # kernels look for their parent once a second, and workers of a data loader every five
+# kernels look for their parent once a second, and workers of a data loader every five
+PATIENCE_S = 15
 
 
 class RunLockError(T4EError):
@@ -35,7 +37,8 @@ def hold_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
 
     Args:
         run_dir: is made.
-        patience_s: how long to wait for processes of an earlier pipeline to notice that it has ended.
+        patience_s: how long to wait for processes of an earlier pipeline to notice that it has
+            ended.
 
     Raises:
         RunLockError: another pipeline works on it, or processes of an earlier one still do.
@@ -53,25 +56,41 @@ def hold_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
         lock.seek(0)
         holder = lock.read().strip()
         lock.close()
-        raise RunLockError(f"Another run works on {run_dir} ({holder}): wait until it ends, or choose another run_dir.") from None
+        raise RunLockError(
+            f"Another run works on {run_dir} ({holder}): wait until it ends, or choose another "
+            "run_dir."
+        ) from None
     except OSError as error:
-        print(f"The file system of {run_dir} keeps no locks ({error.strerror}): see to it that no second run works on it.", file=sys.stderr)
+        print(
+            f"The file system of {run_dir} keeps no locks ({error.strerror}): see to it that "
+            "no second run works on it.",
+            file=sys.stderr,
+        )
     atexit.register(lock.close)  # not before: closing it gives the lock back
     with suppress(OSError):  # who holds it is only for the sentence above
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        lock.write(
+            f"process {os.getpid()} on {socket.gethostname()} since "
+            f"{datetime.now():%Y-%m-%d %H:%M:%S}\n"
+        )
         lock.flush()
     _wait_for_others(run_dir, patience_s)
 
 
 def workers_of(run_dir: Path) -> list[int]:
     """Return the processes of this machine that were started as jobs of a run, or by such jobs."""
-    return sorted(process.pid for process in psutil.process_iter() if _run_of(process) == str(run_dir.absolute()))
+    return sorted(
+        process.pid
+        for process in psutil.process_iter()
+        if _run_of(process) == str(run_dir.absolute())
+    )
 
 
 def _run_of(process: psutil.Process) -> str:
     try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(VARIABLE, "")
+        return (
+            "" if process.status() == psutil.STATUS_ZOMBIE else process.environ().get(VARIABLE, "")
+        )
     except (psutil.Error, OSError):
         return ""
 
@@ -81,5 +100,8 @@ def _wait_for_others(run_dir: Path, patience_s: float) -> None:
     while left := [pid for pid in workers_of(run_dir) if pid != os.getpid()]:
         if time.monotonic() > until:
             pids = " ".join(map(str, left))
-            raise RunLockError(f"Jobs of an earlier run still write to {run_dir}: wait until they end, or end them (kill {pids}).")
+            raise RunLockError(
+                f"Jobs of an earlier run still write to {run_dir}: wait until they end, or end "
+                f"them (kill {pids})."
+            )
         time.sleep(0.5)

@@ -1,7 +1,10 @@
-"""A run and its folder: checked notebook parameters, paths, and tables that are complete when they are there.
+"""A run and its folder.
 
-Every notebook begins with `parameters(globals())` and hands its results on through tables (Parquet) and cards (JSON) below one run folder.
-A table is written last and atomically (temporary name, then rename), and carries the parameters it was made with.
+Checked notebook parameters, paths, and tables that are complete when they are there.
+
+Every notebook begins with `parameters(globals())` and hands its results on through tables (Parquet)
+and cards (JSON) below one run folder. A table is written last and atomically (temporary name, then
+rename), and carries the parameters it was made with.
 """
 
 from __future__ import annotations
@@ -26,7 +29,16 @@ from t4e_utils.files import whole_file
 
 ROOT_MARK = "Snakefile"
 MADE_WITH = b"t4e_made_with"
-REPORTED_PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "albumentations", "pydicom", "nibabel", "numpy", "pandas")
+REPORTED_PACKAGES = (
+    "torch",
+    "timm",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "pydicom",
+    "nibabel",
+    "numpy",
+    "pandas",
+)
 
 
 class ParameterError(T4EError):
@@ -34,7 +46,9 @@ class ParameterError(T4EError):
 
 
 class MissingInputError(T4EError):
-    """Something that another notebook makes, or that the user provides, is not there or not usable."""
+    """Something that another notebook makes, or that the user provides, is not there or not
+    usable.
+    """
 
 
 class StaleResultError(T4EError):
@@ -42,13 +56,19 @@ class StaleResultError(T4EError):
 
 
 def project_root() -> Path:
-    """Return the folder above the working directory that holds the Snakefile, else the working directory itself."""
+    """Return the folder above the working directory that holds the Snakefile, else the working
+    directory itself.
+    """
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ROOT_MARK).is_file()), here)
+    return next(
+        (folder for folder in (here, *here.parents) if (folder / ROOT_MARK).is_file()), here
+    )
 
 
 def resolve(path: str | Path) -> Path:
-    """Return `path` as it is when absolute, otherwise against the project root, wherever the kernel was started."""
+    """Return `path` as it is when absolute, otherwise against the project root, wherever the
+    kernel was started.
+    """
     path = Path(path).expanduser()
     return path if path.is_absolute() else project_root() / path
 
@@ -61,8 +81,9 @@ def parameters(
 ) -> SimpleNamespace:
     """Check the parameters of a notebook and return them, before any work starts.
 
-    The declared parameters are the annotated names of the notebook (`name: type = value`). What papermill injected is read from the
-    cell history, so that a misspelt name is an error and not a silently ignored variable.
+    The declared parameters are the annotated names of the notebook (`name: type = value`). What
+    papermill injected is read from the cell history, so that a misspelt name is an error and not a
+    silently ignored variable.
 
     Args:
         namespace: the notebook's `globals()`.
@@ -81,10 +102,14 @@ def parameters(
     for name, allowed in (choices or {}).items():
         given = values[name] if isinstance(values[name], list) else [values[name]]
         if wrong := [value for value in given if value not in allowed]:
-            raise ParameterError(f"{name} = {wrong[0]!r} is not known: choose from {', '.join(map(repr, allowed))}.")
+            raise ParameterError(
+                f"{name} = {wrong[0]!r} is not known: choose from {', '.join(map(repr, allowed))}."
+            )
     for name, bound in (at_least or {}).items():
         if values[name] < bound:
-            raise ParameterError(f"{name} = {values[name]!r} is too small: it must be at least {bound}.")
+            raise ParameterError(
+                f"{name} = {values[name]!r} is too small: it must be at least {bound}."
+            )
     return SimpleNamespace(**values)
 
 
@@ -93,14 +118,21 @@ def _injected_names(history: Iterable[str]) -> list[str]:
     if not cells:
         return []
     statements = ast.parse(cells[-1]).body
-    return [target.id for s in statements if isinstance(s, ast.Assign) for target in s.targets if isinstance(target, ast.Name)]
+    return [
+        target.id
+        for s in statements
+        if isinstance(s, ast.Assign)
+        for target in s.targets
+        if isinstance(target, ast.Name)
+    ]
 
 
 def _refuse_unknown(names: Iterable[str], declared: Mapping[str, Any]) -> None:
     unknown = [name for name in names if name not in declared]
     if unknown:
         raise ParameterError(
-            f"This notebook has no parameter {', '.join(unknown)}: its parameters are {', '.join(sorted(declared))}. Correct the name."
+            f"This notebook has no parameter {', '.join(unknown)}: its parameters are "
+            f"{', '.join(sorted(declared))}. Correct the name."
         )
 
 
@@ -112,9 +144,15 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         value = float(value)
     is_right = isinstance(value, base) and not (base in (int, float) and isinstance(value, bool))
     if not is_right:
-        raise ParameterError(f"{name} = {value!r} is {type(value).__name__}, but it must be {base.__name__}: correct the value.")
+        raise ParameterError(
+            f"{name} = {value!r} is {type(value).__name__}, but it must be {base.__name__}: "
+            "correct the value."
+        )
     if base is list:
-        return [_typed(f"an element of {name}", item, element) if element is not object else item for item in value]
+        return [
+            _typed(f"an element of {name}", item, element) if element is not object else item
+            for item in value
+        ]
     return value
 
 
@@ -122,8 +160,13 @@ def _value_of_text(name: str, text: str, kind: type) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        like = {list: 'a list, such as "[0, 1]"', dict: """a dict, such as "{'WT': {'FLAIR': 1}}\""""}[kind]
-        raise ParameterError(f"{name} = {text!r} is text, but it must be {like}: correct the value.") from error
+        like = {
+            list: 'a list, such as "[0, 1]"',
+            dict: """a dict, such as "{'WT': {'FLAIR': 1}}\"""",
+        }[kind]
+        raise ParameterError(
+            f"{name} = {text!r} is text, but it must be {like}: correct the value."
+        ) from error
 
 
 def require_folder(path: str | Path, *, what: str, how: str) -> Path:
@@ -139,20 +182,31 @@ def require_folder(path: str | Path, *, what: str, how: str) -> Path:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return eight hexadecimal digits that change when any part (JSON-like values or tables) changes."""
+    """Return eight hexadecimal digits that change when any part (JSON-like values or tables)
+    changes.
+    """
     digest = hashlib.sha256()
     for part in parts:
-        text = part.to_csv(index=False) if isinstance(part, pd.DataFrame) else json.dumps(part, sort_keys=True, default=str)
+        text = (
+            part.to_csv(index=False)
+            if isinstance(part, pd.DataFrame)
+            else json.dumps(part, sort_keys=True, default=str)
+        )
         digest.update(text.encode())
     return digest.hexdigest()[:8]
 
 
-def write_table(table: pd.DataFrame, path: Path, *, made_with: Mapping[str, Any] | None = None) -> Path:
+def write_table(
+    table: pd.DataFrame, path: Path, *, made_with: Mapping[str, Any] | None = None
+) -> Path:
     """Write a Parquet table atomically: if the file is there, it is complete."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     note = json.dumps(made_with or {}, sort_keys=True, default=str).encode()
     with whole_file(path) as temporary:
-        pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}), temporary)
+        pq.write_table(
+            arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}),
+            temporary,
+        )
     return path
 
 
@@ -168,14 +222,20 @@ def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.D
         MissingInputError: the file is missing, damaged, or lacks a column.
     """
     if not path.is_file():
-        raise MissingInputError(f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes this table.")
+        raise MissingInputError(
+            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
+            "this table."
+        )
     try:
         table = pd.read_parquet(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise MissingInputError(f"{_shown(path)} cannot be read ({error}): delete it and run {made_by} again.") from error
+        raise MissingInputError(
+            f"{_shown(path)} cannot be read ({error}): delete it and run {made_by} again."
+        ) from error
     if missing := [column for column in columns if column not in table.columns]:
         raise MissingInputError(
-            f"{_shown(path)} has no column {', '.join(missing)} (it has {', '.join(table.columns)}): run {made_by} again with overwrite = True."
+            f"{_shown(path)} has no column {', '.join(missing)} (it has "
+            f"{', '.join(table.columns)}): run {made_by} again with overwrite = True."
         )
     return table
 
@@ -191,15 +251,21 @@ def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = F
     before, now = made_with_of(path), json.loads(json.dumps(made_with, default=str))
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
-        differences = "; ".join(f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in changed)
+        differences = "; ".join(
+            f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in changed
+        )
         raise StaleResultError(
-            f"{_shown(path)} was made with other parameters ({differences}): set overwrite = True to make it anew, or choose another run_dir."
+            f"{_shown(path)} was made with other parameters ({differences}): set overwrite = "
+            "True to make it anew, or choose another run_dir."
         )
     return True
 
 
 def is_current(path: Path, made_with: Mapping[str, Any]) -> bool:
-    """Return whether the table is there and was made with these parameters; for what may be made anew without asking."""
+    """Return whether the table is there and was made with these parameters.
+
+    For what may be made anew without asking.
+    """
     return path.is_file() and made_with_of(path) == json.loads(json.dumps(made_with, default=str))
 
 
@@ -212,7 +278,9 @@ def made_with_of(path: Path) -> dict[str, Any]:
     try:
         return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
     except pa.ArrowInvalid as error:
-        raise MissingInputError(f"{_shown(path)} is damaged ({error}): delete it, it will be made anew.") from error
+        raise MissingInputError(
+            f"{_shown(path)} is damaged ({error}): delete it, it will be made anew."
+        ) from error
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:
@@ -229,11 +297,16 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
         MissingInputError: the file is missing or damaged.
     """
     if not path.is_file():
-        raise MissingInputError(f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes this file.")
+        raise MissingInputError(
+            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
+            "this file."
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise MissingInputError(f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again.") from error
+        raise MissingInputError(
+            f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Cut a volume into slices, choose among them, group them into chunks, store them, and put them back.
+"""Cut a volume into slices, choose among them, group them into chunks, store them, and put them
+back.
 
-Images are uint8, `(N, H, W)` or `(N, H, W, C)`. A stored slice is a PNG of three 8-bit channels that anyone
-can open: R image, G whole tumour (0 or 255), B enhancing tumour (0 or 255). The tables of slices have the
-columns of `annotations.measure_slices`.
+Images are uint8, `(N, H, W)` or `(N, H, W, C)`. A stored slice is a PNG of three 8-bit channels
+that anyone can open: R image, G whole tumour (0 or 255), B enhancing tumour (0 or 255). The tables
+of slices have the columns of `annotations.measure_slices`.
 """
 
 from __future__ import annotations
@@ -27,21 +28,29 @@ class SliceError(T4EError):
 
 
 def sample_every(indices: Sequence[Any], *, step: float = 0.1) -> Sequence[Any]:
-    """Return every `max(round(step * n), 1)`-th of n indices: about ten of many, as neighbours look alike."""
+    """Return every `max(round(step * n), 1)`-th of n indices.
+
+    About ten of many, as neighbours look alike.
+    """
     return indices[:: max(round(step * len(indices)), 1)]
 
 
 def select_tumour_slices(
-    measures: pd.DataFrame, *, min_tumour_share: float = 0.01, sampling_step: float = 0.1, empty_step: float | None = None
+    measures: pd.DataFrame,
+    *,
+    min_tumour_share: float = 0.01,
+    sampling_step: float = 0.1,
+    empty_step: float | None = None,
 ) -> np.ndarray:
     """Choose the slices to learn segmentation from: enough tumour, and not all of them (stage 1).
 
     Args:
-        measures: a row a slice in order, columns brain_area and wt_area in pixels, of one volume cut in one
-            plane.
+        measures: a row a slice in order, columns brain_area and wt_area in pixels, of one volume
+            cut in one plane.
         min_tumour_share: smallest share (exclusive) of the brain that is tumour.
         sampling_step: see `sample_every`.
-        empty_step: likewise, of the slices that show brain but no tumour; None chooses none of them, as the team did.
+        empty_step: likewise, of the slices that show brain but no tumour; None chooses none of
+            them, as the team did.
 
     Returns:
         Bool (n,), true where the slice is chosen.
@@ -63,11 +72,13 @@ def select_sequence_slices(
     max_components: int = 5,
     sequence_length: int = SEQUENCE_LENGTH,
 ) -> tuple[np.ndarray, str]:
-    """Choose the slices of a series that go into the sequence to classify (stage 2); never none of them.
+    """Choose the slices of a series that go into the sequence to classify (stage 2).
+
+    Never none of them.
 
     Args:
-        measures: a row a slice in order, columns brain_area, wt_area (pixels) and n_components of the
-            predicted tumour.
+        measures: a row a slice in order, columns brain_area, wt_area (pixels) and n_components of
+            the predicted tumour.
         n_pixels_per_slice: height x width.
         min_brain_fraction: smallest share (exclusive) of the slice that is not black.
         min_tumour_share: smallest share (exclusive) of the brain that is tumour.
@@ -75,9 +86,9 @@ def select_sequence_slices(
         sequence_length: slices to take when the filter leaves none.
 
     Returns:
-        Bool (n,), true where the slice is kept, and why: "" the filter left some; "largest tumour" it left
-        none, so the slices with the most tumour; "central slices" no tumour was predicted, so the middle of
-        the series.
+        Bool (n,), true where the slice is kept, and why: "" the filter left some; "largest tumour"
+        it left none, so the slices with the most tumour; "central slices" no tumour was predicted,
+        so the middle of the series.
     """
     is_brain = measures["brain_area"].to_numpy() > min_brain_fraction * n_pixels_per_slice
     is_tumour = _tumour_share(measures) > min_tumour_share
@@ -94,7 +105,9 @@ def select_sequence_slices(
 
 def _tumour_share(measures: pd.DataFrame) -> np.ndarray:
     brain = measures["brain_area"].to_numpy(dtype=float)
-    return np.divide(measures["wt_area"].to_numpy(dtype=float), brain, out=np.zeros_like(brain), where=brain > 0)
+    return np.divide(
+        measures["wt_area"].to_numpy(dtype=float), brain, out=np.zeros_like(brain), where=brain > 0
+    )
 
 
 def _chosen(indices: np.ndarray, n: int) -> np.ndarray:
@@ -103,11 +116,13 @@ def _chosen(indices: np.ndarray, n: int) -> np.ndarray:
     return chosen
 
 
-def chunk_bounds(n: int, *, length: int = SEQUENCE_LENGTH, stride: int = SEQUENCE_STRIDE) -> list[tuple[int, int]]:
+def chunk_bounds(
+    n: int, *, length: int = SEQUENCE_LENGTH, stride: int = SEQUENCE_STRIDE
+) -> list[tuple[int, int]]:
     """Return the half-open bounds of the chunks that cover a sequence of n steps.
 
-    One chunk, maybe short, for at most `length` steps; otherwise one every `stride` steps until the end is
-    covered, the last maybe short.
+    One chunk, maybe short, for at most `length` steps; otherwise one every `stride` steps until the
+    end is covered, the last maybe short.
 
     >>> chunk_bounds(41)
     [(0, 35), (5, 40), (10, 41)]
@@ -119,16 +134,22 @@ def chunk_bounds(n: int, *, length: int = SEQUENCE_LENGTH, stride: int = SEQUENC
 
 
 def to_square(
-    images: np.ndarray, size: int, *, stretch: bool = False, zoom: float = 1.0, nearest: bool = False
+    images: np.ndarray,
+    size: int,
+    *,
+    stretch: bool = False,
+    zoom: float = 1.0,
+    nearest: bool = False,
 ) -> np.ndarray:
     """Bring slices of any shape to squares, as a network takes them.
 
     Args:
         images: (N, H, W) or (N, H, W, C), uint8 or float32.
         size: side of the result in pixels.
-        stretch: resize to the square as it is; otherwise pad with zeros to a centred square first, which
-            keeps proportions.
-        zoom: magnification about the centre: resized to `round(zoom * size)`, then the centre cut out.
+        stretch: resize to the square as it is; otherwise pad with zeros to a centred square first,
+            which keeps proportions.
+        zoom: magnification about the centre: resized to `round(zoom * size)`, then the centre cut
+            out.
         nearest: take the nearest pixel instead of a mean, for masks.
 
     Returns:
@@ -138,12 +159,18 @@ def to_square(
     squares = images if stretch else _pad_to_square(images)
     rows, columns = squares.shape[1:3]
     is_shrinking = side * side < rows * columns
-    how = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
+    how = (
+        cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
+    )
     return _centre(_resize(squares, (side, side), how), (size, size))
 
 
-def from_square(maps: np.ndarray, shape: tuple[int, int], *, stretch: bool = False, zoom: float = 1.0) -> np.ndarray:
-    """Bring square maps back to slices: the inverse of `to_square`, with zeros where a zoom had cut something off.
+def from_square(
+    maps: np.ndarray, shape: tuple[int, int], *, stretch: bool = False, zoom: float = 1.0
+) -> np.ndarray:
+    """Bring square maps back to slices.
+
+    The inverse of `to_square`, with zeros where a zoom had cut something off.
 
     Args:
         maps: (N, S, S) or (N, S, S, C), usually float probabilities.
@@ -166,7 +193,10 @@ def _pad_to_square(images: np.ndarray) -> np.ndarray:
 
 
 def _centre(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Cut or pad with zeros about the centre; cutting undoes padding to the pixel, whatever the parity."""
+    """Cut or pad with zeros about the centre.
+
+    Cutting undoes padding to the pixel, whatever the parity.
+    """
     cut, widths = [slice(None)], [(0, 0)]
     for has, wanted in zip(images.shape[1:3], shape, strict=True):
         start, before = max(has - wanted, 0) // 2, max(wanted - has, 0) // 2
@@ -201,11 +231,14 @@ def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
     path, masks = Path(path), np.asarray(masks)
     if image.dtype != np.uint8 or image.ndim != 2 or masks.shape != (2, *image.shape):
         raise SliceError(
-            f"{path.name}: a slice is a uint8 image (H, W) with masks (2, H, W), not {image.dtype} {image.shape} with "
-            f"{masks.shape}: convert it with intensity.to_uint8 and annotations.regions_from_labels."
+            f"{path.name}: a slice is a uint8 image (H, W) with masks (2, H, W), not "
+            f"{image.dtype} {image.shape} with "
+            f"{masks.shape}: convert it with intensity.to_uint8 and "
+            "annotations.regions_from_labels."
         )
     wt, et = (mask.astype(bool) * np.uint8(255) for mask in masks)
-    _, data = cv2.imencode(".png", cv2.merge([et, wt, np.ascontiguousarray(image)]))  # cv2 orders colours B, G, R
+    # cv2 orders colours B, G, R
+    _, data = cv2.imencode(".png", cv2.merge([et, wt, np.ascontiguousarray(image)]))
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
     return path
@@ -226,7 +259,8 @@ def read_slice(path: str | Path) -> np.ndarray:
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise SliceError(
-            f"The slice {path} is damaged or no 8-bit PNG of three channels: delete it and write it again."
+            f"The slice {path} is damaged or no 8-bit PNG of three channels: delete it and "
+            "write it again."
         )
     return np.ascontiguousarray(image[..., ::-1])
 

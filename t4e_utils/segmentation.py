@@ -1,7 +1,10 @@
-"""The segmenter of one fold: training from the slice table to a card, and figures over whole volumes of held-out patients.
+"""The segmenter of one fold.
 
-The folder of a training carries a fingerprint of everything that decides its result (data, split, settings, labels of the training
-patients). So another setting trains in a folder of its own, an interrupted training goes on where it was, and nothing is overwritten.
+Training from the slice table to a card, and figures over whole volumes of held-out patients.
+
+The folder of a training carries a fingerprint of everything that decides its result (data, split,
+settings, labels of the training patients). So another setting trains in a folder of its own, an
+interrupted training goes on where it was, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -77,23 +80,42 @@ def train_segmenter(
         settings: network and input.
         config: of the loop.
         made_with: parameters that the slices were made with, part of the fingerprint.
-        synthetic: kept slices of synthetic heads, columns as `slices`, to learn from beside those of the fitted patients; they choose nothing.
-        synthetic_share: of the slices of an epoch; those of the patients are repeated until they make up the rest.
+        synthetic: kept slices of synthetic heads, columns as `slices`, to learn from beside those
+            of the fitted patients; they choose nothing.
+        synthetic_share: of the slices of an epoch; those of the patients are repeated until they
+            make up the rest.
         num_processes: of this machine that train together, one a GPU.
         overwrite: train anew although finished.
 
     Returns:
         The card.
     """
-    tables = [slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in (split.fitted, split.choosing)]
+    tables = [
+        slices[slices["patient_id"].isin(ids)].reset_index(drop=True)
+        for ids in (split.fitted, split.choosing)
+    ]
     if synthetic is not None:
         tables[0] = mix_slices(tables[0], synthetic, synthetic_share=synthetic_share)
-    identity = fingerprint(asdict(settings), asdict(config), split.select_on, made_with, *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables))
-    options = {"image_size": settings.image_size, "stretch": settings.is_stretched, "seed": config.seed}
+    identity = fingerprint(
+        asdict(settings),
+        asdict(config),
+        split.select_on,
+        made_with,
+        *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables),
+    )
+    options = {
+        "image_size": settings.image_size,
+        "stretch": settings.is_stretched,
+        "seed": config.seed,
+    }
     train = SliceDataset(tables[0], root, augment=settings.augment, **options)
     valid = SliceDataset(tables[1], root, **options) if len(tables[1]) else None
     seed_everything(config.seed + split.fold)
-    model = build_segmenter(settings.encoder, decoder_channels=settings.decoder_channels, weights=settings.start_weights or None)
+    model = build_segmenter(
+        settings.encoder,
+        decoder_channels=settings.decoder_channels,
+        weights=settings.start_weights or None,
+    )
     result = fit(
         model,
         train,
@@ -110,12 +132,22 @@ def train_segmenter(
     )
     n_synthetic = 0 if synthetic is None else synthetic["patient_id"].nunique()
     return write_card(
-        result, folder / f"fold{split.fold}.json", root=root, split=split, settings=settings, config=config, n_synthetic=n_synthetic
+        result,
+        folder / f"fold{split.fold}.json",
+        root=root,
+        split=split,
+        settings=settings,
+        config=config,
+        n_synthetic=n_synthetic,
     )
 
 
-def mix_slices(slices: pd.DataFrame, synthetic: pd.DataFrame, *, synthetic_share: float) -> pd.DataFrame:
-    """Return the synthetic slices and, as often as it takes, those of patients; those of patients alone if there are no others.
+def mix_slices(
+    slices: pd.DataFrame, synthetic: pd.DataFrame, *, synthetic_share: float
+) -> pd.DataFrame:
+    """Return the synthetic slices and, as often as it takes, those of patients.
+
+    Those of patients alone if there are no others.
 
     Args:
         slices: of patients; each stands in the result at least once, all equally often.
@@ -126,7 +158,9 @@ def mix_slices(slices: pd.DataFrame, synthetic: pd.DataFrame, *, synthetic_share
         SegmentationError: another share.
     """
     if not 0 < synthetic_share < 1:
-        raise SegmentationError(f"synthetic_share is {synthetic_share}: give a share between 0 and 1, both left out.")
+        raise SegmentationError(
+            f"synthetic_share is {synthetic_share}: give a share between 0 and 1, both left out."
+        )
     if synthetic.empty:
         return slices
     wanted = len(synthetic) * (1 - synthetic_share) / synthetic_share
@@ -134,17 +168,26 @@ def mix_slices(slices: pd.DataFrame, synthetic: pd.DataFrame, *, synthetic_share
     return pd.concat([*[slices] * repeats, synthetic], ignore_index=True)
 
 
-def segmentation_score(overlaps: np.ndarray, true_pixels: np.ndarray, indices: np.ndarray) -> dict[str, float]:
+def segmentation_score(
+    overlaps: np.ndarray, true_pixels: np.ndarray, indices: np.ndarray
+) -> dict[str, float]:
     """Return the Dice of each region over all validation pixels, and their mean as "score".
 
     Args:
-        overlaps: (N, R, 2) pixels of each slice and region that are both predicted and true, and predicted (`training.count_overlap`).
+        overlaps: (N, R, 2) pixels of each slice and region that are both predicted and true, and
+            predicted (`training.count_overlap`).
         true_pixels: (N, R).
         indices: rows of the table; not used.
     """
     both, predicted = overlaps.astype(np.float64).sum(axis=0).T
     scores = 2 * both / np.maximum(predicted + true_pixels.astype(np.float64).sum(axis=0), 1)
-    return {**{f"dice_{name.lower()}": float(score) for name, score in zip(REGION_NAMES, scores, strict=True)}, "score": float(scores.mean())}
+    return {
+        **{
+            f"dice_{name.lower()}": float(score)
+            for name, score in zip(REGION_NAMES, scores, strict=True)
+        },
+        "score": float(scores.mean()),
+    }
 
 
 @dataclass(frozen=True)
@@ -157,13 +200,22 @@ class PlaneCut:
     affine: np.ndarray  # index to RAS mm
 
     def largest(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the slice with most of the first true region: its index, image (H, W), truth (2, H, W) and prediction (2, H, W)."""
+        """Return the slice with most of the first true region.
+
+        Its index, image (H, W), truth (2, H, W) and prediction (2, H, W).
+        """
         index = int(self.truth[0].sum(axis=(1, 2)).argmax())
         return index, self.image[index], self.truth[:, index], self.predicted[:, index]
 
 
 def segment_plane(
-    segmenter: nn.Module, volume: Volume, truth: np.ndarray, plane: str, *, percentiles: Sequence[float], **options: Any
+    segmenter: nn.Module,
+    volume: Volume,
+    truth: np.ndarray,
+    plane: str,
+    *,
+    percentiles: Sequence[float],
+    **options: Any,
 ) -> PlaneCut:
     """Segment every slice of a volume in one plane and stack the masks back.
 
@@ -182,7 +234,12 @@ def segment_plane(
 
 
 def evaluate_patients(
-    segmenter: nn.Module, patients: pd.DataFrame, *, series: Sequence[str], regions: Mapping[str, Sequence[int]], **options: Any
+    segmenter: nn.Module,
+    patients: pd.DataFrame,
+    *,
+    series: Sequence[str],
+    regions: Mapping[str, Sequence[int]],
+    **options: Any,
 ) -> pd.DataFrame:
     """Score whole volumes of many patients, every slice, tumour or not.
 
@@ -194,13 +251,19 @@ def evaluate_patients(
         **options: planes, percentiles, and those of `inference.segment_slices`.
 
     Returns:
-        A row for each patient, contrast, plane and region: dice, iou, truth_ml (size of the true region), empty_slices (without true
-        region), false_slices (of these, with predicted region).
+        A row for each patient, contrast, plane and region: dice, iou, truth_ml (size of the true
+        region), empty_slices (without true region), false_slices (of these, with predicted region).
     """
     tables = []
-    for row in tqdm(patients.to_dict("records"), desc="held-out patients", mininterval=PROGRESS_SECONDS):
+    for row in tqdm(
+        patients.to_dict("records"), desc="held-out patients", mininterval=PROGRESS_SECONDS
+    ):
         files = {name: row[name] for name in (*series, "labels") if isinstance(row.get(name), str)}
-        tables.append(_evaluate_patient(segmenter, files, regions=regions, **options).assign(patient_id=row["patient_id"]))
+        tables.append(
+            _evaluate_patient(segmenter, files, regions=regions, **options).assign(
+                patient_id=row["patient_id"]
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -223,8 +286,18 @@ def _evaluate_patient(
         volume = read_nifti(path)
         for plane in planes:
             cut = segment_plane(segmenter, volume, truth, plane, percentiles=percentiles, **options)
-            for name, size, true, predicted in zip(regions, millilitres, cut.truth, cut.predicted, strict=True):
-                rows.append({"series": series, "plane": plane, "region": name, "truth_ml": size, **_region_figures(predicted, true)})
+            for name, size, true, predicted in zip(
+                regions, millilitres, cut.truth, cut.predicted, strict=True
+            ):
+                rows.append(
+                    {
+                        "series": series,
+                        "plane": plane,
+                        "region": name,
+                        "truth_ml": size,
+                        **_region_figures(predicted, true),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -239,8 +312,13 @@ def _region_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]
 
 
 def patient_dice(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one Dice a patient and region: the mean over planes and contrasts; columns patient_id, region, dice, iou."""
-    return table.groupby(["patient_id", "region"], as_index=False, sort=False)[["dice", "iou"]].mean()
+    """Return one Dice a patient and region: the mean over planes and contrasts.
+
+    Columns patient_id, region, dice, iou.
+    """
+    return table.groupby(["patient_id", "region"], as_index=False, sort=False)[
+        ["dice", "iou"]
+    ].mean()
 
 
 @torch.inference_mode()
@@ -268,10 +346,16 @@ def score_slices(
         batch_size: slices a pass.
     """
     both, either = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
-    loader = make_loader(SliceDataset(slices, root, image_size=image_size, stretch=is_stretched), batch_size=batch_size)
+    loader = make_loader(
+        SliceDataset(slices, root, image_size=image_size, stretch=is_stretched),
+        batch_size=batch_size,
+    )
     for batch in tqdm(loader, desc="slices", mininterval=PROGRESS_SECONDS):
         inputs, targets = prepare_slices(batch)
-        probabilities, true = segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu(), targets > 0
+        probabilities, true = (
+            segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu(),
+            targets > 0,
+        )
         for k, threshold in enumerate(thresholds):
             predicted = probabilities > threshold
             both[k] += (predicted & true).sum(dim=(0, 2, 3)).numpy()
@@ -279,7 +363,12 @@ def score_slices(
     scores = {"dice": 2 * both / np.maximum(both + either, 1), "iou": both / np.maximum(either, 1)}
     return pd.DataFrame(
         [
-            {"threshold": threshold, "region": name, **{key: score[k, r] for key, score in scores.items()}, "n_slices": len(slices)}
+            {
+                "threshold": threshold,
+                "region": name,
+                **{key: score[k, r] for key, score in scores.items()},
+                "n_slices": len(slices),
+            }
             for k, threshold in enumerate(thresholds)
             for r, name in enumerate(REGION_NAMES)
         ]

@@ -1,4 +1,7 @@
-"""The submission: exactly one finite probability for every patient of the sample, and a report of how each came about."""
+"""The submission.
+
+Exactly one finite probability for every patient of the sample, and a report of how each came about.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ class SubmissionError(T4EError):
     """The submission would not be accepted, or could not be scored."""
 
 
-def classifier_cards(models: Path, *, series: Sequence[str], folds: Sequence[int] = ()) -> list[dict[str, Any]]:
+def classifier_cards(
+    models: Path, *, series: Sequence[str], folds: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """Read the cards of the trained classifiers.
 
     Args:
@@ -37,13 +42,18 @@ def classifier_cards(models: Path, *, series: Sequence[str], folds: Sequence[int
         wanted = [models / "cls" / "models" / f"{name}_fold{fold}.json" for fold in folds]
         found = wanted or sorted((models / "cls" / "models").glob(f"{name}_fold*.json"))
         if not found:
-            raise MissingInputError(f"There is no classifier for {name} below {models}: run 05_train_cls, or leave {name} out of mri_types.")
+            raise MissingInputError(
+                f"There is no classifier for {name} below {models}: run 05_train_cls, or leave "
+                f"{name} out of mri_types."
+            )
         cards += [read_json(path, made_by="05_train_cls") for path in found]
     return cards
 
 
 def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the parameters that the classifiers' training data were made with; test data must be made the same way.
+    """Return the parameters that the classifiers' training data were made with.
+
+    Test data must be made the same way.
 
     Raises:
         SubmissionError: the classifiers do not agree.
@@ -51,7 +61,10 @@ def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in ("made_with", "image_size", "is_stretched", "control"):
         values = {json.dumps(card[name], sort_keys=True) for card in cards}
         if len(values) > 1:
-            raise SubmissionError(f"The classifiers differ in {name}, they cannot be averaged over one preparation: {' | '.join(sorted(values))}.")
+            raise SubmissionError(
+                f"The classifiers differ in {name}, they cannot be averaged over one "
+                f"preparation: {' | '.join(sorted(values))}."
+            )
     return dict(cards[0]["made_with"])
 
 
@@ -65,49 +78,77 @@ def assemble(
 ) -> pd.DataFrame:
     """Join the predictions of the MRI types to one row a patient.
 
-    A patient's probability is the (weighted) mean over the types that have one; without any it is the prevalence.
+    A patient's probability is the (weighted) mean over the types that have one; without any it is
+    the prevalence.
 
     Args:
         sample: column patient_id, the patients to predict, in the order of the submission.
-        predictions: patient_id, series, probability, n_slices, n_kept, n_chunks, fallback: a row for each patient and MRI type that could be predicted.
+        predictions: patient_id, series, probability, n_slices, n_kept, n_chunks, fallback: a row
+            for each patient and MRI type that could be predicted.
         series: the MRI types that have a classifier.
         prevalence: share of positive training labels, for patients without any readable series.
         weights: of the types; equal if not given.
 
     Returns:
-        patient_id, probability, series_used, n_slices, n_kept, n_chunks, fallback (empty, or what was done, in words).
+        patient_id, probability, series_used, n_slices, n_kept, n_chunks, fallback (empty, or what
+        was done, in words).
 
     Raises:
-        SubmissionError: the prevalence or a weight makes no sense, or a prediction is not a probability.
+        SubmissionError: the prevalence or a weight makes no sense, or a prediction is not a
+            probability.
     """
     if not 0 <= prevalence <= 1:
-        raise SubmissionError(f"prevalence = {prevalence!r} is no probability: give the share of positive training labels, 0 to 1.")
+        raise SubmissionError(
+            f"prevalence = {prevalence!r} is no probability: give the share of positive "
+            "training labels, 0 to 1."
+        )
     weights = {name: 1.0 for name in series} if not weights else dict(weights)
     if missing := [name for name in series if weights.get(name, -1) < 0]:
-        raise SubmissionError(f"The MRI type {missing[0]} has no weight of 0 or more in {weights}: give one for each of {', '.join(series)}.")
+        raise SubmissionError(
+            f"The MRI type {missing[0]} has no weight of 0 or more in {weights}: give one for "
+            f"each of {', '.join(series)}."
+        )
     usable = predictions[predictions["series"].isin(series)]
     wrong = usable[~usable["probability"].between(0, 1)]
     if len(wrong):
         first = wrong.iloc[0]
-        raise SubmissionError(f"{first['series']} of patient {first['patient_id']} was given {first['probability']!r}, which is no probability.")
+        raise SubmissionError(
+            f"{first['series']} of patient {first['patient_id']} was given "
+            f"{first['probability']!r}, which is no probability."
+        )
     by_patient = dict(tuple(usable.groupby("patient_id")))
-    rows = [_patient_row(patient, by_patient.get(patient), series, prevalence, weights) for patient in sample["patient_id"]]
+    rows = [
+        _patient_row(patient, by_patient.get(patient), series, prevalence, weights)
+        for patient in sample["patient_id"]
+    ]
     return pd.DataFrame(rows)
 
 
 def _patient_row(
-    patient: str, found: pd.DataFrame | None, series: Sequence[str], prevalence: float, weights: Mapping[str, float]
+    patient: str,
+    found: pd.DataFrame | None,
+    series: Sequence[str],
+    prevalence: float,
+    weights: Mapping[str, float],
 ) -> dict[str, object]:
     total = 0.0 if found is None else float(found["series"].map(weights).sum())
     if found is None or total == 0:
         return {
-            "patient_id": patient, "probability": prevalence, "series_used": "", "n_slices": 0, "n_kept": 0, "n_chunks": 0, "fallback": PREVALENCE,
-        }  # fmt: skip
+            "patient_id": patient,
+            "probability": prevalence,
+            "series_used": "",
+            "n_slices": 0,
+            "n_kept": 0,
+            "n_chunks": 0,
+            "fallback": PREVALENCE,
+        }
     notes = [f"{row.series}: {row.fallback}" for row in found.itertuples() if row.fallback]
     notes += [f"{name}: no readable series" for name in series if name not in set(found["series"])]
     return {
         "patient_id": patient,
-        "probability": float(np.average(found["probability"], weights=found["series"].map(weights))),
+        "probability": float(
+            np.average(found["probability"], weights=found["series"].map(weights))
+        ),
         "series_used": " ".join(name for name in series if name in set(found["series"])),
         "n_slices": int(found["n_slices"].sum()),
         "n_kept": int(found["n_kept"].sum()),
@@ -116,7 +157,9 @@ def _patient_row(
     }
 
 
-def write_submission(report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, id_column: str, label_column: str) -> pd.DataFrame:
+def write_submission(
+    report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, id_column: str, label_column: str
+) -> pd.DataFrame:
     """Validate and write the submission, and beside it the report.
 
     Args:
@@ -132,7 +175,9 @@ def write_submission(report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, 
     Raises:
         SubmissionError: as `validate`.
     """
-    table = report[["patient_id", "probability"]].rename(columns={"patient_id": id_column, "probability": label_column})
+    table = report[["patient_id", "probability"]].rename(
+        columns={"patient_id": id_column, "probability": label_column}
+    )
     validate(table, sample, id_column=id_column, label_column=label_column)
     _write_csv(report, path.with_name(f"{path.stem}_report.csv"))
     _write_csv(table, path)
@@ -141,23 +186,39 @@ def write_submission(report: pd.DataFrame, sample: pd.DataFrame, path: Path, *, 
     return written
 
 
-def validate(table: pd.DataFrame, sample: pd.DataFrame, *, id_column: str, label_column: str) -> None:
-    """Check that a submission has every patient of the sample once, in its order, each with a finite probability.
+def validate(
+    table: pd.DataFrame, sample: pd.DataFrame, *, id_column: str, label_column: str
+) -> None:
+    """Check that a submission has every patient of the sample once, in its order, each with a
+    finite probability.
 
     Raises:
         SubmissionError: naming the first difference.
     """
     if list(table.columns) != [id_column, label_column]:
-        raise SubmissionError(f"The submission has the columns {list(table.columns)}, it must have {[id_column, label_column]}.")
+        raise SubmissionError(
+            f"The submission has the columns {list(table.columns)}, it must have "
+            f"{[id_column, label_column]}."
+        )
     ids, wanted = table[id_column].tolist(), sample["patient_id"].tolist()
     if ids != wanted:
         missing, extra = sorted(set(wanted) - set(ids)), sorted(set(ids) - set(wanted))
-        detail = f"missing {missing[:3]}, not asked for {extra[:3]}" if missing or extra else "the order or the number of rows differs"
-        raise SubmissionError(f"The submission has {len(ids)} rows for {len(wanted)} patients of the sample: {detail}.")
+        detail = (
+            f"missing {missing[:3]}, not asked for {extra[:3]}"
+            if missing or extra
+            else "the order or the number of rows differs"
+        )
+        raise SubmissionError(
+            f"The submission has {len(ids)} rows for {len(wanted)} patients of the sample: "
+            f"{detail}."
+        )
     values = table[label_column].to_numpy(float)
     if not (np.isfinite(values) & (values >= 0) & (values <= 1)).all():
         worst = table[~(np.isfinite(values) & (values >= 0) & (values <= 1))].iloc[0]
-        raise SubmissionError(f"Patient {worst[id_column]} has {worst[label_column]!r}, which is no probability between 0 and 1.")
+        raise SubmissionError(
+            f"Patient {worst[id_column]} has {worst[label_column]!r}, which is no probability "
+            "between 0 and 1."
+        )
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -1,9 +1,12 @@
-"""One training loop for every network here: warm-up with a frozen encoder, mixed precision, early stopping, exact resume.
+"""One training loop for every network here.
 
-`fit` knows no competition: it is given data sets, a loss, a score, and a function that turns a batch into inputs and
-targets. It runs on Accelerate, on what the machine has. A run lives in a folder of its own: `history.csv` (a row an
-epoch), `best.safetensors` with its card `best.json`, the last checkpoint, and TensorBoard events. On the CPU a run that
-was killed and started again ends with the same history and weights, bit for bit.
+Warm-up with a frozen encoder, mixed precision, early stopping, exact resume.
+
+`fit` knows no competition: it is given data sets, a loss, a score, and a function that turns a
+batch into inputs and targets. It runs on Accelerate, on what the machine has. A run lives in a
+folder of its own: `history.csv` (a row an epoch), `best.safetensors` with its card `best.json`, the
+last checkpoint, and TensorBoard events. On the CPU a run that was killed and started again ends
+with the same history and weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -60,9 +63,17 @@ from t4e_utils.training_plan import (
 from t4e_utils.weights import ModelError, load_weights, read_card, save_weights
 
 __all__ = [  # predict and its like are met here too
-    "FitResult", "TrainConfig", "TrainingError", "count_overlap", "fit", "pick_device", "predict", "prepare_chunks",
-    "prepare_slices", "seed_everything",
-]  # fmt: skip
+    "FitResult",
+    "TrainConfig",
+    "TrainingError",
+    "count_overlap",
+    "fit",
+    "pick_device",
+    "predict",
+    "prepare_chunks",
+    "prepare_slices",
+    "seed_everything",
+]
 BEST = "best.safetensors"
 PROGRESS_SECONDS = 10  # between two prints of the progress bar
 LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes it wait
@@ -72,7 +83,8 @@ LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes
 class FitResult:
     """What a run came to; the model given to `fit` holds the best weights."""
 
-    history: pd.DataFrame  # a row an epoch: epoch, phase, lr, train_loss, valid_loss and what the score returns
+    # a row an epoch: epoch, phase, lr, train_loss, valid_loss and what the score returns
+    history: pd.DataFrame
     best_epoch: int  # from 1; without validation data the last one
     best_score: float  # of that epoch, nan if there is none
     best_path: Path  # safetensors
@@ -93,33 +105,48 @@ def fit(
     num_processes: int = 1,
     overwrite: bool = False,
 ) -> FitResult:
-    """Train `model`, or go on with, or just load, the run in `folder`; the model ends with the best epoch's weights.
+    """Train `model`, or go on with, or just load, the run in `folder`.
+
+    The model ends with the best epoch's weights.
 
     Args:
         model: changed in place.
         train: items are dictionaries of tensors with an index.
-        valid: the best epoch is chosen on it; None: nothing is chosen, the last epoch's weights are kept.
+        valid: the best epoch is chosen on it; None: nothing is chosen, the last epoch's weights are
+            kept.
         loss: of logits and targets, mean over the batch.
         prepare: inputs and targets of a batch that is on the device already.
         config: settings.
         folder: of this run alone.
-        score: figures of the whole validation set from outputs, targets and indices (a row an item); `"score"` among
-            them, higher is better, may be nan.
-        summarise: reduces a batch's logits and targets, on the device, to what the score needs of each item, so that
-            no whole maps pile up; without it the score gets logits and targets.
+        score: figures of the whole validation set from outputs, targets and indices (a row an
+            item); `"score"` among them, higher is better, may be nan.
+        summarise: reduces a batch's logits and targets, on the device, to what the score needs of
+            each item, so that no whole maps pile up; without it the score gets logits and targets.
         encoder: part of `model` that the warm-up freezes.
-        num_processes: of this machine that share each batch, one a GPU; 1 also under `accelerate launch`, which starts its own.
+        num_processes: of this machine that share each batch, one a GPU; 1 also under `accelerate
+            launch`, which starts its own.
         overwrite: train again what is there.
 
     Raises:
-        TrainingError: settings that do not go together, or differ from those of the run in `folder`; a loss that is
-            not finite; too little memory.
+        TrainingError: settings that do not go together, or differ from those of the run in
+            `folder`; a loss that is not finite; too little memory.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    check_plan(config, has_validation=valid is not None, encoder=encoder, starts_from=getattr(model, "starts_from", ""))
+    check_plan(
+        config,
+        has_validation=valid is not None,
+        encoder=encoder,
+        starts_from=getattr(model, "starts_from", ""),
+    )
     if num_processes > 1 and (overwrite or not _is_finished(folder)):
-        parts = {"loss": loss, "prepare": prepare, "score": score, "summarise": summarise, "encoder": encoder}
+        parts = {
+            "loss": loss,
+            "prepare": prepare,
+            "score": score,
+            "summarise": summarise,
+            "encoder": encoder,
+        }
         options = {"config": config, "folder": folder, "overwrite": overwrite}
         run_in_processes(fit, model, train, valid, **parts, **options, num_processes=num_processes)
         overwrite = False  # what they have finished is only loaded below
@@ -132,7 +159,9 @@ def fit(
                 run.enter_phase()
                 row = {"train_loss": run.train_epoch(), **run.evaluate()}
                 run.close_epoch(row)
-                bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False)
+                bar.set_postfix_str(
+                    " ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False
+                )
                 bar.update()
     except torch.OutOfMemoryError as error:
         raise TrainingError(smaller_batch(config)) from error
@@ -144,7 +173,9 @@ def fit(
 class _Run:
     """The parts of a run and what happens to them from epoch to epoch."""
 
-    def __init__(self, model, train, valid, loss, prepare, score, summarise, encoder, config, folder):
+    def __init__(
+        self, model, train, valid, loss, prepare, score, summarise, encoder, config, folder
+    ):
         self.data, self.has_validation = {"train": train, "valid": valid}, valid is not None
         self.loss, self.prepare, self.score, self.summarise = loss, prepare, score, summarise
         self.model, self.encoder, self.config, self.folder = model, encoder, config, folder
@@ -154,7 +185,8 @@ class _Run:
         self.is_main = self.accelerator.is_main_process
         if config.batch_size % self.accelerator.num_processes:
             raise TrainingError(
-                f"The batch size {config.batch_size} cannot be shared by {self.accelerator.num_processes} processes: make it a multiple."
+                f"The batch size {config.batch_size} cannot be shared by "
+                f"{self.accelerator.num_processes} processes: make it a multiple."
             )
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -196,16 +228,23 @@ class _Run:
         self.phase = phase
         if self.encoder is not None:
             (freeze if phase == "warm-up" else unfreeze)(self.encoder)
-        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # there is none for the CPU
+        # there is none for the CPU
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
-        optimiser = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(
+            weights, lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         n_batches = -(-len(self.data["train"]) // config.batch_size)
         steps = -(-n_batches // config.accumulate) * (config.epochs - config.warmup_epochs)
-        self.schedule = make_schedule(optimiser, config, phase, n_steps=steps, has_validation=self.has_validation)
+        self.schedule = make_schedule(
+            optimiser, config, phase, n_steps=steps, has_validation=self.has_validation
+        )
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.loaders = {
-            name: accelerator.prepare(self.loader(name)) for name in self.data if self.data[name] is not None
+            name: accelerator.prepare(self.loader(name))
+            for name in self.data
+            if self.data[name] is not None
         }
         self._restore()
 
@@ -220,7 +259,9 @@ class _Run:
         )
 
     def _restore(self) -> None:
-        """What the checkpoint knows beyond weights, once, where it was written in the same phase."""
+        """What the checkpoint knows beyond weights, once, where it was written in the same
+        phase.
+        """
         state, self.stored = self.stored, None
         if state is None:
             return
@@ -236,7 +277,9 @@ class _Run:
         """One pass over the training data; the mean loss."""
         accelerator, epoch = self.accelerator, self.progress.epoch + 1
         self.lr = self.optimiser.param_groups[0]["lr"]
-        watch = LossWatch(epoch, self.folder, every=1 if accelerator.device.type == "cpu" else LOOK_EVERY)
+        watch = LossWatch(
+            epoch, self.folder, every=1 if accelerator.device.type == "cpu" else LOOK_EVERY
+        )
         set_epoch(self.loaders["train"], epoch)
         self.model.train()
         for batch in self.loaders["train"]:
@@ -249,13 +292,21 @@ class _Run:
         return watch.mean(accelerator)
 
     def step(self) -> None:
-        """Step the optimiser and a schedule that counts steps, where enough batches are accumulated."""
+        """Step the optimiser and a schedule that counts steps, where enough batches are
+        accumulated.
+        """
         if self.accelerator.sync_gradients and self.config.grad_clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        counts_steps = self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau)
-        if counts_steps and self.accelerator.sync_gradients and not self.accelerator.optimizer_step_was_skipped:
+        counts_steps = self.schedule is not None and not isinstance(
+            self.schedule, ReduceLROnPlateau
+        )
+        if (
+            counts_steps
+            and self.accelerator.sync_gradients
+            and not self.accelerator.optimizer_step_was_skipped
+        ):
             self.schedule.step()
 
     @torch.no_grad()
@@ -271,14 +322,23 @@ class _Run:
             logits, targets, index = self.accelerator.gather_for_metrics(found)
             total = total + self.loss(logits, targets) * len(index)
             if self.score is not None:
-                outputs = (logits, targets) if self.summarise is None else self.summarise(logits, targets)
-                kept.append([value.float().cpu().numpy() for value in outputs] + [index.cpu().numpy()])
+                outputs = (
+                    (logits, targets) if self.summarise is None else self.summarise(logits, targets)
+                )
+                kept.append(
+                    [value.float().cpu().numpy() for value in outputs] + [index.cpu().numpy()]
+                )
         loss = float(total) / len(self.data["valid"])
-        figures = self.score(*(np.concatenate(part) for part in zip(*kept, strict=True))) if kept else {}
+        figures = (
+            self.score(*(np.concatenate(part) for part in zip(*kept, strict=True))) if kept else {}
+        )
         return {"valid_loss": loss, **{name: float(value) for name, value in figures.items()}}
 
     def close_epoch(self, row: dict[str, float]) -> None:
-        """Schedule, bookkeeping, and everything to disk; the results last, as `resume` can write them again."""
+        """Schedule, bookkeeping, and everything to disk.
+
+        The results last, as `resume` can write them again.
+        """
         row = {"epoch": self.progress.epoch + 1, "phase": self.phase, "lr": self.lr, **row}
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(row["valid_loss"])
@@ -300,18 +360,27 @@ class _Run:
         if not self.progress.is_finished:
             state["optimiser"] = self.optimiser.state_dict()
             state["schedule"] = None if self.schedule is None else self.schedule.state_dict()
-            state["scaler"] = None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+            state["scaler"] = (
+                None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+            )
             state["random"] = random_states()
         return state
 
     def write_best(self) -> None:
-        """Weights of now with a card, if this epoch is the best; where nobody chooses, only at the end."""
+        """Weights of now with a card, if this epoch is the best.
+
+        Where nobody chooses, only at the end.
+        """
         progress = self.progress
-        if progress.best_epoch < progress.epoch or not (self.has_validation or progress.is_finished):
+        if progress.best_epoch < progress.epoch or not (
+            self.has_validation or progress.is_finished
+        ):
             return
         card = {
             "epoch": progress.best_epoch,
-            "chosen_by": f"validation {self.config.select}" if self.has_validation else "nobody: the last epoch",
+            "chosen_by": f"validation {self.config.select}"
+            if self.has_validation
+            else "nobody: the last epoch",
             "figures": progress.history[-1],
             "starts_from": self.starts_from,
             "training": self.about(),
@@ -319,9 +388,13 @@ class _Run:
         save_weights(self.accelerator.unwrap_model(self.model), self.folder / BEST, card)
 
     def has_best(self) -> bool:
-        """False if the run was killed between a checkpoint and the best weights that belong to it."""
+        """False if the run was killed between a checkpoint and the best weights that belong to
+        it.
+        """
         try:
-            return (self.folder / BEST).exists() and read_card(self.folder / BEST)["epoch"] == self.progress.best_epoch
+            return (self.folder / BEST).exists() and read_card(self.folder / BEST)[
+                "epoch"
+            ] == self.progress.best_epoch
         except ModelError:
             return False
 
@@ -338,7 +411,9 @@ class _Run:
         path = self.folder / BEST
         load_weights(self.model, path)
         history, best_epoch = self.progress.history, self.progress.best_epoch
-        return FitResult(pd.DataFrame(history), best_epoch, history[best_epoch - 1].get("score", np.nan), path)
+        return FitResult(
+            pd.DataFrame(history), best_epoch, history[best_epoch - 1].get("score", np.nan), path
+        )
 
 
 def _is_finished(folder: Path) -> bool:
@@ -347,7 +422,8 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
-    AcceleratorState._reset_state()  # one process may train several networks, each in its own precision
+    # one process may train several networks, each in its own precision
+    AcceleratorState._reset_state()
     GradientState._reset_state()
     precision = {"fp32": "no"}.get(name := resolve_precision(config.precision, pick_device()), name)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))

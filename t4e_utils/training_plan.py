@@ -1,4 +1,7 @@
-"""The plan of a training run: settings, the learning rate over time, which epoch is the best, and what stops a run."""
+"""The plan of a training run.
+
+Settings, the learning rate over time, which epoch is the best, and what stops a run.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,15 @@ class TrainConfig:
     lr: float = 1e-4  # of AdamW; the peak of onecycle
     batch_size: int = 8  # of all processes together, before accumulation
     warmup_epochs: int = 0  # at the start with a frozen encoder; then a new optimiser
-    warmup_factor: float = 0.67  # of the learning rate, after warmup_patience epochs of warm-up without progress
+    # of the learning rate, after warmup_patience epochs of warm-up without progress
+    warmup_factor: float = 0.67
     warmup_patience: int = 3
-    schedule: str = "plateau"  # after the warm-up: plateau of the validation loss, cosine, onecycle, constant
+    # after the warm-up: plateau of the validation loss, cosine, onecycle, constant
+    schedule: str = "plateau"
     plateau_factor: float = 0.1
     plateau_patience: int = 10
-    early_stopping: int = 0  # epochs without a better one until the run stops, after the warm-up; 0: never
+    # epochs without a better one until the run stops, after the warm-up; 0: never
+    early_stopping: int = 0
     select: str = "loss"  # what makes an epoch the best: validation loss or score
     weight_decay: float = 0.01
     grad_clip: float = 0.0  # largest norm of the gradient; 0: no limit
@@ -51,11 +57,15 @@ class TrainConfig:
     def __post_init__(self):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise TrainingError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}.")
+                raise TrainingError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}."
+                )
         if min(self.epochs, self.batch_size, self.accumulate) < 1:
             raise TrainingError("epochs, batch_size and accumulate are 1 or more.")
         if not 0 <= self.warmup_epochs < self.epochs:
-            raise TrainingError(f"warmup_epochs is {self.warmup_epochs}: it is less than epochs, {self.epochs}.")
+            raise TrainingError(
+                f"warmup_epochs is {self.warmup_epochs}: it is less than epochs, {self.epochs}."
+            )
 
 
 @dataclass
@@ -73,7 +83,9 @@ class Progress:
 
         Equal scores, and epochs without a defined score, are decided by the validation loss.
         """
-        is_best = not self.history or _rank(row, config) > _rank(self.history[self.best_epoch - 1], config)
+        is_best = not self.history or _rank(row, config) > _rank(
+            self.history[self.best_epoch - 1], config
+        )
         self.history.append(row)
         self.epoch += 1
         self.best_epoch = self.epoch if is_best else self.best_epoch
@@ -87,7 +99,11 @@ def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
     """Sorts epochs from worse to better."""
     if "valid_loss" not in row:
         return (row["epoch"],)
-    keys = (row.get("score", np.nan), -row["valid_loss"]) if config.select == "score" else (-row["valid_loss"],)
+    keys = (
+        (row.get("score", np.nan), -row["valid_loss"])
+        if config.select == "score"
+        else (-row["valid_loss"],)
+    )
     return tuple(key if np.isfinite(key) else -np.inf for key in keys)
 
 
@@ -106,9 +122,13 @@ def make_schedule(
     if phase == "warm-up":
         if not has_validation:
             return None
-        return ReduceLROnPlateau(optimiser, factor=config.warmup_factor, patience=config.warmup_patience)
+        return ReduceLROnPlateau(
+            optimiser, factor=config.warmup_factor, patience=config.warmup_patience
+        )
     if config.schedule == "plateau":
-        return ReduceLROnPlateau(optimiser, factor=config.plateau_factor, patience=config.plateau_patience)
+        return ReduceLROnPlateau(
+            optimiser, factor=config.plateau_factor, patience=config.plateau_patience
+        )
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimiser, T_max=n_steps)
     if config.schedule == "onecycle":
@@ -131,22 +151,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def check_plan(config: TrainConfig, *, has_validation: bool, encoder: nn.Module | None, starts_from: str) -> None:
+def check_plan(
+    config: TrainConfig, *, has_validation: bool, encoder: nn.Module | None, starts_from: str
+) -> None:
     """Refuse settings that do not go together.
 
     Raises:
         TrainingError: with what to change.
     """
-    if not has_validation and (config.schedule == "plateau" or config.early_stopping or config.select == "score"):
+    if not has_validation and (
+        config.schedule == "plateau" or config.early_stopping or config.select == "score"
+    ):
         raise TrainingError(
-            "Without validation data there is no plateau, early stopping or score: use another schedule, "
+            "Without validation data there is no plateau, early stopping or score: use another "
+            "schedule, "
             "early_stopping=0 and select='loss'."
         )
     if config.warmup_epochs and encoder is None:
-        raise TrainingError("The warm-up needs to know what to freeze: give encoder, or warmup_epochs=0.")
+        raise TrainingError(
+            "The warm-up needs to know what to freeze: give encoder, or warmup_epochs=0."
+        )
     if config.warmup_epochs and starts_from == "random weights":
         raise TrainingError(
-            "The encoder starts from random weights, frozen it would learn nothing: use warmup_epochs=0 or give weights."
+            "The encoder starts from random weights, frozen it would learn nothing: use "
+            "warmup_epochs=0 or give weights."
         )
 
 
@@ -154,7 +182,8 @@ def smaller_batch(config: TrainConfig) -> str:
     """What to say when the memory of the GPU is too small."""
     half = max(config.batch_size // 2, 1)
     return (
-        f"The GPU's memory does not hold a batch of {config.batch_size}: try batch_size={half} with accumulate="
+        f"The GPU's memory does not hold a batch of {config.batch_size}: try batch_size={half} "
+        "with accumulate="
         f"{config.accumulate * 2}, which takes the same steps, or a smaller image_size."
     )
 
@@ -168,7 +197,9 @@ def require_same_run(stored: dict[str, Any], wanted: dict[str, Any], folder: Pat
     differs = [key for key in wanted if key != "num_workers" and stored.get(key) != wanted[key]]
     if differs:
         what = ", ".join(f"{key} {stored.get(key)} there and {wanted[key]} now" for key in differs)
-        raise TrainingError(f"{folder} holds another run ({what}): use another folder, or overwrite=True.")
+        raise TrainingError(
+            f"{folder} holds another run ({what}): use another folder, or overwrite=True."
+        )
 
 
 class LossWatch:
@@ -192,8 +223,10 @@ class LossWatch:
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"The loss is {loss} in epoch {self.epoch}, in the batch with the items "
-                    f"{self.indices[place].tolist()}: look at these, or lower lr, limit grad_clip, or use "
-                    f"precision='fp32'. The checkpoint of the epoch before is kept in {self.folder}."
+                    f"{self.indices[place].tolist()}: look at these, or lower lr, limit "
+                    "grad_clip, or use "
+                    "precision='fp32'. The checkpoint of the epoch before is kept in "
+                    f"{self.folder}."
                 )
         self.n_seen = len(self.losses)
 

@@ -1,6 +1,9 @@
-"""Weights of networks on disk: safetensors with a JSON card beside them, or the `.pth` state dicts that others published.
+"""Weights of networks on disk.
 
-Names and shapes must agree exactly with the network that loads them. Files of torch are read with `weights_only=True`: nothing in them is executed.
+Safetensors with a JSON card beside them, or the `.pth` state dicts that others published.
+
+Names and shapes must agree exactly with the network that loads them. Files of torch are read with
+`weights_only=True`: nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -33,21 +36,30 @@ class ModelError(T4EError):
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> None:
-    """Write weights as safetensors and `card` as JSON beside them; each file appears complete or not at all.
+    """Write weights as safetensors and `card` as JSON beside them.
+
+    Each file appears complete or not at all.
 
     Args:
-        model: its state dict is written; its `recipe`, if it has one, goes into the card under `"model"`.
+        model: its state dict is written; its `recipe`, if it has one, goes into the card under
+            `"model"`.
         path: ends in `.safetensors`.
         card: what a reader needs to know: data, settings, figures; anything JSON can hold.
     """
-    save_state(model.state_dict(), path, {"model": model.recipe, **card} if hasattr(model, "recipe") else card)
+    save_state(
+        model.state_dict(),
+        path,
+        {"model": model.recipe, **card} if hasattr(model, "recipe") else card,
+    )
 
 
 def save_state(state: Mapping[str, Tensor], path: str | os.PathLike, card: Mapping) -> None:
     """Write a state dict as `save_weights` writes that of a network."""
     path = Path(path)
     with whole_file(path) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary
+        )
     write_json(card, path.with_suffix(".json"))
 
 
@@ -73,7 +85,8 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta device.
+    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta
+    device.
 
     Raises:
         ModelError: if they differ.
@@ -88,8 +101,10 @@ def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path
     for what, names in (("it lacks", missing), ("it should not have", extra), ("it has", shapes)):
         if names:
             raise ModelError(
-                f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of {len(own)} entries "
-                "are wrong in this way). Build the network with the settings that the file was saved with."
+                f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of "
+                f"{len(own)} entries "
+                "are wrong in this way). Build the network with the settings that the file was "
+                "saved with."
             )
 
 
@@ -105,7 +120,8 @@ def read_card(path: str | os.PathLike) -> dict:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`), on the CPU.
+    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`),
+    on the CPU.
 
     Raises:
         ModelError: if the file is missing, damaged, or no state dict.
@@ -116,14 +132,20 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # torch warns of odd pickles before it refuses them
+        # torch warns of odd pickles before it refuses them
+        with warnings.catch_warnings(action="ignore"):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
         raise ModelError(
-            f"{path} cannot be read as weights, it is truncated or no such file ({reason}): fetch it again."
+            f"{path} cannot be read as weights, it is truncated or no such file ({reason}): "
+            "fetch it again."
         ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
         raise ModelError(f"{path} is no state dict (names to tensors): save model.state_dict().")
     return dict(state)
 
@@ -132,8 +154,8 @@ def resolve_weights(weights: str | os.PathLike | None, *, model: str) -> Path | 
     """File that `weights` stands for.
 
     Args:
-        weights: None; `"imagenet"` (fetched from the hub); a file; or a folder with `<model>.safetensors` (or .pth,
-            .pt, .bin).
+        weights: None; `"imagenet"` (fetched from the hub); a file; or a folder with
+            `<model>.safetensors` (or .pth, .pt, .bin).
         model: name of the encoder or backbone.
 
     Raises:
@@ -148,7 +170,9 @@ def resolve_weights(weights: str | os.PathLike | None, *, model: str) -> Path | 
         files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
         path = next((file for file in files if file.is_file()), files[0])
     if not path.is_file():
-        raise ModelError(f"There are no weights at {path}: put the file there, or start from random ones (None).")
+        raise ModelError(
+            f"There are no weights at {path}: put the file there, or start from random ones (None)."
+        )
     return path
 
 
@@ -163,8 +187,10 @@ def _fetch_imagenet(model: str) -> Path:
         name = f"{model.removeprefix('tu-')}.safetensors"
         raise ModelError(
             f"The hub cannot be reached for the ImageNet weights of {model}: fetch "
-            f"https://huggingface.co/{repo}/resolve/{revision or 'main'}/model.safetensors elsewhere, put it "
-            f"into a folder as {name} and give that folder as weights, or start from random ones (None)."
+            f"https://huggingface.co/{repo}/resolve/{revision or 'main'}/model.safetensors "
+            "elsewhere, put it "
+            f"into a folder as {name} and give that folder as weights, or start from random "
+            "ones (None)."
         ) from None
 
 
@@ -176,5 +202,7 @@ def _hub_place(model: str) -> tuple[str, str | None]:
     name = model.removeprefix("tu-")
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is None or not config.has_weights:
-        raise ModelError(f"There are no ImageNet weights for {model!r}: give None or the path of a file.")
+        raise ModelError(
+            f"There are no ImageNet weights for {model!r}: give None or the path of a file."
+        )
     return f"timm/{config.architecture}.{config.tag}", None

@@ -28,7 +28,9 @@ def written(folder: Path, array: np.ndarray, *, plane: str = "axial", **options)
     return folder
 
 
-def edit(folder: Path, change: Callable[[Dataset, int], None], *, only: tuple[int, ...] | None = None) -> None:
+def edit(
+    folder: Path, change: Callable[[Dataset, int], None], *, only: tuple[int, ...] | None = None
+) -> None:
     """Change the header of the files with the given numbers, counted from 0."""
     for i in range(len(list(folder.iterdir()))) if only is None else only:
         path = folder / f"Image-{i + 1}.dcm"
@@ -42,7 +44,9 @@ def setting(**attributes) -> Callable[[Dataset, int], None]:
 
 
 def without(*keywords: str) -> Callable[[Dataset, int], None]:
-    return lambda dataset, i: [delattr(dataset, keyword) for keyword in keywords if keyword in dataset]
+    return lambda dataset, i: [
+        delattr(dataset, keyword) for keyword in keywords if keyword in dataset
+    ]
 
 
 def codes(volume: Volume) -> list[str]:

@@ -3,7 +3,12 @@
 
 def legend_of(holder):
     """Return the entries of the legend of axes or of a figure."""
-    return [text.get_text() for text in (holder.get_legend() if hasattr(holder, "get_legend") else holder.legends[0]).get_texts()]
+    return [
+        text.get_text()
+        for text in (
+            holder.get_legend() if hasattr(holder, "get_legend") else holder.legends[0]
+        ).get_texts()
+    ]
 
 
 def line(axes, label):

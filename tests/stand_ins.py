@@ -6,7 +6,10 @@ from torch import nn
 
 
 class BrightIsTumour(nn.Module):
-    """A segmenter without training: whole tumour above half of the grey range, enhancing above nine tenths."""
+    """A segmenter without training.
+
+    Whole tumour above half of the grey range, enhancing above nine tenths.
+    """
 
     def __init__(self):
         super().__init__()

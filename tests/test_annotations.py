@@ -36,9 +36,12 @@ def count_by_flooding(mask: np.ndarray) -> int:
 
 def test_regions_are_unions_of_labels_in_the_order_of_the_mapping():
     labels = np.array([[[0, 1, 2, 3, 4]]], np.uint8)
-    np.testing.assert_array_equal(regions_from_labels(labels, REGIONS), [[[[0, 1, 1, 0, 1]]], [[[0, 0, 0, 0, 1]]]])
     np.testing.assert_array_equal(
-        regions_from_labels(labels, {"ET": (4,), "none": ()})[:, 0, 0], [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
+        regions_from_labels(labels, REGIONS), [[[[0, 1, 1, 0, 1]]], [[[0, 0, 0, 0, 1]]]]
+    )
+    np.testing.assert_array_equal(
+        regions_from_labels(labels, {"ET": (4,), "none": ()})[:, 0, 0],
+        [[0, 0, 0, 0, 1], [0, 0, 0, 0, 0]],
     )
 
 
@@ -82,7 +85,13 @@ def test_measures_match_a_table_made_by_hand():
     masks[0, 2] = [[1, 1, 0, 0], [0, 0, 0, 0]]
     masks[1, 2, 0, 0] = True
     measures = measure_slices(image, masks)
-    assert measures.columns.tolist() == ["slice", "brain_area", "wt_area", "et_area", "n_components"]
+    assert measures.columns.tolist() == [
+        "slice",
+        "brain_area",
+        "wt_area",
+        "et_area",
+        "n_components",
+    ]
     assert measures.to_numpy().tolist() == [[0, 0, 0, 0, 0], [1, 5, 3, 0, 2], [2, 8, 2, 1, 1]]
 
 
@@ -105,7 +114,8 @@ def test_areas_along_all_axes_are_those_of_the_turned_volume(shape):
 def test_the_largest_piece_holds_voxels_that_touch_at_a_corner_and_an_empty_mask_has_none():
     mask = np.zeros((4, 5, 6), bool)
     mask[0, 0, :2] = True  # two voxels
-    mask[1, 3, 3] = mask[2, 4, 4] = mask[3, 3, 5] = True  # three, each touching the next at a corner alone
+    # three, each touching the next at a corner alone
+    mask[1, 3, 3] = mask[2, 4, 4] = mask[3, 3, 5] = True
     found = largest_piece(mask)
     assert sorted(map(tuple, np.argwhere(found).tolist())) == [(1, 3, 3), (2, 4, 4), (3, 3, 5)]
     assert not largest_piece(np.zeros_like(mask)).any()

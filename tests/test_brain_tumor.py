@@ -1,4 +1,7 @@
-"""The facts of the competition: who may train the segmenter, who is labelled, and what is said when data are missing."""
+"""The facts of the competition.
+
+Who may train the segmenter, who is labelled, and what is said when data are missing.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +17,9 @@ SMALL = brain_tumor.phantoms.PhantomConfig(size=32, n_brats=2, n_overlap=1, n_tr
 
 @pytest.fixture
 def folders(tmp_path):
-    """Four BraTS patients (one without segmentation) and five RSNA ids, each found in another place."""
+    """Four BraTS patients (one without segmentation) and five RSNA ids, each found in another
+    place.
+    """
     rsna, brats = tmp_path / "rsna", tmp_path / "brats21"
     for patient in ("00001", "00002", "00003", "00009"):
         folder = brats / f"BraTS2021_{patient}"
@@ -26,13 +31,22 @@ def folders(tmp_path):
         for series in brain_tumor.SERIES:
             (rsna / split / patient / series).mkdir(parents=True)
     (rsna / "train" / "00005" / "FLAIR").mkdir(parents=True)
-    (rsna / "train_labels.csv").write_text("BraTS21ID,MGMT_value\n00002,1\n00005,0\n00006,0\n00109,1\n")
+    (rsna / "train_labels.csv").write_text(
+        "BraTS21ID,MGMT_value\n00002,1\n00005,0\n00006,0\n00109,1\n"
+    )
     (rsna / "sample_submission.csv").write_text("BraTS21ID,MGMT_value\n00003,0.5\n00007,0.5\n")
     return DataFolders(rsna, brats, is_phantom=False)
 
 
 def test_every_patient_that_the_classification_data_mention_is_left_out(folders):
-    assert brain_tumor.classification_ids(folders.rsna) == {"00002", "00003", "00005", "00006", "00007", "00109"}
+    assert brain_tumor.classification_ids(folders.rsna) == {
+        "00002",
+        "00003",
+        "00005",
+        "00006",
+        "00007",
+        "00109",
+    }
     chosen = brain_tumor.segmentation_patients(folders)
     assert chosen.ids == ["00001"]
     assert chosen.excluded == ["00002", "00003"]
@@ -49,7 +63,10 @@ def test_labelled_patients_have_folders_and_are_not_the_faulty_ones(folders):
     patients, series, problems = brain_tumor.training_patients(folders)
     assert patients.to_dict("list") == {"patient_id": ["00002", "00005"], "label": [1, 0]}
     assert len(series) == 5
-    assert sorted(problem.code for problem in problems) == ["label_without_folder"] + ["missing_series"] * 3
+    assert (
+        sorted(problem.code for problem in problems)
+        == ["label_without_folder"] + ["missing_series"] * 3
+    )
     everybody, _, _ = brain_tumor.training_patients(folders, excluded=[])
     assert "00109" in set(everybody["patient_id"])
 
@@ -60,7 +77,10 @@ def test_the_sample_keeps_its_order_and_a_missing_test_folder_is_no_error(folder
     assert brain_tumor.test_series(folders.rsna / "nowhere").empty
 
 
-@pytest.mark.parametrize(("name", "patient"), [("BraTS2021_00006", "00006"), ("BraTS-GLI-00006-000", "00006"), ("00006", "00006")])
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [("BraTS2021_00006", "00006"), ("BraTS-GLI-00006-000", "00006"), ("00006", "00006")],
+)
 def test_the_id_is_the_five_digits_of_the_folder_name(name, patient):
     assert brain_tumor.brats_patient_id(name) == patient
 

@@ -22,7 +22,8 @@ from t4e_utils.datasets import (
 from t4e_utils.sampling import SliceError, read_slice, to_square, write_slice
 
 SIZE = 32
-# Python 3.12 warns of every fork beside threads, and torch's loaders fork: nothing that this package could change.
+# Python 3.12 warns of every fork beside threads, and torch's loaders fork: nothing that this
+# package could change.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -43,7 +44,9 @@ def write_patients(root, n_slices=12, patients=("00001", "00002")):
         for position in range(n_slices):
             path = f"{patient}/FLAIR_{position}.png"
             write_slice(root / path, *picture(100 * number + position))
-            rows.append({"patient_id": patient, "series": "FLAIR", "position": position, "path": path})
+            rows.append(
+                {"patient_id": patient, "series": "FLAIR", "position": position, "path": path}
+            )
     return pd.DataFrame(rows)
 
 
@@ -61,7 +64,9 @@ def chunk_table(*bounds, patient="00002"):
 
 
 def equal(first, second):
-    return all(torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first)
+    return all(
+        torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first
+    )
 
 
 def test_a_slice_is_its_file_padded_and_resized(slices, tmp_path):
@@ -89,13 +94,18 @@ def test_masks_move_with_the_image(slices, tmp_path):
 
 
 def test_stretched_slices_fill_the_square(slices, tmp_path):
-    padded, stretched = (SliceDataset(slices, tmp_path, image_size=SIZE, stretch=s)[0]["image"] for s in (False, True))
+    padded, stretched = (
+        SliceDataset(slices, tmp_path, image_size=SIZE, stretch=s)[0]["image"]
+        for s in (False, True)
+    )
     assert (padded[..., 0] == 0).all()
     assert (stretched > 0).all()
 
 
 def test_augmentation_repeats_with_seed_epoch_and_index_whatever_came_before(slices, tmp_path):
-    first, second = (SliceDataset(slices, tmp_path, image_size=SIZE, augment=True, seed=4) for _ in range(2))
+    first, second = (
+        SliceDataset(slices, tmp_path, image_size=SIZE, augment=True, seed=4) for _ in range(2)
+    )
     forward = [first[index] for index in range(len(first))]
     backward = [second[index] for index in reversed(range(len(second)))][::-1]
     assert all(equal(a, b) for a, b in zip(forward, backward, strict=True))
@@ -120,12 +130,19 @@ def test_seeds_of_draws_do_not_repeat():
 
 def test_flips_and_turns_are_drawn_independently():
     image, transform = picture(0)[0], augmentation()
-    flips = {"none": image, "horizontal": image[:, ::-1], "vertical": image[::-1], "both": image[::-1, ::-1]}
+    flips = {
+        "none": image,
+        "horizontal": image[:, ::-1],
+        "vertical": image[::-1],
+        "both": image[::-1, ::-1],
+    }
     counts = dict.fromkeys([*flips, "turned"], 0)
     for seed in range(800):
         seed_draw(transform, seed)
         drawn = transform(image=image)["image"]
-        counts[next((name for name, flip in flips.items() if np.array_equal(drawn, flip)), "turned")] += 1
+        counts[
+            next((name for name, flip in flips.items() if np.array_equal(drawn, flip)), "turned")
+        ] += 1
     assert counts.pop("turned") == pytest.approx(400, abs=50)
     assert list(counts.values()) == pytest.approx([100] * 4, abs=32)
 
@@ -158,8 +175,13 @@ def test_decoded_slices_are_kept_only_within_the_bound(slices, tmp_path):
 
 
 def test_without_a_cache_the_items_are_the_same(slices, tmp_path):
-    with_cache, without = (SliceDataset(slices, tmp_path, image_size=SIZE, cache_mb=mb) for mb in (100, 0))
-    assert all(equal(with_cache[i], without[i]) and equal(with_cache[i], without[i]) for i in range(len(slices)))
+    with_cache, without = (
+        SliceDataset(slices, tmp_path, image_size=SIZE, cache_mb=mb) for mb in (100, 0)
+    )
+    assert all(
+        equal(with_cache[i], without[i]) and equal(with_cache[i], without[i])
+        for i in range(len(slices))
+    )
 
 
 @forks
@@ -191,11 +213,17 @@ def test_augmenting_leaves_the_cache_untouched(slices, tmp_path):
 
 def test_a_chunk_holds_its_slices_in_order_and_black_ones_at_the_end(slices, tmp_path):
     dataset = ChunkDataset(
-        chunk_table((0, 5), (3, 8)), slices.sample(frac=1, random_state=0), tmp_path, image_size=SIZE, length=7
+        chunk_table((0, 5), (3, 8)),
+        slices.sample(frac=1, random_state=0),
+        tmp_path,
+        image_size=SIZE,
+        length=7,
     )
     item = dataset[1]
     paths = [tmp_path / f"00002/FLAIR_{position}.png" for position in range(3, 8)]
-    expected = np.concatenate([to_square(read_slice(path)[None], SIZE) for path in paths]).transpose(0, 3, 1, 2)
+    expected = np.concatenate(
+        [to_square(read_slice(path)[None], SIZE) for path in paths]
+    ).transpose(0, 3, 1, 2)
     assert np.array_equal(item["images"][:5], expected)
     assert (item["images"].shape, item["images"].dtype) == ((7, 3, SIZE, SIZE), torch.uint8)
     assert not item["images"][5:].any()
@@ -206,9 +234,21 @@ def test_one_draw_moves_all_slices_of_a_chunk(tmp_path):
     rows = []
     for position in range(6):
         write_slice(tmp_path / f"{position}.png", *picture(7))
-        rows.append({"patient_id": "00002", "series": "FLAIR", "position": position, "path": f"{position}.png"})
+        rows.append(
+            {
+                "patient_id": "00002",
+                "series": "FLAIR",
+                "position": position,
+                "path": f"{position}.png",
+            }
+        )
     dataset = ChunkDataset(
-        chunk_table(*[(0, 6)] * 8), pd.DataFrame(rows), tmp_path, image_size=SIZE, length=6, augment=True
+        chunk_table(*[(0, 6)] * 8),
+        pd.DataFrame(rows),
+        tmp_path,
+        image_size=SIZE,
+        length=6,
+        augment=True,
     )
     chunks = [dataset[index]["images"] for index in range(8)]
     assert all(torch.equal(chunk, chunk[:1].expand_as(chunk)) for chunk in chunks)
@@ -216,20 +256,27 @@ def test_one_draw_moves_all_slices_of_a_chunk(tmp_path):
 
 
 def test_overlapping_chunks_decode_a_slice_once(slices, tmp_path):
-    dataset = ChunkDataset(chunk_table((0, 6), (3, 9), (6, 12)), slices, tmp_path, image_size=SIZE, length=6)
+    dataset = ChunkDataset(
+        chunk_table((0, 6), (3, 9), (6, 12)), slices, tmp_path, image_size=SIZE, length=6
+    )
     first = dataset[0], dataset[2]
     for position in range(12):
         os.unlink(tmp_path / f"00002/FLAIR_{position}.png")
-    assert torch.equal(dataset[1]["images"], torch.cat([first[0]["images"][3:], first[1]["images"][:3]]))
+    assert torch.equal(
+        dataset[1]["images"], torch.cat([first[0]["images"][3:], first[1]["images"][:3]])
+    )
     assert len(dataset.cache.paths) == 12
 
 
 @pytest.mark.parametrize(
-    ("channels", "keeps"), [("image+masks", (0, 1, 2)), ("image", (0, 0, 0)), ("masks", (None, 1, 2))]
+    ("channels", "keeps"),
+    [("image+masks", (0, 1, 2)), ("image", (0, 0, 0)), ("masks", (None, 1, 2))],
 )
 def test_controls_show_only_some_channels(slices, tmp_path, channels, keeps):
     whole, shown = (
-        ChunkDataset(chunk_table((0, 4)), slices, tmp_path, image_size=SIZE, length=4, channels=c)[0]["images"]
+        ChunkDataset(chunk_table((0, 4)), slices, tmp_path, image_size=SIZE, length=4, channels=c)[
+            0
+        ]["images"]
         for c in ("image+masks", channels)
     )
     for place, source in enumerate(keeps):
@@ -244,7 +291,10 @@ def test_chunks_without_labels_can_be_predicted(slices, tmp_path):
 
 @pytest.mark.parametrize("bounds", [(8, 13), (0, 8), (4, 4)])
 def test_a_chunk_that_does_not_fit_its_slices_is_refused(slices, tmp_path, bounds):
-    with pytest.raises(DatasetError, match=f"chunk {bounds[0]} to {bounds[1]} of FLAIR of patient 00002 does not fit"):
+    with pytest.raises(
+        DatasetError,
+        match=f"chunk {bounds[0]} to {bounds[1]} of FLAIR of patient 00002 does not fit",
+    ):
         ChunkDataset(chunk_table(bounds), slices, tmp_path, image_size=SIZE, length=7)
 
 
@@ -275,5 +325,8 @@ def test_orders_are_permutations_that_repeat_with_seed_and_epoch():
 def test_small_data_need_no_workers_and_the_default_leaves_a_core(slices, tmp_path):
     dataset = SliceDataset(slices, tmp_path, image_size=SIZE)
     assert make_loader(dataset, batch_size=4).num_workers == 0
-    assert make_loader([{"index": k} for k in range(2000)], batch_size=4).num_workers == default_workers()
+    assert (
+        make_loader([{"index": k} for k in range(2000)], batch_size=4).num_workers
+        == default_workers()
+    )
     assert 0 <= default_workers() < max(os.cpu_count(), 2)

@@ -1,4 +1,7 @@
-"""Compressed pixels: decoded in a process of their own, whose end is an error and not the end of the run."""
+"""Compressed pixels.
+
+Decoded in a process of their own, whose end is an error and not the end of the run.
+"""
 
 from __future__ import annotations
 
@@ -68,14 +71,18 @@ def test_a_decoder_that_cannot_start_says_what_to_check(series, monkeypatch, tmp
     (tmp_path / "broken" / "pydicom").mkdir(parents=True)
     (tmp_path / "broken" / "pydicom" / "__init__.py").write_text("raise ImportError('broken')")
     monkeypatch.syspath_prepend(tmp_path / "broken")
-    with pytest.raises(decoding.DecodingError, match="does not start: check that this Python can import pydicom"):
+    with pytest.raises(
+        decoding.DecodingError, match="does not start: check that this Python can import pydicom"
+    ):
         decoding._Decoder().decode(folder / "Image-1.dcm")
 
 
 def test_threads_take_turns(series):
     array, folder = series
     with ThreadPoolExecutor(4) as threads:
-        for i, pixels in enumerate(threads.map(decoding.decode, [folder / f"Image-{1 + i % 3}.dcm" for i in range(24)])):
+        for i, pixels in enumerate(
+            threads.map(decoding.decode, [folder / f"Image-{1 + i % 3}.dcm" for i in range(24)])
+        ):
             np.testing.assert_array_equal(pixels, array[i % 3])
 
 
@@ -83,5 +90,7 @@ def test_another_process_has_a_decoder_of_its_own(series):
     array, folder = series
     decoding.decode(folder / "Image-1.dcm")
     with get_context("spawn").Pool(1) as pool:
-        np.testing.assert_array_equal(pool.apply(decoding.decode, (folder / "Image-1.dcm",)), array[0])
+        np.testing.assert_array_equal(
+            pool.apply(decoding.decode, (folder / "Image-1.dcm",)), array[0]
+        )
     np.testing.assert_array_equal(decoding.decode(folder / "Image-2.dcm"), array[1])

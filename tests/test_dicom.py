@@ -75,7 +75,9 @@ def test_a_table_of_values_is_looked_up(tmp_path):
     table.add_new("LUTData", "US", [7, 0, 500, 60000])
     table.ModalityLUTType = "US"
     edit(folder, setting(ModalityLUTSequence=Sequence([table])))
-    np.testing.assert_array_equal(read_dicom_series(folder).array, np.array([7, 0, 500, 60000])[array])
+    np.testing.assert_array_equal(
+        read_dicom_series(folder).array, np.array([7, 0, 500, 60000])[array]
+    )
 
 
 def test_a_slope_of_zero_is_taken_as_written(tmp_path):
@@ -89,19 +91,29 @@ def test_an_inverted_series_is_turned_over_between_its_own_ends(tmp_path):
     folder = written(tmp_path / "s", array)
     edit(folder, setting(PhotometricInterpretation="MONOCHROME1"))
     volume = read_dicom_series(folder)
-    np.testing.assert_array_equal(volume.array, int(array.min()) + int(array.max()) - array.astype(int))
+    np.testing.assert_array_equal(
+        volume.array, int(array.min()) + int(array.max()) - array.astype(int)
+    )
 
 
 def test_an_inverted_series_with_a_slope_is_turned_over_too(tmp_path):
     array = array_of()
     folder = written(tmp_path / "s", array)
-    edit(folder, setting(PhotometricInterpretation="MONOCHROME1", RescaleSlope=0.25, RescaleIntercept=0))
+    edit(
+        folder,
+        setting(PhotometricInterpretation="MONOCHROME1", RescaleSlope=0.25, RescaleIntercept=0),
+    )
     values = array * 0.25
-    np.testing.assert_allclose(read_dicom_series(folder).array, values.min() + values.max() - values, rtol=1e-6)
+    np.testing.assert_allclose(
+        read_dicom_series(folder).array, values.min() + values.max() - values, rtol=1e-6
+    )
 
 
 def padded_series(folder: Path, stored: int, **tags: tuple[str, int]) -> tuple[np.ndarray, Path]:
-    """Write a signed series whose first row is padding; tags are given with their value representation."""
+    """Write a signed series whose first row is padding.
+
+    Tags are given with their value representation.
+    """
     array = array_of(dtype=np.int16, low=100, high=1000)
     array[:, 0] = stored
     written(folder, array)
@@ -136,7 +148,9 @@ def test_padding_can_be_a_range_and_is_not_inverted(tmp_path, limit):
 # Files
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
+)
 def test_files_without_suffix_preamble_and_meta_header_are_read(tmp_path, syntax):
     array = array_of()
     folder = written(tmp_path / "s", array)
@@ -180,7 +194,12 @@ def test_a_deflated_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
-        (lambda path: path.write_bytes(b"this is no DICOM file, but long enough to be one " * 20), "no_pixels"),
+        (
+            lambda path: path.write_bytes(
+                b"this is no DICOM file, but long enough to be one " * 20
+            ),
+            "no_pixels",
+        ),
         (lambda path: path.write_bytes(b""), "no_pixels"),
         (lambda path: path.write_bytes(path.read_bytes()[:-7]), "truncated"),
         (lambda path: path.write_bytes(path.read_bytes()[:500]), "no_pixels"),
@@ -218,14 +237,19 @@ def with_other_pixels(dataset: Dataset, data: bytes, syntax: str) -> None:
 def test_a_compression_without_decoder_is_refused(tmp_path):
     folder = written(tmp_path / "s", array_of())
     edit(folder, lambda dataset, i: with_other_pixels(dataset, b"abcd", "1.2.840.10008.1.2.4.100"))
-    with pytest.raises(VolumeError, match=r"None of the 5 files .* no decoder for MPEG2") as refused:
+    with pytest.raises(
+        VolumeError, match=r"None of the 5 files .* no decoder for MPEG2"
+    ) as refused:
         read_dicom_series(folder)
     assert refused.value.code == "no_decoder"
 
 
 def test_compressed_pixels_that_are_damaged_are_refused(tmp_path):
     folder = written(tmp_path / "s", array_of(), compress="rle")
-    edit(folder, lambda dataset, i: with_other_pixels(dataset, b"\1\0\0\0" * 32, "1.2.840.10008.1.2.5"))
+    edit(
+        folder,
+        lambda dataset, i: with_other_pixels(dataset, b"\1\0\0\0" * 32, "1.2.840.10008.1.2.5"),
+    )
     with pytest.raises(VolumeError, match="cannot be decoded") as refused:
         read_dicom_series(folder)
     assert refused.value.code == "damaged"
@@ -245,7 +269,11 @@ def test_colour_images_are_refused(tmp_path):
     folder = written(tmp_path / "s", array_of(dtype=np.uint8, high=255))
 
     def colour(dataset: Dataset, _: int) -> None:
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = (
+            3,
+            "RGB",
+            0,
+        )
         dataset.PixelData *= 3
 
     edit(folder, colour)
@@ -267,7 +295,11 @@ def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
 def test_what_the_reader_warns_about_becomes_a_problem(tmp_path):
     array = array_of()
     folder = written(tmp_path / "s", array)
-    edit(folder, lambda dataset, i: setattr(dataset, "PixelData", dataset.PixelData + bytes(10)), only=(2,))
+    edit(
+        folder,
+        lambda dataset, i: setattr(dataset, "PixelData", dataset.PixelData + bytes(10)),
+        only=(2,),
+    )
     volume = read_dicom_series(folder)
     np.testing.assert_array_equal(volume.array, array)
     assert codes(volume) == ["warning"]
@@ -309,7 +341,9 @@ def test_an_error_comes_back_whole_from_another_process():
 
 def test_one_problem_stands_for_all_files_that_have_it_however_often():
     problems = [VolumeError("damaged", path, "It is damaged.").as_problem() for path in "abacb"]
-    assert [problem.sentence for problem in merged(problems)] == ["It is damaged. (and 2 more files)"]
+    assert [problem.sentence for problem in merged(problems)] == [
+        "It is damaged. (and 2 more files)"
+    ]
 
 
 def test_only_what_a_reader_says_to_its_user_becomes_a_problem(tmp_path):
@@ -340,17 +374,27 @@ def frames_of(path: Path, *, with_pixels: bool) -> object:
         frames, facts = dicom.read_file(path, problems, with_pixels=with_pixels)
     except VolumeError as error:
         return error.code
-    fields = [{name: np.array(value).tolist() for name, value in vars(frame).items()} for frame in frames]
-    return fields, facts, sorted({problem.sentence for problem in problems if problem.code != "warning"})
+    fields = [
+        {name: np.array(value).tolist() for name, value in vars(frame).items()} for frame in frames
+    ]
+    return (
+        fields,
+        facts,
+        sorted({problem.sentence for problem in problems if problem.code != "warning"}),
+    )
 
 
 @pytest.mark.filterwarnings("ignore")  # of pydicom, reading damaged files
-def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged_files(tmp_path, monkeypatch):
+def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged_files(
+    tmp_path, monkeypatch
+):
     native = fuzz_reading.originals(tmp_path / "s")["dicom"]
     path, walk, n_walked = tmp_path / "mutant.dcm", dicom_headers._walked, 0
     for i in range(240):
         data = native[i % len(native)]
-        path.write_bytes(data if i < len(native) else fuzz_reading.mutant(data, np.random.default_rng([9, i])))
+        path.write_bytes(
+            data if i < len(native) else fuzz_reading.mutant(data, np.random.default_rng([9, i]))
+        )
         for with_pixels in (True, False):
             n_walked += walk(path, [], with_pixels) is not None
             quick = frames_of(path, with_pixels=with_pixels)
@@ -362,7 +406,9 @@ def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged
 
 def test_the_quick_way_keeps_every_attribute_that_is_asked_for():
     source = "".join(Path(module.__file__).read_text() for module in (dicom, dicom_headers))
-    asked = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(re.findall(r'value_of\([\w.]+, "(\w+)"', source))
+    asked = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(
+        re.findall(r'value_of\([\w.]+, "(\w+)"', source)
+    )
     assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= asked <= set(dicom_headers.KEYWORDS)
 
 
@@ -392,12 +438,17 @@ def test_a_jpeg_of_12_bits_has_no_decoder(tmp_path):
     folder = written(tmp_path / "s", array_of((1, 40, 30)))
     edit(folder, setting(BitsStored=12, HighBit=11))
     edit(folder, lambda dataset, i: with_other_pixels(dataset, b"abcd", JPEGExtended12Bit))
-    with pytest.raises(VolumeError, match=r"no decoder for JPEG Extended .* exported uncompressed") as refused:
+    with pytest.raises(
+        VolumeError, match=r"no decoder for JPEG Extended .* exported uncompressed"
+    ) as refused:
         read_dicom_series(folder)
     assert refused.value.code == "no_decoder"
 
 
-@pytest.mark.parametrize(("attributes", "code"), [({"NumberOfFrames": 2_000_000_000}, "truncated"), ({"Rows": 65535}, "truncated")])
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [({"NumberOfFrames": 2_000_000_000}, "truncated"), ({"Rows": 65535}, "truncated")],
+)
 def test_a_header_that_promises_more_than_the_file_has_costs_no_memory(tmp_path, attributes, code):
     folder = written(tmp_path / "s", array_of((1, 4, 6)))
     edit(folder, setting(**attributes))
@@ -410,8 +461,12 @@ def test_a_header_that_promises_more_than_the_file_has_costs_no_memory(tmp_path,
 # Multi-frame
 
 
-def enhanced_mr(array: np.ndarray, order: list[int], *, slopes: list[float] | None = None) -> Dataset:
-    """Return an enhanced MR image with its frames in a given order, positions for each frame and the rest shared."""
+def enhanced_mr(
+    array: np.ndarray, order: list[int], *, slopes: list[float] | None = None
+) -> Dataset:
+    """Return an enhanced MR image with its frames in a given order, positions for each frame and
+    the rest shared.
+    """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -419,12 +474,19 @@ def enhanced_mr(array: np.ndarray, order: list[int], *, slopes: list[float] | No
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
     dataset.Modality, dataset.NumberOfFrames = "MR", len(order)
     dataset.Rows, dataset.Columns = array.shape[1:]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = (
+        1,
+        "MONOCHROME2",
+        0,
+    )
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     shared, orientation, measures = Dataset(), Dataset(), Dataset()
     orientation.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
     measures.PixelSpacing, measures.SliceThickness = [0.5, 0.75], 9.0
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Sequence([orientation]), Sequence([measures])
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = (
+        Sequence([orientation]),
+        Sequence([measures]),
+    )
     dataset.SharedFunctionalGroupsSequence = Sequence([shared])
     dataset.PerFrameFunctionalGroupsSequence = Sequence()
     for k in order:
@@ -449,12 +511,18 @@ def test_frames_are_sorted_by_their_own_positions(tmp_path, order):
     assert (volume.plane, volume.meta["sorted_by"], codes(volume)) == ("sagittal", "position", [])
     np.testing.assert_allclose(volume.spacing_mm, SPACING)
     header = series_header(tmp_path)
-    assert (header["n_files"], header["plane"], header["spacing_slice_mm"]) == (1, "sagittal", pytest.approx(3.0))
+    assert (header["n_files"], header["plane"], header["spacing_slice_mm"]) == (
+        1,
+        "sagittal",
+        pytest.approx(3.0),
+    )
 
 
 def test_frames_have_slopes_of_their_own(tmp_path):
     array = array_of((3, 5, 6))
-    enhanced_mr(array, [2, 0, 1], slopes=[0.5, 1.5, 2.5]).save_as(tmp_path / "IM1", enforce_file_format=True)
+    enhanced_mr(array, [2, 0, 1], slopes=[0.5, 1.5, 2.5]).save_as(
+        tmp_path / "IM1", enforce_file_format=True
+    )
     expected = array * np.array([0.5, 1.5, 2.5])[:, None, None] + 1
     np.testing.assert_allclose(read_dicom_series(tmp_path).array, expected, rtol=1e-6)
 
@@ -492,7 +560,10 @@ def test_a_header_says_what_reading_says(tmp_path):
     [
         (lambda folder: (folder / "Image-4.dcm").unlink(), "gap"),
         (lambda folder: (folder / "Image-4.dcm").write_bytes(b"no image"), "no_pixels"),
-        (lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)), "mixed_series"),
+        (
+            lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)),
+            "mixed_series",
+        ),
         (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
     ],
 )

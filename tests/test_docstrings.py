@@ -10,7 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "t4e_utils"
 WITH_EXAMPLES = sorted(
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py") if ">>>" in path.read_text(encoding="utf-8")
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
 )
 
 

@@ -1,4 +1,7 @@
-"""What holds for every picture: a Figure that pyplot does not know, in the package's style, from data that stay as they were."""
+"""What holds for every picture.
+
+A Figure that pyplot does not know, in the package's style, from data that stay as they were.
+"""
 
 import io
 import warnings
@@ -45,34 +48,78 @@ STORED = np.stack([IMAGES, *(MASKS.astype(np.uint8) * 255)], axis=-1)
 MEASURES = measure_slices(IMAGES, MASKS)
 LABEL = np.arange(20) % 2
 PROBABILITY = np.clip(0.3 + 0.3 * LABEL + RANDOM.normal(0, 0.2, 20), 0, 1)
-PATIENTS = pd.DataFrame({"patient_id": [f"{i:05d}" for i in range(20)], "label": LABEL, "fold": np.arange(20) % 5})
+PATIENTS = pd.DataFrame(
+    {"patient_id": [f"{i:05d}" for i in range(20)], "label": LABEL, "fold": np.arange(20) % 5}
+)
 INVENTORY = pd.DataFrame(
     [
-        {"patient_id": f"{i:05d}", "series": s, "n_slices": 20 + i, "plane": "axial", "rows": 256, "columns": 256 + i,
-         "spacing_slice_mm": 5.0, "spacing_row_mm": 0.9, "transfer_syntax": "Explicit VR Little Endian"}
-        for i in range(9) for s in SERIES
+        {
+            "patient_id": f"{i:05d}",
+            "series": s,
+            "n_slices": 20 + i,
+            "plane": "axial",
+            "rows": 256,
+            "columns": 256 + i,
+            "spacing_slice_mm": 5.0,
+            "spacing_row_mm": 0.9,
+            "transfer_syntax": "Explicit VR Little Endian",
+        }
+        for i in range(9)
+        for s in SERIES
     ]
-)  # fmt: skip
+)
 HISTORY = pd.DataFrame(
-    {"epoch": [1, 2, 3, 4], "phase": ["warm-up", "warm-up", "all", "all"], "lr": 1e-4, "train_loss": [0.9, 0.6, 0.4, 0.3],
-     "valid_loss": [0.95, 0.7, 0.5, 0.6], "dice_wt": [0.1, 0.5, 0.7, 0.8], "score": [0.1, 0.4, 0.7, 0.6]}
-)  # fmt: skip
+    {
+        "epoch": [1, 2, 3, 4],
+        "phase": ["warm-up", "warm-up", "all", "all"],
+        "lr": 1e-4,
+        "train_loss": [0.9, 0.6, 0.4, 0.3],
+        "valid_loss": [0.95, 0.7, 0.5, 0.6],
+        "dice_wt": [0.1, 0.5, 0.7, 0.8],
+        "score": [0.1, 0.4, 0.7, 0.6],
+    }
+)
 DICE = pd.DataFrame(
     [
-        {"patient_id": str(i), "series": s, "plane": plane, "region": r, "dice": 0.9 - 0.02 * i, "truth_ml": 10.0 * i}
-        for i in range(5) for s in SERIES for plane in geometry.PLANES for r in REGIONS
+        {
+            "patient_id": str(i),
+            "series": s,
+            "plane": plane,
+            "region": r,
+            "dice": 0.9 - 0.02 * i,
+            "truth_ml": 10.0 * i,
+        }
+        for i in range(5)
+        for s in SERIES
+        for plane in geometry.PLANES
+        for r in REGIONS
     ]
-)  # fmt: skip
-SWEEP = pd.DataFrame(
-    {"threshold": [0.2, 0.5, 0.8] * 2, "region": ["WT"] * 3 + ["ET"] * 3, "dice": [0.7, 0.9, 0.8, 0.5, 0.6, 0.65]}
 )
-CHUNKS = pd.DataFrame({"patient_id": list("aabbb"), "probability": [0.2, 0.4, 0.6, 0.7, 0.9], "label": [0, 0, 1, 1, 1]})
+SWEEP = pd.DataFrame(
+    {
+        "threshold": [0.2, 0.5, 0.8] * 2,
+        "region": ["WT"] * 3 + ["ET"] * 3,
+        "dice": [0.7, 0.9, 0.8, 0.5, 0.6, 0.65],
+    }
+)
+CHUNKS = pd.DataFrame(
+    {
+        "patient_id": list("aabbb"),
+        "probability": [0.2, 0.4, 0.6, 0.7, 0.9],
+        "label": [0, 0, 1, 1, 1],
+    }
+)
 WIDE = pd.DataFrame({s: np.roll(PROBABILITY, k) for k, s in enumerate(SERIES)} | {"label": LABEL})
-KEPT = pd.DataFrame({"patient_id": ["a", "a", "b"], "plane": "axial", "series": ["FLAIR", "T2w", "FLAIR"]})
+KEPT = pd.DataFrame(
+    {"patient_id": ["a", "a", "b"], "plane": "axial", "series": ["FLAIR", "T2w", "FLAIR"]}
+)
 PLANE_CUT = SimpleNamespace(image=IMAGES, truth=MASKS, predicted=MASKS, affine=VOLUME.affine)
 
 EXAMPLES = {
-    "area_profile": ((MEASURES,), {"threshold": 0.01, "kept": MEASURES["wt_area"] > 0, "max_components": 0}),
+    "area_profile": (
+        (MEASURES,),
+        {"threshold": 0.01, "kept": MEASURES["wt_area"] > 0, "max_components": 0},
+    ),
     "batch_grid": ((IMAGES[:, None], MASKS.swapaxes(0, 1)), {"names": list("abcdefgh")}),
     "calibration": ((LABEL, PROBABILITY), {}),
     "chance_auc": ((), {"n_draws": 200, "observed": {"here": 0.6}}),
@@ -85,13 +132,19 @@ EXAMPLES = {
     "folds": ((PATIENTS,), {}),
     "funnel": (({"patients": 9, "predicted": 7},), {}),
     "intensity_densities": (({"FLAIR": [VOLUME, VOLUME]},), {}),
-    "kept_and_dropped": ((IMAGES, MASKS, MEASURES, MEASURES["wt_area"] > 0), {"plane": "axial", "reasons": ["far"] * 8}),
+    "kept_and_dropped": (
+        (IMAGES, MASKS, MEASURES, MEASURES["wt_area"] > 0),
+        {"plane": "axial", "reasons": ["far"] * 8},
+    ),
     "label_balance": ((PATIENTS,), {}),
     "labels_and_regions": ((VOLUME, LABELS), {"regions": REGIONS}),
     "patient_grid": (({"a": VOLUME, "b": VOLUME},), {"labels": {"a": LABELS}, "regions": REGIONS}),
     "patient_overlap": ((["a", "b"], ["b", "c"]), {}),
     "patient_overview": ((dict.fromkeys(SERIES, VOLUME),), {"labels": LABELS, "regions": REGIONS}),
-    "patient_story": (({"FLAIR": STORED, "T2w": STORED[:0]}, {"FLAIR": 0.7}), {"n_slices": {"FLAIR": 9, "T2w": 9}}),
+    "patient_story": (
+        ({"FLAIR": STORED, "T2w": STORED[:0]}, {"FLAIR": 0.7}),
+        {"n_slices": {"FLAIR": 9, "T2w": 9}},
+    ),
     "pipeline_drawing": ((), {}),
     "predicted_planes": (([PLANE_CUT, PLANE_CUT],), {}),
     "prediction_shift": ((PROBABILITY, PROBABILITY[:5]), {}),
@@ -107,9 +160,12 @@ EXAMPLES = {
     "stage_times": (({"01": 3.0, "02": 80.0},), {}),
     "threshold_sweep": ((SWEEP,), {}),
     "training_curves": ((HISTORY,), {}),
-    "triptychs": ((IMAGES[3:5], MASKS[:, 3:5].swapaxes(0, 1), MASKS[:, 3:5].swapaxes(0, 1)), {"planes": ["axial"] * 2}),
+    "triptychs": (
+        (IMAGES[3:5], MASKS[:, 3:5].swapaxes(0, 1), MASKS[:, 3:5].swapaxes(0, 1)),
+        {"planes": ["axial"] * 2},
+    ),
     "tumour_sizes": ((pd.DataFrame({"wt_ml": [30.0, 60.0], "et_ml": [10.0, 15.0]}),), {}),
-}  # fmt: skip
+}
 
 EMPTY = {
     "area_profile": ((MEASURES[:0],), {"threshold": 0.01}, "no slice was measured"),
@@ -145,7 +201,7 @@ EMPTY = {
     "training_curves": ((HISTORY[:0],), {}, "No epoch"),
     "triptychs": (([], [], []), {}, "no case"),
     "tumour_sizes": ((pd.DataFrame({"wt_ml": [], "et_ml": []}),), {}, "No tumour"),
-}  # fmt: skip
+}
 
 WITH_AXES = [name for name in EXAMPLES if "axes" in signature(getattr(figures, name)).parameters]
 
@@ -156,22 +212,31 @@ def texts(figure):
 
 def test_every_picture_has_an_example_here():
     pictures = {
-        name for name in figures.__all__
+        name
+        for name in figures.__all__
         if name.islower() and signature(getattr(figures, name)).return_annotation == "Figure"
-    }  # fmt: skip
+    }
     assert pictures == set(EXAMPLES)
 
 
 def test_every_picture_stands_in_a_notebook_or_in_the_readme():
-    notebooks = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+    notebooks = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")
+    )
     unused = {name for name in EXAMPLES if f".{name}(" not in notebooks}
-    assert unused == {"pipeline_drawing", "sentence"}  # in the README; in the place of a picture without data
+    # in the README; in the place of a picture without data
+    assert unused == {"pipeline_drawing", "sentence"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_picture_is_a_figure_of_its_own_and_leaves_data_and_settings_alone(name):
     arguments, options = EXAMPLES[name]
-    settings, data, opened = dict(matplotlib.rcParams), joblib.hash((arguments, options)), plt.get_fignums()
+    settings, data, opened = (
+        dict(matplotlib.rcParams),
+        joblib.hash((arguments, options)),
+        plt.get_fignums(),
+    )
     figure = getattr(figures, name)(*arguments, **options)
     figure.draw_without_rendering()
     assert isinstance(figure, Figure)
@@ -199,7 +264,9 @@ def test_without_data_a_picture_says_so_in_a_sentence(name):
 
 
 def test_a_missing_column_stops_with_its_name():
-    with pytest.raises(figures.FigureError, match=r"no column 'plane'; it has 'patient_id'.*Pass a table"):
+    with pytest.raises(
+        figures.FigureError, match=r"no column 'plane'; it has 'patient_id'.*Pass a table"
+    ):
         figures.series_overview(INVENTORY.drop(columns="plane"))
 
 
@@ -214,7 +281,9 @@ def test_ticks_that_are_made_late_are_in_style_too():
     with matplotlib.rc_context({"xtick.labelsize": 30}):
         figure = figures.label_balance(PATIENTS)
         figure.draw_without_rendering()
-    assert {label.get_fontsize() for label in figure.axes[0].get_xticklabels()} == {style.STYLE["xtick.labelsize"]}
+    assert {label.get_fontsize() for label in figure.axes[0].get_xticklabels()} == {
+        style.STYLE["xtick.labelsize"]
+    }
 
 
 def test_jupyter_gets_a_small_png_with_the_colours_of_the_picture():
@@ -266,5 +335,8 @@ def test_the_drawings_are_written_by_the_command(tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         main(str(tmp_path / "drawn"))
-    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["classifier.png", "pipeline.png"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "classifier.png",
+        "pipeline.png",
+    ]
     assert "pipeline.png" in capsys.readouterr().out

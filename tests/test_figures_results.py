@@ -1,4 +1,6 @@
-"""Curves, bars and tables show the numbers they are given, and every figure of merit stands with its n."""
+"""Curves, bars and tables show the numbers they are given, and every figure of merit stands with
+its n.
+"""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +39,14 @@ def test_patients_without_a_score_are_left_out_and_not_counted():
 
 def test_a_type_of_one_class_has_no_curve():
     one_class = np.where(LABELS == 1, SCORES, np.nan)
-    assert len(legend_of(figures.roc(LABELS, {"FLAIR": one_class, "mean": SCORES}, n_bootstrap=10).axes[0])) == 2
+    assert (
+        len(
+            legend_of(
+                figures.roc(LABELS, {"FLAIR": one_class, "mean": SCORES}, n_bootstrap=10).axes[0]
+            )
+        )
+        == 2
+    )
     assert results.auc_text(np.ones(3), np.ones(3)) == "AUC not defined, n = 3"
 
 
@@ -49,8 +58,12 @@ def test_the_roc_band_is_that_of_resampled_curves():
         curve = []
         for (
             rate
-        ) in rates:  # the best true positive rate within the false positives allowed, between points on a straight line
-            points = sorted({(np.mean(negative >= t), np.mean(positive >= t)) for t in (*scores, 2.0)})
+            # the best true positive rate within the false positives allowed, between points on a
+            # straight line
+        ) in rates:
+            points = sorted(
+                {(np.mean(negative >= t), np.mean(positive >= t)) for t in (*scores, 2.0)}
+            )
             left = max(p for p in points if p[0] <= rate + 1e-12)
             right = min((p for p in points if p[0] > rate + 1e-12), default=left)
             share = (rate - left[0]) / (right[0] - left[0]) if right != left else 0
@@ -83,7 +96,8 @@ def test_calibration_draws_shares_intervals_and_numbers():
     assert np.allclose(line(axes, "observed").get_xydata(), expected)
     assert [text.get_text() for text in axes.texts] == [str(row["n"]) for row in rows]
     assert np.allclose(
-        [segment[:, 1] for segment in axes.collections[0].get_segments()], [[r["low"], r["high"]] for r in rows]
+        [segment[:, 1] for segment in axes.collections[0].get_segments()],
+        [[r["low"], r["high"]] for r in rows],
     )
 
 
@@ -96,9 +110,13 @@ def test_probabilities_stand_with_their_class_and_n():
 
 
 def test_chunks_are_drawn_from_the_lowest_to_the_highest_sorted_by_patient():
-    chunks = pd.DataFrame({"patient_id": list("bbaa"), "probability": [0.9, 0.7, 0.1, 0.4], "label": [1, 1, 0, 0]})
+    chunks = pd.DataFrame(
+        {"patient_id": list("bbaa"), "probability": [0.9, 0.7, 0.1, 0.4], "label": [1, 1, 0, 0]}
+    )
     axes = figures.chunk_spread(chunks).axes[0]
-    assert np.allclose([segment[:, 1] for segment in axes.collections[0].get_segments()], [[0.1, 0.4], [0.7, 0.9]])
+    assert np.allclose(
+        [segment[:, 1] for segment in axes.collections[0].get_segments()], [[0.1, 0.4], [0.7, 0.9]]
+    )
     assert np.allclose(axes.collections[2].get_offsets(), [[0, 0.25], [1, 0.8]])
     assert "median spread 0.25, n = 2" in axes.get_title(loc="left")
 
@@ -110,7 +128,9 @@ def test_patients_with_one_chunk_have_no_spread():
 
 
 def test_agreement_shows_spearman_above_and_scatter_below():
-    table = pd.DataFrame({"FLAIR": [0.1, 0.2, 0.3, 0.9], "T2w": [0.2, 0.3, 0.8, 0.9], "T1w": [np.nan] * 4})
+    table = pd.DataFrame(
+        {"FLAIR": [0.1, 0.2, 0.3, 0.9], "T2w": [0.2, 0.3, 0.8, 0.9], "T1w": [np.nan] * 4}
+    )
     axes = np.reshape(figures.series_agreement(table, series=["FLAIR", "T2w", "T1w"]).axes, (3, 3))
     assert axes[0, 1].texts[0].get_text() == "1.00"
     assert axes[0, 2].texts[0].get_text() == "–"
@@ -118,7 +138,9 @@ def test_agreement_shows_spearman_above_and_scatter_below():
 
 
 def test_area_shares_are_of_the_brain_and_zero_without_one():
-    measures = pd.DataFrame({"slice": [0, 1], "brain_area": [0, 200], "wt_area": [0, 50], "et_area": [0, 10]})
+    measures = pd.DataFrame(
+        {"slice": [0, 1], "brain_area": [0, 200], "wt_area": [0, 50], "et_area": [0, 10]}
+    )
     shares = selection.area_shares(measures)
     assert shares["WT"].tolist() == [0, 0.25]
     assert shares["ET"].tolist() == [0, 0.05]
@@ -126,9 +148,15 @@ def test_area_shares_are_of_the_brain_and_zero_without_one():
 
 def test_the_area_profile_marks_threshold_and_kept_slices():
     measures = pd.DataFrame(
-        {"slice": [3, 4, 5, 6], "brain_area": 100, "wt_area": [0, 5, 20, 9], "et_area": 0, "n_components": [0, 1, 1, 7],
-         "is_kept": [False, True, True, False]}
-    )  # fmt: skip
+        {
+            "slice": [3, 4, 5, 6],
+            "brain_area": 100,
+            "wt_area": [0, 5, 20, 9],
+            "et_area": 0,
+            "n_components": [0, 1, 1, 7],
+            "is_kept": [False, True, True, False],
+        }
+    )
     axes = figures.area_profile(measures, threshold=0.025, max_components=5).axes[0]
     assert line(axes, "WT").get_ydata().tolist() == [0, 0.05, 0.2, 0.09]
     assert line(axes, "threshold 0.025").get_ydata() == [0.025, 0.025]
@@ -138,17 +166,27 @@ def test_the_area_profile_marks_threshold_and_kept_slices():
 
 def test_kept_slices_are_counted_and_patients_without_any_are_named():
     table = pd.DataFrame(
-        {"patient_id": ["a", "a", "b", "b"], "series": ["FLAIR", "FLAIR", "T2w", "FLAIR"], "is_kept": [1, 1, 1, 0]}
+        {
+            "patient_id": ["a", "a", "b", "b"],
+            "series": ["FLAIR", "FLAIR", "T2w", "FLAIR"],
+            "is_kept": [1, 1, 1, 0],
+        }
     )
-    axes = figures.slices_kept(table, by=("series",), patients=["a", "b", "c"], groups=["FLAIR", "T2w"]).axes[0]
+    axes = figures.slices_kept(
+        table, by=("series",), patients=["a", "b", "c"], groups=["FLAIR", "T2w"]
+    ).axes[0]
     assert np.array_equal(axes.images[0].get_array(), [[2, 0], [0, 1], [0, 0]])
     assert axes.get_xlabel() == "none kept: a T2w, b FLAIR, c FLAIR, c T2w"
     assert axes.get_title(loc="left") == "Slices kept: 3 of 3 patients"
 
 
 def test_many_patients_are_sorted_by_their_slices_and_only_some_zeros_named():
-    table = pd.DataFrame({"patient_id": [f"{i:03d}" for i in range(40) for _ in range(i)], "series": "FLAIR"})
-    axes = figures.slices_kept(table, by=("series",), patients=[f"{i:03d}" for i in range(50)]).axes[0]
+    table = pd.DataFrame(
+        {"patient_id": [f"{i:03d}" for i in range(40) for _ in range(i)], "series": "FLAIR"}
+    )
+    axes = figures.slices_kept(
+        table, by=("series",), patients=[f"{i:03d}" for i in range(50)]
+    ).axes[0]
     assert axes.images[0].get_array()[:, 0].tolist() == [*range(39, -1, -1), *[0] * 10]
     assert axes.get_xlabel().replace("\n", " ").endswith("and 5 more")
 
@@ -163,10 +201,18 @@ def test_chunks_are_windows_and_what_is_missing_is_hatched():
 
 def test_series_are_counted_by_type_and_rare_matrices_are_one():
     table = pd.DataFrame(
-        {"patient_id": [str(i) for i in range(9)], "series": "FLAIR", "n_slices": range(9), "plane": ["axial"] * 8 + [None],
-         "rows": [512] * 3 + [10, 11, 12, 13, 14, None], "columns": 512, "spacing_slice_mm": np.nan, "spacing_row_mm": 1.0,
-         "transfer_syntax": None}
-    )  # fmt: skip
+        {
+            "patient_id": [str(i) for i in range(9)],
+            "series": "FLAIR",
+            "n_slices": range(9),
+            "plane": ["axial"] * 8 + [None],
+            "rows": [512] * 3 + [10, 11, 12, 13, 14, None],
+            "columns": 512,
+            "spacing_slice_mm": np.nan,
+            "spacing_row_mm": 1.0,
+            "transfer_syntax": None,
+        }
+    )
     axes = figures.series_overview(table, title="Phantoms").axes
     assert legend_of(axes[3]) == ["axial", "unknown"]
     assert [patch.get_width() for patch in axes[3].patches] == [8, 1]
@@ -180,12 +226,21 @@ def test_labels_are_counted_with_those_that_are_missing():
     axes = figures.label_balance(pd.DataFrame({"label": [0, 1, 1, np.nan]})).axes[0]
     assert [patch.get_width() for patch in axes.patches] == [1, 2, 1]
     assert [text.get_text() for text in axes.texts] == ["1  (25%)", "2  (50%)", "1  (25%)"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["unmethylated", "methylated", "no label"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "unmethylated",
+        "methylated",
+        "no label",
+    ]
 
 
 def test_folds_count_patients_once_with_or_without_labels():
-    slices = pd.DataFrame({"patient_id": ["a", "a", "b", "c"], "fold": [0, 0, 0, 1], "label": [1, 1, 0, 0]})
-    labelled, plain = figures.folds(slices).axes[0], figures.folds(slices.drop(columns="label")).axes[0]
+    slices = pd.DataFrame(
+        {"patient_id": ["a", "a", "b", "c"], "fold": [0, 0, 0, 1], "label": [1, 1, 0, 0]}
+    )
+    labelled, plain = (
+        figures.folds(slices).axes[0],
+        figures.folds(slices.drop(columns="label")).axes[0],
+    )
     assert [patch.get_height() for patch in labelled.patches] == [1, 1, 1, 0]
     assert [patch.get_height() for patch in plain.patches] == [2, 1]
 
@@ -235,11 +290,19 @@ def test_a_patient_story_ends_in_the_mean_of_the_types_that_have_a_prediction():
 
 
 def test_a_patient_story_draws_each_series_in_its_own_proportions():
-    stored = {"FLAIR": np.full((3, 6, 6, 3), 200, np.uint8), "T2w": np.full((2, 6, 6, 3), 200, np.uint8)}
-    figure = figures.patient_story(stored, {}, n=2, spacings_mm={"FLAIR": (3.0, 1.0)}, planes={"T2w": "axial"})
+    stored = {
+        "FLAIR": np.full((3, 6, 6, 3), 200, np.uint8),
+        "T2w": np.full((2, 6, 6, 3), 200, np.uint8),
+    }
+    figure = figures.patient_story(
+        stored, {}, n=2, spacings_mm={"FLAIR": (3.0, 1.0)}, planes={"T2w": "axial"}
+    )
     axes = np.reshape(figure.axes, (2, 3))
     assert [each.get_aspect() for each in axes[:, 0]] == [3.0, 1.0]
-    assert [[text.get_text() for text in each.texts] for each in axes[:, 1]] == [[], ["R", "L", "A", "P"]]
+    assert [[text.get_text() for text in each.texts] for each in axes[:, 1]] == [
+        [],
+        ["R", "L", "A", "P"],
+    ]
 
 
 def test_the_slices_with_most_influence_are_shown_in_order():
@@ -290,23 +353,43 @@ def test_fallbacks_are_listed_one_by_one():
 
 
 def test_the_step_between_kept_slices_is_said_where_there_is_one():
-    measures = pd.DataFrame({"slice": range(10), "brain_area": 100, "wt_area": [0, 9, 9, 9, 9, 9, 9, 9, 0, 0], "et_area": 0})
+    measures = pd.DataFrame(
+        {
+            "slice": range(10),
+            "brain_area": 100,
+            "wt_area": [0, 9, 9, 9, 9, 9, 9, 9, 0, 0],
+            "et_area": 0,
+        }
+    )
     kept = np.isin(np.arange(10), [1, 4, 7])
-    assert line(figures.area_profile(measures, threshold=0.05, kept=kept).axes[0], "3 of 10 slices kept,\n1 in 3 of those above")
+    assert line(
+        figures.area_profile(measures, threshold=0.05, kept=kept).axes[0],
+        "3 of 10 slices kept,\n1 in 3 of those above",
+    )
     uneven = np.isin(np.arange(10), [1, 2, 7])
-    assert line(figures.area_profile(measures, threshold=0.05, kept=uneven).axes[0], "3 of 10 slices kept")
+    assert line(
+        figures.area_profile(measures, threshold=0.05, kept=uneven).axes[0], "3 of 10 slices kept"
+    )
 
 
 def test_chunks_lie_on_the_axis_of_the_series_where_its_slices_are():
     axes = figures.chunk_windows([(0, 3), (2, 4)], 4, length=3, positions=[5, 6, 9, 20]).axes[0]
-    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches] == [(4.5, 9.5), (8.5, 20.5)]
+    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches] == [
+        (4.5, 9.5),
+        (8.5, 20.5),
+    ]
     assert [each.get_xdata().tolist() for each in axes.lines] == [[5, 6, 9], [9, 20]]
     assert [text.get_text() for text in axes.texts] == ["3 slices", "2 slices"]
 
 
 def test_chunks_of_each_type_have_a_panel_and_types_are_not_mixed():
     chunks = pd.DataFrame(
-        {"patient_id": list("aabb"), "series": ["FLAIR", "T2w"] * 2, "probability": [0.1, 0.9, 0.2, 0.8], "label": [0, 0, 1, 1]}
+        {
+            "patient_id": list("aabb"),
+            "series": ["FLAIR", "T2w"] * 2,
+            "probability": [0.1, 0.9, 0.2, 0.8],
+            "label": [0, 0, 1, 1],
+        }
     )
     flair, t2w = figures.chunk_spread(chunks, by="series").axes
     assert flair.get_title(loc="left") == "FLAIR: one chunk a patient"

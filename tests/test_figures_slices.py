@@ -20,7 +20,9 @@ def one_axes():
 
 
 def letters_of(axes):
-    return {text.get_text(): text.get_position() for text in axes.texts if len(text.get_text()) == 1}
+    return {
+        text.get_text(): text.get_position() for text in axes.texts if len(text.get_text()) == 1
+    }
 
 
 def rectangle(shape, rows, columns):
@@ -33,14 +35,17 @@ def asymmetric_volume(plane="axial", spacing=(4.0, 1.5, 1.0)):
     """A block of tissue with one bright voxel near the patient's left, front and top."""
     volume = np.zeros((12, 16, 20))
     volume[2:10, 3:14, 4:17] = 100
-    volume[8, 4, 15] = 500  # axial display: slices upwards, rows backwards, columns to the patient's left
+    # axial display: slices upwards, rows backwards, columns to the patient's left
+    volume[8, 4, 15] = 500
     array, affine = geometry.reorient(volume, geometry.display_affine("axial", spacing), plane)
     return Volume(array, geometry.spacing_of(affine), affine)
 
 
 @pytest.mark.parametrize("plane", geometry.PLANES)
 def test_letters_of_stored_slices_are_those_of_the_display_convention(plane):
-    assert geometry.orientation_letters(geometry.display_affine(plane)) == slices.PLANE_LETTERS[plane]
+    assert (
+        geometry.orientation_letters(geometry.display_affine(plane)) == slices.PLANE_LETTERS[plane]
+    )
 
 
 @pytest.mark.parametrize("stored_as", geometry.PLANES)
@@ -48,10 +53,17 @@ def test_letters_of_stored_slices_are_those_of_the_display_convention(plane):
     ("plane", "row_is_first_half", "column_is_first_half"),
     [("axial", True, False), ("coronal", True, False), ("sagittal", True, True)],
 )
-def test_left_front_and_top_are_drawn_where_the_letters_say(stored_as, plane, row_is_first_half, column_is_first_half):
-    array, _ = geometry.reorient(asymmetric_volume(stored_as).array, asymmetric_volume(stored_as).affine, plane)
+def test_left_front_and_top_are_drawn_where_the_letters_say(
+    stored_as, plane, row_is_first_half, column_is_first_half
+):
+    array, _ = geometry.reorient(
+        asymmetric_volume(stored_as).array, asymmetric_volume(stored_as).affine, plane
+    )
     piece = slices.cut(
-        asymmetric_volume(stored_as), plane, index=int(array.max(axis=(1, 2)).argmax()), is_cropped=False
+        asymmetric_volume(stored_as),
+        plane,
+        index=int(array.max(axis=(1, 2)).argmax()),
+        is_cropped=False,
     )
     row, column = np.unravel_index(piece.image.argmax(), piece.image.shape)
     assert (row < piece.image.shape[0] / 2) == row_is_first_half
@@ -109,7 +121,9 @@ def test_a_constant_image_is_drawn_without_a_warning():
 
 def test_a_truth_is_a_contour_half_a_pixel_around_the_mask():
     axes = one_axes()
-    slices.draw_slice(axes, np.zeros((10, 12)), truth=[rectangle((10, 12), (3, 5), (2, 7))], regions=["WT"])
+    slices.draw_slice(
+        axes, np.zeros((10, 12)), truth=[rectangle((10, 12), (3, 5), (2, 7))], regions=["WT"]
+    )
     extent = axes.collections[0].get_paths()[0].get_extents()
     assert (extent.x0, extent.x1, extent.y0, extent.y1) == (1.5, 7.5, 2.5, 5.5)
     assert tuple(axes.collections[0].get_edgecolor()[0]) == to_rgba(style.REGION_COLOURS["WT"])
@@ -212,14 +226,23 @@ def test_series_on_other_grids_than_the_labels_have_no_contours():
 
 
 def test_series_are_shown_in_their_own_plane_when_asked():
-    figure = figures.patient_overview({"T1w": asymmetric_volume("sagittal")}, regions=REGIONS, planes=None)
+    figure = figures.patient_overview(
+        {"T1w": asymmetric_volume("sagittal")}, regions=REGIONS, planes=None
+    )
     assert [axes.get_title().split()[1] for axes in figure.axes] == ["sagittal"]
     assert not figure.legends
 
 
 def test_a_strip_goes_from_the_first_to_the_last_slice():
-    figure = figures.series_strip(asymmetric_volume(), n=4, columns=4, patient_id="00006", series="FLAIR")
-    assert [axes.get_title() for axes in figure.axes] == ["slice 0", "slice 4", "slice 7", "slice 11"]
+    figure = figures.series_strip(
+        asymmetric_volume(), n=4, columns=4, patient_id="00006", series="FLAIR"
+    )
+    assert [axes.get_title() for axes in figure.axes] == [
+        "slice 0",
+        "slice 4",
+        "slice 7",
+        "slice 11",
+    ]
     assert "axial, 12 slices · window" in figure.get_suptitle()
 
 
@@ -262,7 +285,11 @@ def test_the_three_channels_of_a_stored_slice_are_shown_apart():
     stored = np.zeros((6, 8, 3), np.uint8)
     stored[..., 0], stored[2:4, 2:6, 1], stored[3, 3, 2] = 90, 255, 255
     figure = figures.slice_channels(stored, spacing_mm=(2.0, 1.0), plane="coronal")
-    assert [axes.get_title() for axes in figure.axes][:3] == ["R: image, 0 to 255", "G: WT, 8 pixels", "B: ET, 1 pixel"]
+    assert [axes.get_title() for axes in figure.axes][:3] == [
+        "R: image, 0 to 255",
+        "G: WT, 8 pixels",
+        "B: ET, 1 pixel",
+    ]
     assert (figure.axes[0].images[0].get_array() == 90).all()
     assert (figure.axes[1].images[1].get_array()[..., 3] > 0).sum() == 8
     assert np.array_equal(figure.axes[3].images[0].get_array(), stored)
@@ -274,7 +301,9 @@ def test_the_three_channels_of_a_stored_slice_are_shown_apart():
 def test_stored_slices_split_into_image_and_masks(shape):
     stored = np.zeros((5, 6, 7, 3), np.uint8)
     stored[2, 3, 4] = 10, 255, 0
-    images, masks = selection.split_channels(stored if shape == "channels last" else np.moveaxis(stored, -1, 1))
+    images, masks = selection.split_channels(
+        stored if shape == "channels last" else np.moveaxis(stored, -1, 1)
+    )
     assert images.shape == (5, 6, 7)
     assert images[2, 3, 4] == 10
     assert masks.shape == (2, 5, 6, 7)
@@ -291,15 +320,26 @@ def test_a_film_strip_names_slices_and_zero_images():
         "zero",
         "zero",
     ]
-    assert [a.get_title() for a in figures.film_strip(stored).axes[:4]] == ["0", "1", "zero", "zero"]
+    assert [a.get_title() for a in figures.film_strip(stored).axes[:4]] == [
+        "0",
+        "1",
+        "zero",
+        "zero",
+    ]
 
 
 @pytest.mark.parametrize("channels", [False, True])
 def test_a_film_strip_has_the_proportions_of_the_head(channels):
     stored = np.full((3, 6, 8, 3), 255, np.uint8)
-    figure = figures.film_strip(stored, channels=channels, columns=3, spacing_mm=(3.0, 1.5), plane="coronal")
-    assert [axes.get_aspect() for axes in figure.axes if axes.images] == [2.0] * (9 if channels else 3)
-    assert [text.get_text() for text in figure.axes[0].texts] == ([] if channels else ["R", "L", "S", "I"])
+    figure = figures.film_strip(
+        stored, channels=channels, columns=3, spacing_mm=(3.0, 1.5), plane="coronal"
+    )
+    assert [axes.get_aspect() for axes in figure.axes if axes.images] == [2.0] * (
+        9 if channels else 3
+    )
+    assert [text.get_text() for text in figure.axes[0].texts] == (
+        [] if channels else ["R", "L", "S", "I"]
+    )
 
 
 def test_a_film_strip_shows_each_channel_in_a_row():
@@ -315,20 +355,28 @@ def test_kept_slices_stand_above_dropped_ones_and_blank_ones_are_no_examples():
     masks = np.zeros((2, 6, 5, 5), bool)
     masks[0, 4, 1:4, 1:4] = True
     measures = pd.DataFrame(
-        {"brain_area": (images > 0).sum(axis=(1, 2)), "wt_area": masks[0].sum(axis=(1, 2)), "et_area": 0}
+        {
+            "brain_area": (images > 0).sum(axis=(1, 2)),
+            "wt_area": masks[0].sum(axis=(1, 2)),
+            "et_area": 0,
+        }
     )
     figure = figures.kept_and_dropped(
         images, masks, measures, [False] * 4 + [True, False], n=4, reasons=["no tumour"] * 6
     )
     assert [figure.axes[k].get_ylabel() for k in (0, 4)] == ["kept (1)", "dropped (5)"]
     assert figure.axes[0].get_title() == "slice 4: 100.0%"
-    assert [axes.get_title() for axes in figure.axes[4:]] == [f"slice {k}: 0.0%\nno tumour" for k in (1, 2, 3, 5)]
+    assert [axes.get_title() for axes in figure.axes[4:]] == [
+        f"slice {k}: 0.0%\nno tumour" for k in (1, 2, 3, 5)
+    ]
 
 
 def test_a_triptych_states_the_dice_of_each_region():
     truth = np.stack([rectangle((8, 8), (1, 4), (1, 4)), rectangle((8, 8), (2, 3), (2, 3))])
     predicted = np.stack([truth[0], np.zeros((8, 8), bool)])
-    figure = figures.triptychs([np.ones((8, 8))], [truth], [predicted], names=["worst"], planes=["axial"])
+    figure = figures.triptychs(
+        [np.ones((8, 8))], [truth], [predicted], names=["worst"], planes=["axial"]
+    )
     image, expert, prediction = figure.axes
     assert prediction.get_title() == "Dice WT 1.00 · ET 0.00"
     assert image.get_ylabel() == "worst"
@@ -362,18 +410,29 @@ def box_of(mask):
 
 
 def test_in_the_rendered_picture_contour_aspect_and_letters_are_where_they_belong():
-    mask, colour = rectangle((20, 40), (5, 14), (10, 29)), np.array(to_rgba(style.REGION_COLOURS["WT"])[:3]) * 255
-    options = {"truth": np.stack([mask, ~mask & mask]), "spacing_mm": (3.0, 1.0)}  # 60 mm high, 40 mm wide
-    picture = rendered(lambda axes: slices.draw_slice(axes, np.zeros((20, 40), np.uint8), **options))
+    mask, colour = (
+        rectangle((20, 40), (5, 14), (10, 29)),
+        np.array(to_rgba(style.REGION_COLOURS["WT"])[:3]) * 255,
+    )
+    # 60 mm high, 40 mm wide
+    options = {"truth": np.stack([mask, ~mask & mask]), "spacing_mm": (3.0, 1.0)}
+    picture = rendered(
+        lambda axes: slices.draw_slice(axes, np.zeros((20, 40), np.uint8), **options)
+    )
     top, bottom, left, right = box_of((picture < 250).any(axis=-1))
     assert (top, bottom) == (0, 399)
     assert (right - left + 1) / (bottom - top + 1) == pytest.approx(40 / 60, abs=0.01)
     drawn = box_of(np.abs(picture - colour).max(axis=-1) < 60)
     scale = 400 / 60
-    expected = (15 * scale, 45 * scale, left + 10 * scale, left + 30 * scale)  # mm from the upper left corner of the image
+    # mm from the upper left corner of the image
+    expected = (15 * scale, 45 * scale, left + 10 * scale, left + 30 * scale)
     assert np.abs(np.subtract(drawn, expected)).max() <= 2.5
     for edge, letter in slices.PLANE_LETTERS["axial"].items():
-        lettered = rendered(lambda axes, one={edge: letter}: slices.draw_slice(axes, np.zeros((40, 40), np.uint8), letters=one))
+        lettered = rendered(
+            lambda axes, one={edge: letter}: slices.draw_slice(
+                axes, np.zeros((40, 40), np.uint8), letters=one
+            )
+        )
         top, bottom, left, right = box_of((lettered > 128).any(axis=-1))
         distance = {"top": top, "bottom": 399 - bottom, "left": left, "right": 399 - right}
         assert min(distance, key=distance.get) == edge

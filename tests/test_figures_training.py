@@ -8,9 +8,15 @@ from t4e_utils import figures
 from t4e_utils.figures import style, training
 
 HISTORY = pd.DataFrame(
-    {"epoch": [1, 2, 3, 4], "phase": ["warm-up", "warm-up", "all", "all"], "train_loss": [0.9, 0.6, 0.4, 0.3],
-     "valid_loss": [0.95, 0.7, 0.5, 0.6], "dice_wt": [0.1, 0.5, 0.7, 0.8], "score": [0.1, 0.4, 0.6, 0.7]}
-)  # fmt: skip
+    {
+        "epoch": [1, 2, 3, 4],
+        "phase": ["warm-up", "warm-up", "all", "all"],
+        "train_loss": [0.9, 0.6, 0.4, 0.3],
+        "valid_loss": [0.95, 0.7, 0.5, 0.6],
+        "dice_wt": [0.1, 0.5, 0.7, 0.8],
+        "score": [0.1, 0.4, 0.6, 0.7],
+    }
+)
 
 
 def test_training_curves_are_the_columns_of_the_history():
@@ -57,7 +63,11 @@ def test_a_score_that_repeats_another_is_drawn_once():
 
 
 def test_best_median_and_worst_are_found_among_finite_figures():
-    assert training.best_median_worst([0.2, np.nan, 0.9, 0.5]) == {"best": 2, "median": 3, "worst": 0}
+    assert training.best_median_worst([0.2, np.nan, 0.9, 0.5]) == {
+        "best": 2,
+        "median": 3,
+        "worst": 0,
+    }
     assert training.best_median_worst([0.3, 0.9]) == {"best": 1, "worst": 0}
     assert training.best_median_worst([np.nan, 0.4]) == {"only": 1}
     assert training.best_median_worst([np.nan]) == {}
@@ -65,9 +75,20 @@ def test_best_median_and_worst_are_found_among_finite_figures():
 
 def test_dice_is_grouped_by_plane_type_and_size():
     table = pd.DataFrame(
-        [{"patient_id": i, "series": "FLAIR", "plane": plane, "region": region, "dice": 0.5 + 0.1 * i, "truth_ml": float(i)}
-         for i in range(4) for plane in ("axial", "sagittal") for region in ("WT", "ET")]
-    )  # fmt: skip
+        [
+            {
+                "patient_id": i,
+                "series": "FLAIR",
+                "plane": plane,
+                "region": region,
+                "dice": 0.5 + 0.1 * i,
+                "truth_ml": float(i),
+            }
+            for i in range(4)
+            for plane in ("axial", "sagittal")
+            for region in ("WT", "ET")
+        ]
+    )
     figure = figures.dice_distribution(table)
     by_plane, by_series, by_size = figure.axes
     assert [label.get_text() for label in by_plane.get_xticklabels()] == ["axial", "sagittal"]

@@ -1,4 +1,7 @@
-"""Files are whole or not there, and what hinders writing is said in a sentence; on a disk of 4 MB where one may be mounted."""
+"""Files are whole or not there, and what hinders writing is said in a sentence.
+
+On a disk of 4 MB where one may be mounted.
+"""
 
 import errno
 import os
@@ -16,7 +19,8 @@ from t4e_utils.runs import write_json, write_table
 from t4e_utils.sampling import read_slice, write_slice
 from t4e_utils.weights import save_weights
 
-NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)  # PNG makes it no smaller than a megabyte
+# PNG makes it no smaller than a megabyte
+NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)
 
 
 def test_a_file_takes_its_name_when_the_block_has_ended_well(tmp_path):
@@ -40,10 +44,19 @@ def test_a_block_that_fails_leaves_what_was_there_and_its_own_error(tmp_path):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), r"a\.txt cannot be written, because the disk is full: make room"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            r"a\.txt cannot be written, because the disk is full: make room",
+        ),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "because the disk is full"),
-        (ValueError("I/O error: No space left on device (os error 28)"), "because the disk is full"),
-        (OSError(errno.EROFS, "Read-only file system"), r"a\.txt cannot be written \(Read-only file system\): choose a folder"),
+        (
+            ValueError("I/O error: No space left on device (os error 28)"),
+            "because the disk is full",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            r"a\.txt cannot be written \(Read-only file system\): choose a folder",
+        ),
     ],
 )
 def test_what_hinders_writing_is_said(tmp_path, error, sentence):
@@ -54,10 +67,16 @@ def test_what_hinders_writing_is_said(tmp_path, error, sentence):
 
 def test_a_file_where_a_folder_should_be_is_named(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(WriteError, match=r"table\.parquet cannot be written \((File exists|Not a directory)\)"):
+    with pytest.raises(
+        WriteError, match=r"table\.parquet cannot be written \((File exists|Not a directory)\)"
+    ):
         write_table(pd.DataFrame({"a": [1]}), tmp_path / "run" / "table.parquet")
     with pytest.raises(WriteError, match=r"phantoms cannot be written"):
-        write_phantoms(tmp_path / "run" / "phantoms", PhantomConfig(n_brats=0, n_overlap=0, n_train=2, n_test=0), n_jobs=1)
+        write_phantoms(
+            tmp_path / "run" / "phantoms",
+            PhantomConfig(n_brats=0, n_overlap=0, n_train=2, n_test=0),
+            n_jobs=1,
+        )
 
 
 @pytest.fixture
@@ -65,13 +84,22 @@ def small_disk(tmp_path):
     """Four megabytes, where this user may mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if os.name != "posix" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False).returncode:
+    if (
+        os.name != "posix"
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder],
+            capture_output=True,
+            check=False,
+        ).returncode
+    ):
         pytest.skip("a small disk cannot be mounted here")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
 
-def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_room_is_made(small_disk):
+def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_room_is_made(
+    small_disk,
+):
     big = torch.nn.Linear(1500, 1000)
     frame = pd.DataFrame({"a": np.random.default_rng(0).random(1_000_000)})
     writers = {
@@ -81,7 +109,9 @@ def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_ro
         "last.pt": lambda path: write_checkpoint(path.parent, {"a": torch.zeros(1_500_000)}),
     }
     for name, write in writers.items():
-        with pytest.raises(WriteError, match=rf"{name} cannot be written, because the disk is full"):
+        with pytest.raises(
+            WriteError, match=rf"{name} cannot be written, because the disk is full"
+        ):
             write(small_disk / name)
         assert not os.listdir(small_disk)
     masks = np.zeros((2, *NOISE.shape))
@@ -94,7 +124,9 @@ def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_ro
     write_slice(small_disk / f"{len(written)}.png", NOISE, masks)
 
 
-def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_is_not_there(small_disk):
+def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_is_not_there(
+    small_disk,
+):
     assert not is_disk_full(small_disk / "run")
     (small_disk / "ballast").write_bytes(bytes(3_500_000))
     assert is_disk_full(small_disk / "run")
@@ -106,5 +138,3 @@ def test_a_checkpoint_that_finds_no_room_leaves_the_one_before_it(small_disk):
         write_checkpoint(small_disk, {"epoch": 2, "weights": torch.zeros(900_000)})
     assert read_checkpoint(small_disk)["epoch"] == 1
     assert os.listdir(small_disk) == ["last.pt"]
-
-

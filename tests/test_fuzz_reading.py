@@ -1,4 +1,7 @@
-"""Damaged bytes are read or refused, whatever they are: a short run of the fuzzing in `benchmarks`."""
+"""Damaged bytes are read or refused, whatever they are.
+
+A short run of the fuzzing in `benchmarks`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ def test_no_damage_brings_another_exception_a_hang_or_the_end_of_the_process():
     counts, failures = fuzz_reading.fuzz(400, seed=1)
     assert failures == []
     assert sum(counts.values()) == 400
-    assert {kind for kind, outcome in counts if outcome == "read"} == {"dicom", "dicom compressed", "nifti"}
+    assert {kind for kind, outcome in counts if outcome == "read"} == {
+        "dicom",
+        "dicom compressed",
+        "nifti",
+    }
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,9 @@ def test_no_damage_brings_another_exception_a_hang_or_the_end_of_the_process():
         ("np.empty(3 << 30, np.uint8)", "MemoryError"),
     ],
 )
-def test_a_reader_that_dies_hangs_or_raises_is_a_failure_and_the_others_are_read(monkeypatch, tmp_path, fault, message):
+def test_a_reader_that_dies_hangs_or_raises_is_a_failure_and_the_others_are_read(
+    monkeypatch, tmp_path, fault, message
+):
     """The fuzzing is worth nothing if it does not see these."""
     (tmp_path / "sitecustomize.py").write_text(
         f"""

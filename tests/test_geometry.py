@@ -19,11 +19,15 @@ from t4e_utils.geometry import (
 
 RIGHT, ANTERIOR, SUPERIOR = np.eye(3)
 SIGNED_PERMUTATIONS = [
-    np.eye(3)[list(order)] * signs for order in permutations(range(3)) for signs in product((1, -1), repeat=3)
+    np.eye(3)[list(order)] * signs
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
 ]
 
 
-def affine_from(directions: np.ndarray, spacing_mm=(3.0, 0.5, 0.7), origin=(11.0, -22.0, 33.0)) -> np.ndarray:
+def affine_from(
+    directions: np.ndarray, spacing_mm=(3.0, 0.5, 0.7), origin=(11.0, -22.0, 33.0)
+) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(directions) * spacing_mm
     affine[:3, 3] = origin
@@ -40,7 +44,10 @@ def rotation(degrees: float, axis: np.ndarray) -> np.ndarray:
 
 def places(array: np.ndarray, affine: np.ndarray) -> dict[int, tuple[float, ...]]:
     """Return where each voxel lies, by its value; slowly, one voxel at a time."""
-    return {int(array[index]): tuple(np.round(affine @ (*index, 1), 6)[:3]) for index in np.ndindex(array.shape)}
+    return {
+        int(array[index]): tuple(np.round(affine @ (*index, 1), 6)[:3])
+        for index in np.ndindex(array.shape)
+    }
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,9 @@ def places(array: np.ndarray, affine: np.ndarray) -> dict[int, tuple[float, ...]
     ],
 )
 def test_display_runs_as_radiological_series_are_drawn(plane, slices, rows, columns):
-    np.testing.assert_array_equal(display_directions(plane), np.column_stack([slices, rows, columns]))
+    np.testing.assert_array_equal(
+        display_directions(plane), np.column_stack([slices, rows, columns])
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,10 +86,14 @@ def test_a_series_in_display_keeps_its_plane_and_is_not_turned(plane):
 
 @pytest.mark.parametrize("directions", SIGNED_PERMUTATIONS)
 @pytest.mark.parametrize("plane", PLANES)
-def test_every_orientation_is_turned_to_display_with_each_voxel_staying_in_its_place(directions, plane):
+def test_every_orientation_is_turned_to_display_with_each_voxel_staying_in_its_place(
+    directions, plane
+):
     array, affine = np.arange(2 * 3 * 4).reshape(2, 3, 4), affine_from(directions)
     turned, turned_affine = reorient(array, affine, plane)
-    np.testing.assert_allclose(turned_affine[:3, :3] / spacing_of(turned_affine), display_directions(plane), atol=1e-12)
+    np.testing.assert_allclose(
+        turned_affine[:3, :3] / spacing_of(turned_affine), display_directions(plane), atol=1e-12
+    )
     assert places(turned, turned_affine) == places(array, affine)
 
 
@@ -98,7 +111,10 @@ def test_turning_to_another_plane_and_back_is_the_identity(first, second):
 def test_an_oblique_volume_gets_the_planes_it_is_turned_to_and_comes_back(seed):
     rng = np.random.default_rng(seed)
     turn = rotation(rng.uniform(0, 180), rng.normal(size=3))
-    array, affine = np.arange(2 * 3 * 4).reshape(2, 3, 4), affine_from(turn @ SIGNED_PERMUTATIONS[seed])
+    array, affine = (
+        np.arange(2 * 3 * 4).reshape(2, 3, 4),
+        affine_from(turn @ SIGNED_PERMUTATIONS[seed]),
+    )
     own, own_affine = reorient(array, affine, plane_of(affine))
     for plane in PLANES:
         turned, turned_affine = reorient(own, own_affine, plane)
@@ -118,7 +134,8 @@ def test_a_slightly_oblique_plane_is_named_by_its_nearest(degrees):
 
 def test_a_tilted_gantry_does_not_change_the_plane():
     affine = display_affine("axial", (5.0, 0.5, 0.5))
-    affine[:3, 0] += 2.0 * ANTERIOR * 3  # the table moves on along y, further than from slice to slice
+    # the table moves on along y, further than from slice to slice
+    affine[:3, 0] += 2.0 * ANTERIOR * 3
     assert plane_of(affine) == "axial"
     assert orientation_letters(affine) == orientation_letters(display_affine("axial"))
 
@@ -128,7 +145,12 @@ def test_an_image_turned_by_180_degrees_is_turned_back():
     upside_down = affine @ np.diag([1.0, -1.0, -1.0, 1.0])
     turned, _ = reorient(array, upside_down, "axial")
     np.testing.assert_array_equal(turned, array[:, ::-1, ::-1])
-    assert orientation_letters(upside_down) == {"left": "L", "right": "R", "top": "P", "bottom": "A"}
+    assert orientation_letters(upside_down) == {
+        "left": "L",
+        "right": "R",
+        "top": "P",
+        "bottom": "A",
+    }
 
 
 def test_reorient_gives_a_view():
@@ -137,7 +159,9 @@ def test_reorient_gives_a_view():
 
 
 def test_an_unknown_plane_is_refused():
-    with pytest.raises(GeometryError, match="'oblique' is not known: choose from axial, coronal, sagittal"):
+    with pytest.raises(
+        GeometryError, match="'oblique' is not known: choose from axial, coronal, sagittal"
+    ):
         display_directions("oblique")
 
 

@@ -12,15 +12,33 @@ import pytest
 
 from t4e_utils import gpus
 
-SAY = "import os, sys, time; print('sees', os.environ.get('CUDA_VISIBLE_DEVICES', 'all'), flush=True); time.sleep(float(sys.argv[1]))"
+SAY = (
+    "import os, sys, time; print('sees', os.environ.get('CUDA_VISIBLE_DEVICES', 'all'), "
+    "flush=True); time.sleep(float(sys.argv[1]))"
+)
 
 
 def job(tmp_path, seconds: float, *, devices: int = 1, **environment: str) -> subprocess.Popen:
     """Start a job on a machine whose GPUs are named in CUDA_VISIBLE_DEVICES."""
     kept = {name: value for name, value in os.environ.items() if name != gpus.VISIBLE}
-    command = [sys.executable, "-m", "t4e_utils.gpus", "--devices", str(devices), "--", sys.executable, "-c", SAY, str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "t4e_utils.gpus",
+        "--devices",
+        str(devices),
+        "--",
+        sys.executable,
+        "-c",
+        SAY,
+        str(seconds),
+    ]
     return subprocess.Popen(
-        command, env={**kept, "TMPDIR": str(tmp_path), **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**kept, "TMPDIR": str(tmp_path), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -56,7 +74,10 @@ def test_more_processes_than_gpus_is_a_sentence(tmp_path):
     process = job(tmp_path, 0, devices=3, CUDA_VISIBLE_DEVICES="0,1")
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert said == "A training over 3 processes needs as many GPUs, and this machine shows 2: lower num_processes.\n"
+    assert (
+        said == "A training over 3 processes needs as many GPUs, and this machine shows 2: lower "
+        "num_processes.\n"
+    )
 
 
 @pytest.mark.parametrize(("visible", "expected"), [("", []), ("-1", []), ("2, 3", ["2", "3"])])

@@ -43,7 +43,9 @@ def pictures():
 def test_masks_land_on_the_bright_disc_whatever_the_way_to_the_square(zoom, is_stretched):
     truth = disc((60, 48), (33, 20), 9)
     images = np.where(truth, 200, 30)[None].astype(np.uint8)
-    masks = segment_slices(BrightIsTumour().eval(), images, size=96, is_stretched=is_stretched, zoom=zoom)
+    masks = segment_slices(
+        BrightIsTumour().eval(), images, size=96, is_stretched=is_stretched, zoom=zoom
+    )
     overlap = 2 * (masks[0, 0] & truth).sum() / (masks[0, 0].sum() + truth.sum())
     assert masks.shape == (2, 1, 60, 48)
     assert overlap > 0.93
@@ -59,17 +61,31 @@ def test_what_the_zoom_cuts_off_is_not_tumour():
 
 def test_masks_do_not_depend_on_the_batch_size():
     images = np.random.default_rng(1).integers(0, 256, (7, 32, 32), dtype=np.uint8)
-    parts = [np.concatenate([maps for _, maps in region_probabilities(BrightIsTumour().eval(), images, size=32, batch_size=b)]) for b in (1, 3, 7)]
+    parts = [
+        np.concatenate(
+            [
+                maps
+                for _, maps in region_probabilities(
+                    BrightIsTumour().eval(), images, size=32, batch_size=b
+                )
+            ]
+        )
+        for b in (1, 3, 7)
+    ]
     np.testing.assert_allclose(parts[0], parts[1], atol=1e-6)
     np.testing.assert_allclose(parts[0], parts[2], atol=1e-6)
 
 
 def test_no_slices_give_no_masks():
-    assert segment_slices(BrightIsTumour().eval(), np.zeros((0, 20, 20), np.uint8), size=32).shape == (2, 0, 20, 20)
+    assert segment_slices(
+        BrightIsTumour().eval(), np.zeros((0, 20, 20), np.uint8), size=32
+    ).shape == (2, 0, 20, 20)
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 7, 14])
-def test_windows_over_embeddings_equal_the_plain_computation_chunk_by_chunk(classifier, pictures, n):
+def test_windows_over_embeddings_equal_the_plain_computation_chunk_by_chunk(
+    classifier, pictures, n
+):
     squares = view_of(pictures[:n], 32)
     fast = chunk_probabilities(classifier, embed_slices(classifier, squares), length=6, stride=2)
     slow = []
@@ -82,14 +98,20 @@ def test_windows_over_embeddings_equal_the_plain_computation_chunk_by_chunk(clas
 
 
 def test_predictions_do_not_depend_on_the_batch_size(classifier, pictures):
-    one, other = (classify_sequence(classifier, pictures, size=32, length=6, stride=2, batch_size=b) for b in (1, 16))
+    one, other = (
+        classify_sequence(classifier, pictures, size=32, length=6, stride=2, batch_size=b)
+        for b in (1, 16)
+    )
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_views_are_averaged_as_probabilities(classifier, pictures):
     options = {"size": 32, "length": 6, "stride": 2}
     both = classify_sequence(classifier, pictures, views=("identity", "hflip"), **options)
-    single = [classify_sequence(classifier, pictures, views=(view,), **options) for view in ("identity", "hflip")]
+    single = [
+        classify_sequence(classifier, pictures, views=(view,), **options)
+        for view in ("identity", "hflip")
+    ]
     np.testing.assert_allclose(both, np.mean(single, axis=0), atol=1e-12)
     assert not np.allclose(single[0], single[1], atol=1e-7)
 
@@ -108,9 +130,13 @@ def test_views_turn_the_picture_as_their_names_say(pictures):
 def test_a_rotation_turns_counter_clockwise_about_the_centre():
     square = np.zeros((1, 41, 41), np.uint8)
     square[0, 18:23, 35:40] = 255
-    row, column = (np.average(axis, weights=turn(square, "rotate_10")[0]) for axis in np.indices((41, 41)))
+    row, column = (
+        np.average(axis, weights=turn(square, "rotate_10")[0]) for axis in np.indices((41, 41))
+    )
     angle = np.radians(10)
-    assert (row, column) == pytest.approx((20 - 17 * np.sin(angle), 20 + 17 * np.cos(angle)), abs=0.15)
+    assert (row, column) == pytest.approx(
+        (20 - 17 * np.sin(angle), 20 + 17 * np.cos(angle)), abs=0.15
+    )
 
 
 @pytest.mark.parametrize("view", TURNS)
@@ -130,7 +156,17 @@ def test_masks_of_turned_views_land_where_the_tissue_is(views):
 
 def test_maps_of_views_are_averaged_as_probabilities():
     images = np.random.default_rng(2).integers(0, 256, (3, 32, 32), dtype=np.uint8)
-    both, plain, turned = (np.concatenate([maps for _, maps in region_probabilities(BrightIsTumour().eval(), images, size=32, views=views)]) for views in (("identity", "rotate_10"), ("identity",), ("rotate_10",)))
+    both, plain, turned = (
+        np.concatenate(
+            [
+                maps
+                for _, maps in region_probabilities(
+                    BrightIsTumour().eval(), images, size=32, views=views
+                )
+            ]
+        )
+        for views in (("identity", "rotate_10"), ("identity",), ("rotate_10",))
+    )
     np.testing.assert_allclose(both, (plain + turned) / 2, atol=1e-6)
 
 
@@ -152,16 +188,24 @@ def test_a_saved_network_is_loaded_for_inference(tmp_path, classifier, pictures)
     loaded = load_network(tmp_path / "best.safetensors")
     assert not loaded.training
     options = {"size": 32, "length": 6, "stride": 2}
-    np.testing.assert_array_equal(classify_sequence(loaded, pictures, **options), classify_sequence(classifier, pictures, **options))
+    np.testing.assert_array_equal(
+        classify_sequence(loaded, pictures, **options),
+        classify_sequence(classifier, pictures, **options),
+    )
 
 
 @pytest.mark.parametrize("n", [4, 9])
-def test_the_influence_of_a_slice_is_what_a_black_picture_in_its_place_takes_away(classifier, pictures, n):
+def test_the_influence_of_a_slice_is_what_a_black_picture_in_its_place_takes_away(
+    classifier, pictures, n
+):
     options = {"size": 32, "length": 6, "stride": 2, "views": ("identity", "hflip")}
     whole = classify_sequence(classifier, pictures[:n], **options).mean()
     slow = []
     for k in range(n):
-        without = [np.zeros_like(picture) if place == k else picture for place, picture in enumerate(pictures[:n])]
+        without = [
+            np.zeros_like(picture) if place == k else picture
+            for place, picture in enumerate(pictures[:n])
+        ]
         slow.append(whole - classify_sequence(classifier, without, **options).mean())
     found = occlusion_influence(classifier, pictures[:n], **options)
     np.testing.assert_allclose(found, slow, atol=1e-6)

@@ -20,7 +20,9 @@ def test_percentiles_are_those_of_numpy_over_nonzero_voxels(dtype, percentiles):
 def test_percentiles_of_the_whole_array_count_zeros_and_negative_values(dtype):
     array = np.random.default_rng(3).integers(-50, 50, (5, 6, 7)).astype(dtype)
     expected = np.percentile(array, (10, 80))
-    np.testing.assert_allclose(window_from_percentiles(array, (10, 80), nonzero=False), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        window_from_percentiles(array, (10, 80), nonzero=False), expected, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("nonzero", [True, False])
@@ -50,7 +52,9 @@ def test_a_constant_array_gives_a_window_of_no_width_and_a_black_image(percentil
     assert not to_uint8(array, window).any()
 
 
-@pytest.mark.parametrize("array", [np.zeros((2, 2)), np.full((2, 2), np.nan), np.zeros((0, 3), np.int16)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2)), np.full((2, 2), np.nan), np.zeros((0, 3), np.int16)]
+)
 def test_an_array_of_nothing_gives_zero_to_zero(array):
     assert window_from_percentiles(array) == (0.0, 0.0)
 
@@ -61,7 +65,11 @@ def test_grey_levels_match_a_table_made_by_hand():
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30), st.floats(-100, 100), st.floats(0.5, 500))
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30),
+    st.floats(-100, 100),
+    st.floats(0.5, 500),
+)
 def test_grey_levels_match_the_formula_in_double_precision(values, low, width):
     array = np.array(values, np.float32)
     exact = np.clip((array.astype(float) - low) / width, 0, 1) * 255
@@ -74,7 +82,8 @@ def test_what_is_not_finite_becomes_black():
 
 
 def test_large_arrays_are_converted_in_parts_with_the_same_result():
-    array = np.random.default_rng(1).integers(0, 4000, (37, 200, 210)).astype(np.uint16)  # more than one part
+    # more than one part
+    array = np.random.default_rng(1).integers(0, 4000, (37, 200, 210)).astype(np.uint16)
     expected = np.rint(np.clip((array.astype(np.float64) - 100) / 3000, 0, 1) * 255)
     grey = to_uint8(array, (100, 3100))
     assert grey.dtype == np.uint8

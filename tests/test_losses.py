@@ -15,7 +15,9 @@ TARGETS = torch.tensor([[[[1.0, 0.0]], [[1.0, 1.0]]]])  # WT: one of two pixels;
 def test_losses_of_a_hand_computed_case():
     dice = (0.5 + 1 / 3) / 2  # WT: 1 - 2 * 0.5 / (1 + 1); ET: 1 - 2 * 1 / (1 + 2)
     assert segmentation_loss("dice")(HALF, TARGETS).item() == pytest.approx(dice, abs=1e-6)
-    assert segmentation_loss("dice+bce")(HALF, TARGETS).item() == pytest.approx(dice + np.log(2), abs=1e-6)
+    assert segmentation_loss("dice+bce")(HALF, TARGETS).item() == pytest.approx(
+        dice + np.log(2), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("name", "is_alive"), [("dice", False), ("dice+bce", True)])

@@ -23,7 +23,11 @@ from t4e_utils.metrics import (
 
 
 def auc_over_all_pairs(labels, scores):
-    wins = [1.0 if p > n else 0.5 if p == n else 0.0 for p in scores[labels == 1] for n in scores[labels == 0]]
+    wins = [
+        1.0 if p > n else 0.5 if p == n else 0.0
+        for p in scores[labels == 1]
+        for n in scores[labels == 0]
+    ]
     return sum(wins) / len(wins)
 
 
@@ -80,7 +84,12 @@ def test_auc_matches_scikit_learn_and_the_count_over_all_pairs(seed):
 
 @pytest.mark.parametrize(
     ("labels", "scores", "expected"),
-    [([0, 1], [0, 1], 1.0), ([0, 1], [1, 0], 0.0), ([0, 1], [1, 1], 0.5), ([0, 0, 1, 1], [1, 4, 4, 8], 0.875)],
+    [
+        ([0, 1], [0, 1], 1.0),
+        ([0, 1], [1, 0], 0.0),
+        ([0, 1], [1, 1], 0.5),
+        ([0, 0, 1, 1], [1, 4, 4, 8], 0.875),
+    ],
 )
 def test_auc_matches_the_table(labels, scores, expected):
     assert roc_auc(labels, scores) == expected
@@ -93,7 +102,9 @@ def test_turning_the_scores_around_turns_the_auc_around(rows):
     assert roc_auc(labels, -scores) == pytest.approx(1 - roc_auc(labels, scores), nan_ok=True)
 
 
-@pytest.mark.parametrize(("labels", "scores"), [([1, 1], [0.2, 0.3]), ([0], [1.0]), ([], []), ([0, 1], [np.nan, 1])])
+@pytest.mark.parametrize(
+    ("labels", "scores"), [([1, 1], [0.2, 0.3]), ([0], [1.0]), ([], []), ([0, 1], [np.nan, 1])]
+)
 def test_what_is_not_defined_is_nan(labels, scores):
     found = auc_summary(labels, scores)
     assert np.isnan([found["auc"], *found["ci95"], found["permutation_p"]]).all()
@@ -123,7 +134,9 @@ def test_bootstrap_matches_a_loop_over_resampled_patients():
     for _ in range(2000):
         chosen = np.concatenate([generator.choice(group, len(group)) for group in groups])
         aucs.append(roc_auc(labels[chosen], scores[chosen]))
-    np.testing.assert_allclose(bootstrap_ci(labels, scores), np.percentile(aucs, (2.5, 97.5)), atol=0.015)
+    np.testing.assert_allclose(
+        bootstrap_ci(labels, scores), np.percentile(aucs, (2.5, 97.5)), atol=0.015
+    )
 
 
 def test_bootstrap_interval_of_a_perfect_score_is_a_point_and_repeats_with_the_seed():
@@ -137,7 +150,9 @@ def test_bootstrap_interval_of_a_perfect_score_is_a_point_and_repeats_with_the_s
 def test_interval_covers_chance_in_19_of_20_null_data_sets():
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 40)
-    bounds = [bootstrap_ci(labels, generator.normal(size=80), n_bootstrap=400, seed=k) for k in range(100)]
+    bounds = [
+        bootstrap_ci(labels, generator.normal(size=80), n_bootstrap=400, seed=k) for k in range(100)
+    ]
     assert 88 <= sum(low <= 0.5 <= high for low, high in bounds) <= 100
 
 
@@ -155,7 +170,10 @@ def test_permutation_p_counts_ties_and_is_never_zero():
 def test_permutation_p_is_uniform_under_the_null():
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 20)
-    values = [permutation_p(labels, generator.normal(size=40), n_permutations=199, seed=k) for k in range(200)]
+    values = [
+        permutation_p(labels, generator.normal(size=40), n_permutations=199, seed=k)
+        for k in range(200)
+    ]
     assert np.mean(np.array(values) <= 0.5) == pytest.approx(0.5, abs=0.12)
     assert np.mean(np.array(values) <= 0.1) == pytest.approx(0.1, abs=0.07)
 

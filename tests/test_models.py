@@ -32,12 +32,18 @@ def shapes(state):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def published_file(part, path):
-    """A file like those of the T4E team, with every value 0.5, a few kilobytes small as all values share their memory."""
-    whole = {k: torch.tensor(0 if k.endswith("num_batches_tracked") else 0.5) for k in PUBLISHED[part]}
+    """A file like those of the T4E team, with every value 0.5, a few kilobytes small as all
+    values share their memory.
+    """
+    whole = {
+        k: torch.tensor(0 if k.endswith("num_batches_tracked") else 0.5) for k in PUBLISHED[part]
+    }
     torch.save({k: whole[k].expand(shape) for k, shape in PUBLISHED[part].items()}, path)
     return path
 
@@ -71,7 +77,9 @@ def test_lstm_has_the_specified_number_of_parameters(hidden, expected):
 def test_published_files_load_strictly(tmp_path):
     segmenter = load_weights(build_segmenter(), published_file("segmentation", tmp_path / "s.pth"))
     assert all((weight == 0.5).all() for weight in segmenter.parameters())
-    classifier = build_classifier(lstm_hidden=128, weights=published_file("classification", tmp_path / "c.pth"))
+    classifier = build_classifier(
+        lstm_hidden=128, weights=published_file("classification", tmp_path / "c.pth")
+    )
     assert all((weight == 0.5).all() for weight in classifier.parameters())
 
 
@@ -85,7 +93,11 @@ def test_published_classifier_does_not_fit_another_hidden_size(tmp_path):
 
 def test_normalise_matches_the_table():
     image = torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 2)
-    expected = [[-0.485 / 0.229, 0.515 / 0.229], [-0.456 / 0.224, 0.544 / 0.224], [-0.406 / 0.225, 0.594 / 0.225]]
+    expected = [
+        [-0.485 / 0.229, 0.515 / 0.229],
+        [-0.456 / 0.224, 0.544 / 0.224],
+        [-0.406 / 0.225, 0.594 / 0.225],
+    ]
     torch.testing.assert_close(normalise(image)[:, 0], torch.tensor(expected))
 
 
@@ -102,7 +114,9 @@ def test_normalise_refuses_other_images():
 
 
 def test_segmenter_gives_a_logit_for_each_pixel_and_region():
-    model = build_segmenter("tu-test_efficientnet", decoder_channels=(8, 8, 8, 8, 4), classes=2).eval()
+    model = build_segmenter(
+        "tu-test_efficientnet", decoder_channels=(8, 8, 8, 8, 4), classes=2
+    ).eval()
     with torch.no_grad():
         assert model(torch.zeros(3, 3, 32, 64)).shape == (3, 2, 32, 64)
 
@@ -111,7 +125,9 @@ def test_classifier_is_the_loop_over_slices_written_out(tiny):
     images = torch.rand(2, 3, 3, 32, 32)
     tiny.eval()
     with torch.no_grad():
-        embeddings = torch.stack([torch.cat([tiny.embed(image[None]) for image in chunk]) for chunk in images])
+        embeddings = torch.stack(
+            [torch.cat([tiny.embed(image[None]) for image in chunk]) for chunk in images]
+        )
         states = tiny.lstm(embeddings)[0].reshape(2, -1)
         expected = states @ tiny.clf_head.weight[0] + tiny.clf_head.bias
         torch.testing.assert_close(tiny(images), expected)
@@ -154,7 +170,9 @@ def test_frozen_means_parameters_and_buffers_unchanged():
     freeze(model["encoder"])
     before = copy.deepcopy(model.state_dict())
     take_a_step(model)
-    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert changed == {"head.weight", "head.bias"}
     assert all(weight.grad is None for weight in model["encoder"].parameters())
 
@@ -229,7 +247,9 @@ def test_truncated_weights_are_refused(tmp_path, name, share):
         load_weights(model, path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(2), nn.Linear(2, 1), Path("here")])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"epoch": 3}, torch.zeros(2), nn.Linear(2, 1), Path("here")]
+)
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "m.pth")
     with pytest.raises(ModelError, match=r"is no state dict|cannot be read as weights"):
@@ -258,7 +278,9 @@ def build_tiny(weights):
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_training_starts_from_the_backbone_alone(tmp_path, prefix):
     backbone = timm.create_model("test_nfnet")
-    torch.save({prefix + name: value for name, value in backbone.state_dict().items()}, tmp_path / "b.pth")
+    torch.save(
+        {prefix + name: value for name, value in backbone.state_dict().items()}, tmp_path / "b.pth"
+    )
     model = build_tiny(tmp_path / "b.pth")
     assert torch.equal(model.backbone.stem.conv1.weight, backbone.stem.conv1.weight)
     assert model.starts_from == str(tmp_path / "b.pth")
@@ -307,13 +329,20 @@ def test_no_weights_are_random_weights():
     ("name", "file"),
     [
         ("densenet121", r"smp-hub/densenet121.imagenet/resolve/\w{40}/model.safetensors elsewhere"),
-        ("eca_nfnet_l0", r"timm/eca_nfnet_l0.ra2_in1k/resolve/main/model.safetensors .* as eca_nfnet_l0.safetensors"),
+        (
+            "eca_nfnet_l0",
+            r"timm/eca_nfnet_l0.ra2_in1k/resolve/main/model.safetensors .* as "
+            r"eca_nfnet_l0.safetensors",
+        ),
     ],
 )
 def test_without_network_the_error_says_which_file_to_put_where(monkeypatch, tmp_path, name, file):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=f"hub cannot be reached for the ImageNet weights of {name}: fetch .*{file}"):
+    with pytest.raises(
+        ModelError,
+        match=f"hub cannot be reached for the ImageNet weights of {name}: fetch .*{file}",
+    ):
         resolve_weights("imagenet", model=name)
 
 
@@ -329,7 +358,9 @@ def test_imagenet_weights_fetched_before_serve_without_network(monkeypatch, tmp_
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     weights = timm.create_model("test_nfnet").state_dict()
-    safetensors.torch.save_file(weights, repository / "snapshots" / ("0" * 40) / "model.safetensors")
+    safetensors.torch.save_file(
+        weights, repository / "snapshots" / ("0" * 40) / "model.safetensors"
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     model = build_tiny("imagenet")

@@ -15,7 +15,13 @@ from t4e_utils.volumes import Volume, nifti_header, read_nifti, write_nifti
 LAYOUT = np.diag([-1.0, -2.0, 3.0, 1.0])  # as BraTS: x to the left, y to the back, z up
 
 
-def saved(path: Path, array: np.ndarray, affine: np.ndarray | None = LAYOUT, kind=nib.Nifti1Image, **header) -> Path:
+def saved(
+    path: Path,
+    array: np.ndarray,
+    affine: np.ndarray | None = LAYOUT,
+    kind=nib.Nifti1Image,
+    **header,
+) -> Path:
     nib.save(kind(array, affine), path)
     if header:
         patch(path, **header)
@@ -55,7 +61,9 @@ def test_the_dtype_of_the_file_is_kept(tmp_path, dtype):
 
 
 def test_doubles_become_single_precision(tmp_path):
-    assert read_nifti(saved(tmp_path / "scan.nii", array_of(np.float64) / 3)).array.dtype == np.float32
+    assert (
+        read_nifti(saved(tmp_path / "scan.nii", array_of(np.float64) / 3)).array.dtype == np.float32
+    )
 
 
 def test_big_endian_files_are_read(tmp_path):
@@ -93,7 +101,9 @@ def test_several_volumes_are_refused(tmp_path, shape):
 
 
 @pytest.mark.parametrize(
-    "dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])], ids=["complex", "colours"]
+    "dtype",
+    [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])],
+    ids=["complex", "colours"],
 )
 def test_values_that_are_not_grey_are_refused(tmp_path, dtype):
     with pytest.raises(VolumeError, match="only grey images are scans") as refused:
@@ -107,7 +117,9 @@ def test_values_that_are_not_finite_become_zero_and_are_reported(tmp_path):
     volume = read_nifti(saved(tmp_path / "scan.nii.gz", array))
     assert codes(volume) == ["not_finite"]
     assert "3 values" in volume.meta["problems"][0].sentence
-    np.testing.assert_array_equal(volume.array, np.nan_to_num(array, posinf=0, neginf=0).transpose(2, 1, 0))
+    np.testing.assert_array_equal(
+        volume.array, np.nan_to_num(array, posinf=0, neginf=0).transpose(2, 1, 0)
+    )
 
 
 def test_numbers_too_large_for_single_precision_become_zero(tmp_path):
@@ -137,7 +149,9 @@ def test_other_numbers_are_no_labels(tmp_path, value):
 
 def test_labels_that_are_not_allowed_are_named(tmp_path):
     array = np.array([0, 1, 3, 7], np.uint8).reshape(4, 1, 1)
-    with pytest.raises(VolumeError, match=r"labels \[3, 7\] are not known, only \[0, 1, 2, 4\] are") as refused:
+    with pytest.raises(
+        VolumeError, match=r"labels \[3, 7\] are not known, only \[0, 1, 2, 4\] are"
+    ) as refused:
         read_nifti(saved(tmp_path / "seg.nii.gz", array), labels=True, allowed=(0, 1, 2, 4))
     assert refused.value.code == "unknown_labels"
 
@@ -174,7 +188,9 @@ def test_an_affine_that_is_none_is_refused(tmp_path, value):
 @pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
 def test_a_truncated_file_is_refused(tmp_path, share):
     rng = np.random.default_rng(0)
-    whole = saved(tmp_path / "whole.nii.gz", rng.normal(size=(20, 20, 20)).astype(np.float32)).read_bytes()
+    whole = saved(
+        tmp_path / "whole.nii.gz", rng.normal(size=(20, 20, 20)).astype(np.float32)
+    ).read_bytes()
     for name, data in (("cut.nii.gz", whole), ("cut.nii", gzip.decompress(whole))):
         path = tmp_path / name
         path.write_bytes(data[: int(len(data) * share)])
@@ -198,7 +214,9 @@ def test_a_file_that_is_no_nifti_is_refused(tmp_path, data):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(VolumeError, match=r"gone\.nii\.gz: The file cannot be read \(No such file") as refused:
+    with pytest.raises(
+        VolumeError, match=r"gone\.nii\.gz: The file cannot be read \(No such file"
+    ) as refused:
         read_nifti(tmp_path / "gone.nii.gz")
     assert refused.value.code == "no_files"
 
@@ -214,7 +232,12 @@ def test_a_header_says_what_reading_says(tmp_path, suffix):
     assert (header["rows"], header["columns"]) == volume.array.shape[1:]
     spacing = [header[f"spacing_{name}_mm"] for name in ("slice", "row", "column")]
     assert tuple(spacing) == volume.spacing_mm == (3.0, 2.0, 1.0)
-    assert (header["plane"], header["n_files"], header["bits_stored"], header["modality"]) == ("axial", 1, 16, None)
+    assert (header["plane"], header["n_files"], header["bits_stored"], header["modality"]) == (
+        "axial",
+        1,
+        16,
+        None,
+    )
 
 
 def test_a_written_file_says_millimetres_and_scanner_coordinates(tmp_path):
@@ -226,7 +249,9 @@ def test_a_written_file_says_millimetres_and_scanner_coordinates(tmp_path):
 
 
 def test_masks_are_written_as_bytes(tmp_path):
-    path = write_nifti(Volume(array_of() > 50, (1.0, 1.0, 1.0), np.eye(4)), tmp_path / "mask.nii.gz")
+    path = write_nifti(
+        Volume(array_of() > 50, (1.0, 1.0, 1.0), np.eye(4)), tmp_path / "mask.nii.gz"
+    )
     assert nib.load(path).get_data_dtype() == np.uint8
 
 

@@ -1,4 +1,7 @@
-"""Notebooks as scripts: the same cells, the given parameters, in one process or in several that work together."""
+"""Notebooks as scripts.
+
+The same cells, the given parameters, in one process or in several that work together.
+"""
 
 import json
 import os
@@ -13,19 +16,29 @@ from t4e_utils.notebook_script import NotebookScriptError, run_as_script
 from t4e_utils.runs import ParameterError
 
 CELLS = (
-    "import json\nimport torch\nfrom accelerate import Accelerator\nfrom pathlib import Path\nfrom t4e_utils import runs\n"
+    "import json\nimport torch\nfrom accelerate import Accelerator\nfrom pathlib import "
+    "Path\nfrom t4e_utils import runs\n"
     "p = runs.parameters(globals(), at_least={'n': 1})",
     "accelerator = Accelerator()\n"
     "total = accelerator.reduce(torch.tensor(float(p.n + accelerator.process_index)), 'sum')\n"
     "display(total)",
-    "Path(p.folder, f'{accelerator.process_index}.json').write_text(json.dumps([float(total), accelerator.num_processes]));\n"
+    "Path(p.folder, f'{accelerator.process_index}.json').write_text(json.dumps([float(total), "
+    "accelerator.num_processes]));\n"
     "print('process', accelerator.process_index)",
 )
 
 
 def write_notebook(path, *, tags=("parameters",)):
-    declared = nbformat.v4.new_code_cell('n: int = 1  # a number\nfolder: str = ""  # for results', metadata={"tags": list(tags)})
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A notebook"), declared, *map(nbformat.v4.new_code_cell, CELLS)])
+    declared = nbformat.v4.new_code_cell(
+        'n: int = 1  # a number\nfolder: str = ""  # for results', metadata={"tags": list(tags)}
+    )
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A notebook"),
+            declared,
+            *map(nbformat.v4.new_code_cell, CELLS),
+        ]
+    )
     nbformat.write(notebook, path)
     return path
 
@@ -33,14 +46,38 @@ def write_notebook(path, *, tags=("parameters",)):
 def test_processes_of_a_launcher_share_the_work_and_one_prints(tmp_path):
     path = write_notebook(tmp_path / "a.ipynb")
     # What `accelerate launch` calls for several GPUs; on a CPU it would want MPI.
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "t4e_utils.notebook_script", str(path), "-y", f"{{n: 5, folder: '{tmp_path}'}}"]
-    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    command = [
+        *launcher,
+        "-m",
+        "t4e_utils.notebook_script",
+        str(path),
+        "-y",
+        f"{{n: 5, folder: '{tmp_path}'}}",
+    ]
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "ACCELERATE_USE_CPU": "true",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     environment = {**os.environ, **settings}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert [json.loads((tmp_path / f"{k}.json").read_text()) for k in (0, 1)] == [[11.0, 2], [11.0, 2]]
-    assert [line for line in done.stdout.splitlines() if line.startswith("process")] == ["process 0"]
+    assert [json.loads((tmp_path / f"{k}.json").read_text()) for k in (0, 1)] == [
+        [11.0, 2],
+        [11.0, 2],
+    ]
+    assert [line for line in done.stdout.splitlines() if line.startswith("process")] == [
+        "process 0"
+    ]
 
 
 def test_a_misspelt_parameter_is_refused(tmp_path):

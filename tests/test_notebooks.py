@@ -1,4 +1,7 @@
-"""The six notebooks: their form, what they say to wrong input, and a small run from scans to submission."""
+"""The six notebooks.
+
+Their form, what they say to wrong input, and a small run from scans to submission.
+"""
 
 import ast
 import json
@@ -18,15 +21,36 @@ from t4e_utils.volumes import read_nifti, write_nifti
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("01_eda", "02_seg_data", "03_train_seg", "04_cls_data", "05_train_cls", "06_submission")
-HEADINGS = ["## Parameters", "## Setup", "## Inputs", "## Look", "## Work", "## Check", "## Results and next"]
+HEADINGS = [
+    "## Parameters",
+    "## Setup",
+    "## Inputs",
+    "## Look",
+    "## Work",
+    "## Check",
+    "## Results and next",
+]
 SMALL = {
     "01_eda": {"n_grid": 2, "n_jobs": 1},
     "02_seg_data": {"n_jobs": 1, "n_synthetic": 2, "synthetic_size": 32},
-    "03_train_seg": {"encoder": "tu-test_resnet", "decoder_channels": [16, 12, 8, 8, 8], "segmenter_size": 32, "epochs": 1, "precision": "fp32", "max_scored_patients": 1},
+    "03_train_seg": {
+        "encoder": "tu-test_resnet",
+        "decoder_channels": [16, 12, 8, 8, 8],
+        "segmenter_size": 32,
+        "epochs": 1,
+        "precision": "fp32",
+        "max_scored_patients": 1,
+    },
     "04_cls_data": {"min_tumour_share": 0.01},
-    "05_train_cls": {"backbone": "test_nfnet", "lstm_hidden": 8, "classifier_size": 32, "epochs": 1, "train_on_fallback": True},
+    "05_train_cls": {
+        "backbone": "test_nfnet",
+        "lstm_hidden": 8,
+        "classifier_size": 32,
+        "epochs": 1,
+        "train_on_fallback": True,
+    },
     "06_submission": {},
-}  # fmt: skip
+}
 
 
 def notebook(name):
@@ -39,7 +63,12 @@ def code_cells(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_headings_stand_in_the_order_of_the_house(name):
-    lines = [line for cell in notebook(name).cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    lines = [
+        line
+        for cell in notebook(name).cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+    ]
     found = [line for line in lines if line.startswith("#")]
     assert found[0].startswith(f"# {name[:2]} ")
     # a look after the preparation is a look too: 04 shows what it made
@@ -57,13 +86,18 @@ def test_parameters_are_literals_one_a_line_with_a_type_and_a_comment(name):
         ast.literal_eval(ast.parse(line).body[0].value)
     declared = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
     assert len(declared) == len(cells[0].source.splitlines())
-    assert all(entry["inferred_type_name"] != "None" and entry["help"] for entry in declared.values())
+    assert all(
+        entry["inferred_type_name"] != "None" and entry["help"] for entry in declared.values()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_imports_stand_in_one_cell(name):
     def imports(cell):
-        return any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(ast.parse(cell.source)))
+        return any(
+            isinstance(node, ast.Import | ast.ImportFrom)
+            for node in ast.walk(ast.parse(cell.source))
+        )
 
     assert sum(imports(cell) for cell in code_cells(name)) == 1
 
@@ -90,16 +124,25 @@ def test_links_between_notebooks_lead_somewhere(name):
 def data(tmp_path_factory):
     """A few small phantoms in the layouts of the two data sets."""
     root = tmp_path_factory.mktemp("data") / "phantoms"
-    write_phantoms(root, PhantomConfig(size=32, n_brats=4, n_overlap=1, n_train=6, n_test=2), n_jobs=1)
+    write_phantoms(
+        root, PhantomConfig(size=32, n_brats=4, n_overlap=1, n_train=6, n_test=2), n_jobs=1
+    )
     return {"rsna_dir": str(root / "rsna"), "brats_dir": str(root / "brats21"), "n_folds": 2}
 
 
 def first_error(name, **given):
-    """Run the cells of a notebook in this process, as papermill would inject `given`; return the first error."""
+    """Run the cells of a notebook in this process, as papermill would inject `given`.
+
+    Return the first error.
+    """
     shell = InteractiveShell()
     injected = "# Parameters\n" + "\n".join(f"{key} = {value!r}" for key, value in given.items())
     for cell in code_cells(name):
-        sources = [cell.source, injected] if "parameters" in cell.metadata.get("tags", []) else [cell.source]
+        sources = (
+            [cell.source, injected]
+            if "parameters" in cell.metadata.get("tags", [])
+            else [cell.source]
+        )
         for source in sources:
             result = shell.run_cell(source, store_history=True)
             if not result.success:
@@ -111,7 +154,11 @@ def first_error(name, **given):
     ("name", "given", "sentence"),
     [
         ("01_eda", {"n_girds": 3}, "no parameter n_girds.*n_grid"),
-        ("02_seg_data", {"min_tumour_share": "a lot"}, "min_tumour_share = 'a lot' is str, but it must be float"),
+        (
+            "02_seg_data",
+            {"min_tumour_share": "a lot"},
+            "min_tumour_share = 'a lot' is str, but it must be float",
+        ),
         ("02_seg_data", {"n_folds": 1}, "n_folds = 1 is too small"),
         ("03_train_seg", {"folds": "all"}, "folds = 'all' is text, but it must be a list"),
         ("03_train_seg", {"schedule": "sometimes"}, "schedule = 'sometimes' is not known"),
@@ -129,10 +176,24 @@ def test_a_wrong_parameter_stops_before_any_work(name, given, sentence, tmp_path
 
 @pytest.mark.parametrize(
     ("name", "made_by"),
-    [("03_train_seg", "02_seg_data"), ("04_cls_data", "03_train_seg"), ("05_train_cls", "04_cls_data"), ("06_submission", "05_train_cls")],
+    [
+        ("03_train_seg", "02_seg_data"),
+        ("04_cls_data", "03_train_seg"),
+        ("05_train_cls", "04_cls_data"),
+        ("06_submission", "05_train_cls"),
+    ],
 )
-def test_what_another_notebook_should_have_made_is_asked_for_by_its_name(name, made_by, data, tmp_path):
-    given = {key: value for key, value in data.items() if key in {line.split(":")[0] for cell in code_cells(name)[:1] for line in cell.source.splitlines()}}
+def test_what_another_notebook_should_have_made_is_asked_for_by_its_name(
+    name, made_by, data, tmp_path
+):
+    given = {
+        key: value
+        for key, value in data.items()
+        if key
+        in {
+            line.split(":")[0] for cell in code_cells(name)[:1] for line in cell.source.splitlines()
+        }
+    }
     error = first_error(name, run_dir=str(tmp_path / "run"), **given)
     assert isinstance(error, T4EError)
     assert made_by in str(error)
@@ -141,11 +202,15 @@ def test_what_another_notebook_should_have_made_is_asked_for_by_its_name(name, m
 @pytest.mark.parametrize("name", ["01_eda", "02_seg_data"])
 def test_missing_and_empty_data_sets_are_named(name, data, tmp_path):
     run_dir = str(tmp_path / "run")
-    missing = first_error(name, run_dir=run_dir, rsna_dir=data["rsna_dir"], brats_dir=str(tmp_path / "nowhere"))
+    missing = first_error(
+        name, run_dir=run_dir, rsna_dir=data["rsna_dir"], brats_dir=str(tmp_path / "nowhere")
+    )
     assert isinstance(missing, T4EError)
     assert re.search("nowhere.*is not there", str(missing))
     (tmp_path / "empty").mkdir()
-    empty = first_error(name, run_dir=run_dir, rsna_dir=data["rsna_dir"], brats_dir=str(tmp_path / "empty"))
+    empty = first_error(
+        name, run_dir=run_dir, rsna_dir=data["rsna_dir"], brats_dir=str(tmp_path / "empty")
+    )
     assert isinstance(empty, T4EError)
     assert re.search("holds no patient folder", str(empty))
 
@@ -156,8 +221,12 @@ def test_a_label_table_without_its_column_is_named(tmp_path, data):
     for split in ("train", "test"):
         (rsna / split).symlink_to(Path(data["rsna_dir"]) / split)
     (rsna / "train_labels.csv").write_text("id,MGMT_value\n00001,1\n")
-    (rsna / "sample_submission.csv").write_text((Path(data["rsna_dir"]) / "sample_submission.csv").read_text())
-    error = first_error("01_eda", run_dir=str(tmp_path / "run"), rsna_dir=str(rsna), brats_dir=data["brats_dir"])
+    (rsna / "sample_submission.csv").write_text(
+        (Path(data["rsna_dir"]) / "sample_submission.csv").read_text()
+    )
+    error = first_error(
+        "01_eda", run_dir=str(tmp_path / "run"), rsna_dir=str(rsna), brats_dir=data["brats_dir"]
+    )
     assert isinstance(error, T4EError)
     assert re.search("has no column BraTS21ID; it has id, MGMT_value", str(error))
 
@@ -170,13 +239,20 @@ def execute(name, run_dir, data, **given):
     target = run_dir / "notebooks" / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     return papermill.execute_notebook(
-        str(source), str(target), parameters={"run_dir": str(run_dir), **shared, **given}, cwd=str(ROOT), progress_bar=False
+        str(source),
+        str(target),
+        parameters={"run_dir": str(run_dir), **shared, **given},
+        cwd=str(ROOT),
+        progress_bar=False,
     )
 
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """A run of all six notebooks on the small phantoms, in kernels of their own; headers carry planted names."""
+    """A run of all six notebooks on the small phantoms, in kernels of their own.
+
+    Headers carry planted names.
+    """
     run_dir = tmp_path_factory.mktemp("run")
     for name in NAMES:
         execute(name, run_dir, data, **SMALL[name])
@@ -215,8 +291,12 @@ def test_what_is_done_is_shown_again_and_other_parameters_are_refused_without_lo
     table = finished / "seg" / "slices.parquet"
     before = table.read_bytes()
     given = {key: data[key] for key in ("rsna_dir", "brats_dir", "n_folds")}
-    assert first_error("02_seg_data", run_dir=str(finished), **given, **SMALL["02_seg_data"]) is None
-    error = first_error("02_seg_data", run_dir=str(finished), **given, **SMALL["02_seg_data"], sampling_step=0.2)
+    assert (
+        first_error("02_seg_data", run_dir=str(finished), **given, **SMALL["02_seg_data"]) is None
+    )
+    error = first_error(
+        "02_seg_data", run_dir=str(finished), **given, **SMALL["02_seg_data"], sampling_step=0.2
+    )
     assert isinstance(error, T4EError)
     assert re.search("sampling_step was 0.1, is now 0.2.*overwrite = True", str(error))
     assert table.read_bytes() == before
@@ -228,18 +308,28 @@ def test_no_cell_prints_who_a_patient_is(data, tmp_path):
     import shutil
 
     shutil.copytree(data["rsna_dir"], root)
-    planted = {"PatientName": "Doe^Planted", "PatientBirthDate": "19470203", "PatientAddress": "Planted Lane 5", "ImageComments": "planted comment"}
+    planted = {
+        "PatientName": "Doe^Planted",
+        "PatientBirthDate": "19470203",
+        "PatientAddress": "Planted Lane 5",
+        "ImageComments": "planted comment",
+    }
     for path in root.glob("*/*/*/*.dcm"):
         scan = pydicom.dcmread(path)
         for keyword, value in planted.items():
             setattr(scan, keyword, value)
         scan.save_as(path)
     damage_two_series(root / "train")
-    executed = execute("01_eda", tmp_path / "run", {**data, "rsna_dir": str(root)}, **SMALL["01_eda"])
+    executed = execute(
+        "01_eda", tmp_path / "run", {**data, "rsna_dir": str(root)}, **SMALL["01_eda"]
+    )
     text = nbformat.writes(executed)
     assert "FLAIR" in text
     assert not [value for value in planted.values() if value in text]
-    tables = {name: pd.read_parquet(tmp_path / "run" / "eda" / f"{name}.parquet") for name in ("problems", "inventory")}
+    tables = {
+        name: pd.read_parquet(tmp_path / "run" / "eda" / f"{name}.parquet")
+        for name in ("problems", "inventory")
+    }
     assert {"no_pixels", "gap"} <= set(tables["problems"]["code"])
     assert all(code in text for code in ("no_pixels", "gap"))
     text = " ".join(table.to_string() for table in tables.values())
@@ -248,7 +338,9 @@ def test_no_cell_prints_who_a_patient_is(data, tmp_path):
 
 def damage_two_series(train):
     """Make the first FLAIR series unreadable, and take a slice out of another."""
-    first, second = (sorted((patient / "FLAIR").iterdir()) for patient in sorted(train.iterdir())[:2])
+    first, second = (
+        sorted((patient / "FLAIR").iterdir()) for patient in sorted(train.iterdir())[:2]
+    )
     for path in first:
         path.write_text("no image")
     second[len(second) // 2].unlink()
@@ -263,7 +355,16 @@ def test_a_contrast_that_is_missing_is_a_row_of_the_problems_table(data, tmp_pat
     next(patient.glob("*_t2.nii.gz")).unlink()
     labels = next(patient.glob("*_seg.nii.gz"))
     write_nifti(read_nifti(labels), labels)
-    assert first_error("01_eda", run_dir=str(tmp_path / "run"), rsna_dir=data["rsna_dir"], brats_dir=str(brats), **SMALL["01_eda"]) is None
+    assert (
+        first_error(
+            "01_eda",
+            run_dir=str(tmp_path / "run"),
+            rsna_dir=data["rsna_dir"],
+            brats_dir=str(brats),
+            **SMALL["01_eda"],
+        )
+        is None
+    )
     problems = pd.read_parquet(tmp_path / "run" / "eda" / "problems.parquet")
     assert "missing_series" in set(problems["code"])
     assert np.any([patient.name[-5:] in sentence for sentence in problems["sentence"]])

@@ -16,14 +16,39 @@ from t4e_utils.problems import VolumeError
 from t4e_utils.volumes import Volume, read_dicom_series, series_header
 
 ODD = Path(__file__).parents[2] / "shared" / "data" / "odd_dicom"
-MR_SMALL = ("", "_RLE", "_bigendian", "_expb", "_implicit", "_jp2klossless", "_jpeg_ls_lossless", "_padded")  # one image, eight encodings
-GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
-GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence")
-pytestmark = pytest.mark.skipif(not ODD.is_dir(), reason="the collection of odd DICOM files is not there")
+# one image, eight encodings
+MR_SMALL = (
+    "",
+    "_RLE",
+    "_bigendian",
+    "_expb",
+    "_implicit",
+    "_jp2klossless",
+    "_jpeg_ls_lossless",
+    "_padded",
+)
+GEOMETRY = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
+GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+)
+pytestmark = pytest.mark.skipif(
+    not ODD.is_dir(), reason="the collection of odd DICOM files is not there"
+)
 
 
 def test_all_transfer_syntaxes_give_the_same_image():
-    volumes = [read_dicom_series(path) for path in sorted((ODD / "transfer_syntaxes").glob("*.dcm"))]
+    volumes = [
+        read_dicom_series(path) for path in sorted((ODD / "transfer_syntaxes").glob("*.dcm"))
+    ]
     assert len({volume.meta["transfer_syntax"] for volume in volumes}) == 7
     for volume in volumes[1:]:
         np.testing.assert_array_equal(volume.array, volumes[0].array)
@@ -86,8 +111,12 @@ SINGLE_FILES = ("damaged", "transfer_syntaxes")
 
 
 def scans() -> set[str]:
-    """Every series folder of the collection, and every file of the folders that hold single files."""
-    files = [path.relative_to(ODD) for path in ODD.rglob("*") if path.is_file() and path.suffix != ".txt"]
+    """Every series folder of the collection, and every file of the folders that hold single
+    files.
+    """
+    files = [
+        path.relative_to(ODD) for path in ODD.rglob("*") if path.is_file() and path.suffix != ".txt"
+    ]
     return {str(path if path.parts[0] in SINGLE_FILES else path.parent) for path in files}
 
 
@@ -104,16 +133,23 @@ def test_a_readable_scan_of_the_collection_has_the_voxels_that_pydicom_gives(nam
     assert (len(volume.array), volume.plane, codes(volume)) == (n_slices, plane, expected)
     assert volume.spacing_mm[0] == pytest.approx(slice_mm, abs=1e-3)
     header = series_header(ODD / name)
-    assert (header["plane"], header["rows"], header["columns"]) == (None if "no_orientation" in expected else plane, *volume.array.shape[1:])
+    assert (header["plane"], header["rows"], header["columns"]) == (
+        None if "no_orientation" in expected else plane,
+        *volume.array.shape[1:],
+    )
     slices = [image for path in files_of(name) for image in pydicom_slices(path)]
     assert len(slices) == (4 if expected == ["mixed_spacing"] else n_slices)
     if expected == []:
         for pixels, place in slices:
             read = at_places(volume, place(*np.indices(pixels.shape)))
-            np.testing.assert_allclose(read[~np.isnan(pixels)], pixels[~np.isnan(pixels)], rtol=1e-6)
+            np.testing.assert_allclose(
+                read[~np.isnan(pixels)], pixels[~np.isnan(pixels)], rtol=1e-6
+            )
     else:  # the places are odd or unknown: each slice is one of those, perhaps turned
         for image in volume.array:
-            assert any(np.array_equal(image, turned) for pixels, _ in slices for turned in turns(pixels))
+            assert any(
+                np.array_equal(image, turned) for pixels, _ in slices for turned in turns(pixels)
+            )
 
 
 def files_of(name: str) -> list[Path]:
@@ -122,17 +158,29 @@ def files_of(name: str) -> list[Path]:
 
 
 def pydicom_slices(path: Path) -> Iterator[tuple[np.ndarray, Callable | None]]:
-    """Yield the rescaled values of each frame as pydicom gives them, NaN for padding, and a function from row and column to the place in LPS mm."""
+    """Yield the rescaled values of each frame as pydicom gives them, NaN for padding, and a
+    function from row and column to the place in LPS mm.
+    """
     dataset = pydicom.dcmread(path, force=True)
-    frames = np.atleast_3d(dataset.pixel_array) if dataset.pixel_array.ndim == 3 else dataset.pixel_array[None]
+    frames = (
+        np.atleast_3d(dataset.pixel_array)
+        if dataset.pixel_array.ndim == 3
+        else dataset.pixel_array[None]
+    )
     shared = dataset.get("SharedFunctionalGroupsSequence", [Dataset()])[0]
-    for pixels, own in zip(frames, dataset.get("PerFrameFunctionalGroupsSequence", [Dataset()]), strict=False):
+    for pixels, own in zip(
+        frames, dataset.get("PerFrameFunctionalGroupsSequence", [Dataset()]), strict=False
+    ):
         found = {}
-        groups = [level[name].value[0] for level in (shared, own) for name in GROUPS if name in level]
+        groups = [
+            level[name].value[0] for level in (shared, own) for name in GROUPS if name in level
+        ]
         for item in (dataset, *groups):
             found.update({key: item[key].value for key in GEOMETRY if key in item})
         pixels = np.where(pixels == dataset.get("PixelPaddingValue"), np.nan, pixels)
-        values = pixels * float(found.get("RescaleSlope", 1)) + float(found.get("RescaleIntercept", 0))
+        values = pixels * float(found.get("RescaleSlope", 1)) + float(
+            found.get("RescaleIntercept", 0)
+        )
         yield values, place_of(found) if {*GEOMETRY[:3]} <= {*found} else None
 
 
@@ -140,14 +188,20 @@ def place_of(found: dict) -> Callable:
     position, cosines, (row_mm, column_mm) = (np.array(found[key], float) for key in GEOMETRY[:3])
 
     def place(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        return position + column[..., None] * column_mm * cosines[:3] + row[..., None] * row_mm * cosines[3:]
+        return (
+            position
+            + column[..., None] * column_mm * cosines[:3]
+            + row[..., None] * row_mm * cosines[3:]
+        )
 
     return place
 
 
 def at_places(volume: Volume, lps: np.ndarray) -> np.ndarray:
     ras = np.concatenate([lps * (-1, -1, 1), np.ones((*lps.shape[:2], 1))], axis=2)
-    return volume.array[tuple(np.rint(np.einsum("ij,rcj->irc", np.linalg.inv(volume.affine), ras)[:3]).astype(int))]
+    return volume.array[
+        tuple(np.rint(np.einsum("ij,rcj->irc", np.linalg.inv(volume.affine), ras)[:3]).astype(int))
+    ]
 
 
 def turns(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -163,8 +217,16 @@ def test_an_unreadable_scan_of_the_collection_is_refused_with_its_code(name):
 
 
 def test_compressed_series_of_the_collection_are_equal():
-    names = ("compressed", "compressed_j2k", "compressed_jpeg", "compressed_jpegls", "compressed_rle")
-    first, *others = (read_dicom_series(ODD / "geometry" / "generic" / name / "001") for name in names)
+    names = (
+        "compressed",
+        "compressed_j2k",
+        "compressed_jpeg",
+        "compressed_jpegls",
+        "compressed_rle",
+    )
+    first, *others = (
+        read_dicom_series(ODD / "geometry" / "generic" / name / "001") for name in names
+    )
     for other in others:
         np.testing.assert_array_equal(other.array, first.array)
         np.testing.assert_allclose(other.affine, first.affine)

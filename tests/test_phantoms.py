@@ -42,20 +42,27 @@ def patient():
 
 def clean(patient) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Brightness without bias and noise, and labels."""
-    values, labels = paint(patient.head, patient.labels.affine, patient.labels.array.shape, CONTRASTS)
+    values, labels = paint(
+        patient.head, patient.labels.affine, patient.labels.array.shape, CONTRASTS
+    )
     return dict(zip(CONTRASTS, values, strict=True)), labels
 
 
 def head_points(patient) -> np.ndarray:
     """Position of every voxel in the coordinates of the head, (3, D, H, W)."""
     affine, pose, shape = patient.labels.affine, patient.head.pose, patient.labels.array.shape
-    world = np.einsum("ij,j...->i...", affine[:3, :3], np.indices(shape)) + affine[:3, 3].reshape(3, 1, 1, 1)
+    world = np.einsum("ij,j...->i...", affine[:3, :3], np.indices(shape)) + affine[:3, 3].reshape(
+        3, 1, 1, 1
+    )
     return np.einsum("ij,i...->j...", pose[:, :3], world - pose[:, 3].reshape(3, 1, 1, 1))
 
 
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 # Anatomy
@@ -72,13 +79,20 @@ def test_background_is_exactly_zero_and_the_brain_above_it_in_every_contrast(pat
 
 
 def test_head_fills_three_quarters_of_the_field_and_survives_a_zoom(patient):
-    volumes = [patient.contrasts["FLAIR"], *make_series(11, 1).values(), *make_series(12, 0).values()]
+    volumes = [
+        patient.contrasts["FLAIR"],
+        *make_series(11, 1).values(),
+        *make_series(12, 0).values(),
+    ]
     for volume in volumes:
-        rows, columns = (np.flatnonzero((volume.array > 0).any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        rows, columns = (
+            np.flatnonzero((volume.array > 0).any(axis=axes)) for axes in ((0, 2), (0, 1))
+        )
         side = max(volume.array.shape[1:])
         assert 0.66 < max(np.ptp(rows), np.ptp(columns)) / side < 0.8
         for where, n in zip((rows, columns), volume.array.shape[1:], strict=True):
-            assert max(abs(where - (n - 1) / 2)) < side / 2 / 1.2  # a zoom of 1.2 about the centre of the padded square
+            # a zoom of 1.2 about the centre of the padded square
+            assert max(abs(where - (n - 1) / 2)) < side / 2 / 1.2
         slices = np.flatnonzero((volume.array > 0).any(axis=(1, 2)))
         assert slices[0] > 0
         assert slices[-1] < len(volume.array) - 1
@@ -91,18 +105,25 @@ def test_a_flipped_or_swapped_axis_is_seen(patient, axis):
     box = brain[ndimage.find_objects(brain.astype(int))[0]]
     assert np.count_nonzero(box != np.flip(box, axis)) > 0.02 * np.count_nonzero(box)
     assert len(set(box.shape)) == 3
-    assert np.count_nonzero((labels > 0) & np.flip(labels > 0, axis)) < 0.8 * np.count_nonzero(labels)
+    assert np.count_nonzero((labels > 0) & np.flip(labels > 0, axis)) < 0.8 * np.count_nonzero(
+        labels
+    )
 
 
 def test_forehead_is_narrow_base_is_flat_and_left_ventricle_is_wide(patient):
     brain, (x, y, z) = patient.contrasts["T1w"].array > 0, head_points(patient)
-    width = {name: np.ptp(x[brain & (abs(y - at) < 4) & (z > 0)]) for name, at in (("front", 50), ("back", -50))}
+    width = {
+        name: np.ptp(x[brain & (abs(y - at) < 4) & (z > 0)])
+        for name, at in (("front", 50), ("back", -50))
+    }
     assert width["front"] < 0.92 * width["back"]
     low, high = (np.count_nonzero(brain & (abs(z - at) < 4)) for at in (-40, 40))
     assert low < 0.8 * high  # temporal poles and cerebellum only
     points = np.stack([x, y, z]).reshape(3, -1).astype(np.float32)
     ventricle = phantom_anatomy._ventricle_distance(patient.head, points) < 0
-    assert np.count_nonzero(ventricle & (points[0] < 0)) > 1.2 * np.count_nonzero(ventricle & (points[0] > 0))
+    assert np.count_nonzero(ventricle & (points[0] < 0)) > 1.2 * np.count_nonzero(
+        ventricle & (points[0] > 0)
+    )
 
 
 @pytest.mark.parametrize(("seed", "label"), [(11, 1), (11, 0), (4, 0)])
@@ -110,16 +131,23 @@ def test_contrasts_follow_the_real_ones(seed, label):
     patient = make_patient(seed, label, tumour_ml=140)
     values, labels = clean(patient)
     points = head_points(patient).reshape(3, -1).astype(np.float32)
-    csf = (phantom_anatomy._ventricle_distance(patient.head, points) < -2).reshape(labels.shape) & (labels == 0)
+    csf = (phantom_anatomy._ventricle_distance(patient.head, points) < -2).reshape(labels.shape) & (
+        labels == 0
+    )
     pushed = phantom_anatomy._pushed(patient.head, points)
-    grey = (phantom_anatomy._nuclei_distance(pushed) < -3).reshape(labels.shape) & (labels == 0) & ~csf
+    grey = (
+        (phantom_anatomy._nuclei_distance(pushed) < -3).reshape(labels.shape) & (labels == 0) & ~csf
+    )
     brain = values["T1w"] > 0
     mean = {
         contrast: {
             "white": float(np.median(value[brain & (labels == 0)])),
             "grey": float(value[grey].mean()),
             "csf": float(value[csf].mean()),
-            **{name: float(value[labels == label].mean()) for name, label in (("core", 1), ("oedema", 2), ("rim", 4))},
+            **{
+                name: float(value[labels == label].mean())
+                for name, label in (("core", 1), ("oedema", 2), ("rim", 4))
+            },
         }
         for contrast, value in values.items()
     }
@@ -143,7 +171,10 @@ def test_series_of_a_patient_differ_in_plane_matrix_spacing_and_length():
     assert 0.2 < np.mean(np.array(lengths) < 35) < 0.8
     assert len({volume.array.shape[1:] for volume in series}) > 10
     assert any(volume.array.shape[1] != volume.array.shape[2] for volume in series)
-    assert np.mean([abs(volume.spacing_mm[0] / volume.spacing_mm[1] - 1) > 0.1 for volume in series]) > 0.5
+    assert (
+        np.mean([abs(volume.spacing_mm[0] / volume.spacing_mm[1] - 1) > 0.1 for volume in series])
+        > 0.5
+    )
 
 
 def test_painting_in_parts_equals_painting_voxel_by_voxel(patient):
@@ -186,31 +217,44 @@ def test_label_shows_in_grain_and_rim_at_equal_volume_and_brightness(seed):
         volumes = [np.count_nonzero(np.isin(labels, region)) for labels in (thin, thick)]
         assert volumes[0] == pytest.approx(volumes[1], rel=0.03)
         for contrast in CONTRASTS:
-            means = [v[contrast][np.isin(labels, region)].mean() for v, labels in ((fine, thin), (coarse, thick))]
+            means = [
+                v[contrast][np.isin(labels, region)].mean()
+                for v, labels in ((fine, thin), (coarse, thick))
+            ]
             assert means[0] == pytest.approx(means[1], rel=0.04)
     assert np.count_nonzero(thick == 4) > 1.4 * np.count_nonzero(thin == 4)
     inner = ndimage.binary_erosion((thin == 2) & (thick == 2))
     for contrast in CONTRASTS:
-        assert neighbour_correlation(coarse[contrast], inner) > neighbour_correlation(fine[contrast], inner) + 0.3
+        assert (
+            neighbour_correlation(coarse[contrast], inner)
+            > neighbour_correlation(fine[contrast], inner) + 0.3
+        )
 
 
 def tumour_facts(seed: int) -> pd.DataFrame:
     """A row for each patient of a cohort; brightness relative to the rest of the brain."""
     rows = []
-    for member in plan_cohort(PhantomConfig(seed=seed, n_brats=0, n_overlap=0, n_train=48, n_test=0)):
+    for member in plan_cohort(
+        PhantomConfig(seed=seed, n_brats=0, n_overlap=0, n_train=48, n_test=0)
+    ):
         patient = make_patient(member.seed, member.label, size=32, tumour_ml=member.tumour_ml)
         tumour = patient.labels.array > 0
-        scans = {contrast: volume.array.astype(float) for contrast, volume in patient.contrasts.items()}
+        scans = {
+            contrast: volume.array.astype(float) for contrast, volume in patient.contrasts.items()
+        }
         means = {c: a[tumour].mean() / np.median(a[(a > 0) & ~tumour]) for c, a in scans.items()}
         rim = np.count_nonzero(patient.labels.array == 4)
-        rows.append(dict(cohort=seed, label=member.label, WT=np.count_nonzero(tumour), ET=rim, **means))
+        rows.append(
+            dict(cohort=seed, label=member.label, WT=np.count_nonzero(tumour), ET=rim, **means)
+        )
     return pd.DataFrame(rows)
 
 
 def test_volume_and_mean_brightness_of_the_tumour_do_not_give_the_label_away():
     """Tested on one cohort, learnt on the others.
 
-    Inside one cohort, where both classes have the same volumes, what is learnt would be the reverse of what is tested.
+    Inside one cohort, where both classes have the same volumes, what is learnt would be the reverse
+    of what is tested.
     """
     table = pd.concat([tumour_facts(seed) for seed in range(4)], ignore_index=True)
     model = make_pipeline(StandardScaler(), LogisticRegression())
@@ -218,9 +262,17 @@ def test_volume_and_mean_brightness_of_the_tumour_do_not_give_the_label_away():
     def aucs(columns: list[str]) -> list[float]:
         folds = LeaveOneGroupOut()
         scores = cross_val_predict(
-            model, table[columns], table.label, groups=table.cohort, cv=folds, method="decision_function"
+            model,
+            table[columns],
+            table.label,
+            groups=table.cohort,
+            cv=folds,
+            method="decision_function",
         )
-        return [roc_auc(rows.label.to_numpy(), scores[rows.index]) for _, rows in table.groupby("cohort")]
+        return [
+            roc_auc(rows.label.to_numpy(), scores[rows.index])
+            for _, rows in table.groupby("cohort")
+        ]
 
     hidden, shown = aucs(["WT", *CONTRASTS]), aucs(["ET"])
     assert min(hidden) > 0.3
@@ -230,7 +282,9 @@ def test_volume_and_mean_brightness_of_the_tumour_do_not_give_the_label_away():
 
 def test_label_signal_scales_how_often_the_image_shows_the_label():
     for signal, share in ((0.0, 0.5), (0.5, 0.75), (1.0, 1.0)):
-        shown = [draw_phenotype(seed, label, signal) == label for seed in range(1000) for label in (0, 1)]
+        shown = [
+            draw_phenotype(seed, label, signal) == label for seed in range(1000) for label in (0, 1)
+        ]
         assert np.mean(shown) == pytest.approx(share, abs=0.03)
 
 
@@ -262,7 +316,9 @@ def test_a_thousand_patients_have_ids_of_five_digits_with_gaps():
     assert len({member.seed for member in members}) == len(members)
 
 
-@pytest.mark.parametrize(("n_overlap", "n_train", "n_test"), [(4, 48, 12), (5, 3, 2), (0, 4, 4), (3, 0, 3), (1, 3, 0)])
+@pytest.mark.parametrize(
+    ("n_overlap", "n_train", "n_test"), [(4, 48, 12), (5, 3, 2), (0, 4, 4), (3, 0, 3), (1, 3, 0)]
+)
 def test_as_many_patients_overlap_as_asked(n_overlap, n_train, n_test):
     config = PhantomConfig(n_brats=7, n_overlap=n_overlap, n_train=n_train, n_test=n_test)
     members = plan_cohort(config)
@@ -305,7 +361,12 @@ def test_files_have_the_layout_of_the_two_data_sets(root):
     for folder in (root / "brats21").iterdir():
         names = {f"{folder.name}_{c}.nii.gz" for c in ("flair", "t1", "t1ce", "t2", "seg")}
         assert {p.name for p in folder.iterdir()} == names
-    assert {p.name for p in root.iterdir()} == {"brats21", "rsna", "phantoms.json", "test_labels.csv"}
+    assert {p.name for p in root.iterdir()} == {
+        "brats21",
+        "rsna",
+        "phantoms.json",
+        "test_labels.csv",
+    }
 
 
 def test_written_volumes_come_back_as_they_were_drawn(root):
@@ -322,7 +383,10 @@ def test_written_volumes_come_back_as_they_were_drawn(root):
 
 
 def test_voxels_of_written_series_lie_where_they_were_drawn(root):
-    """Each file by itself, with pydicom alone: where its header says a pixel is, and how bright the head is there."""
+    """Each file by itself, with pydicom alone.
+
+    Where its header says a pixel is, and how bright the head is there.
+    """
     member = next(m for m in plan_cohort(SMALL) if m.split == "train")
     head = make_head(member.seed, member.label, tumour_ml=member.tumour_ml)
     for contrast in CONTRASTS:
@@ -334,10 +398,13 @@ def test_voxels_of_written_series_lie_where_they_were_drawn(root):
             affine[:3, 1] = cosines[1] * header.PixelSpacing[0]
             affine[:3, 2] = cosines[0] * header.PixelSpacing[1]
             affine[:3, 3] = np.array(header.ImagePositionPatient, float) * [-1, -1, 1]
-            drawn.append(paint(head, affine, (1, header.Rows, header.Columns), [contrast])[0].ravel())
+            drawn.append(
+                paint(head, affine, (1, header.Rows, header.Columns), [contrast])[0].ravel()
+            )
             stored.append(header.pixel_array.ravel())
         drawn, stored = np.concatenate(drawn), np.concatenate(stored)
-        assert np.count_nonzero((drawn > 0) != (stored > 0)) < 5  # positions are rounded in the header
+        # positions are rounded in the header
+        assert np.count_nonzero((drawn > 0) != (stored > 0)) < 5
         brain = (drawn > 0) & (stored > 0)
         ratio = stored[brain] / np.maximum(drawn[brain], 0.2)
         assert np.corrcoef(drawn[brain], stored[brain])[0, 1] > 0.8
@@ -348,12 +415,18 @@ def test_overlapping_patients_show_one_anatomy_in_both_sets(root):
     members = [m for m in plan_cohort(SMALL) if m.is_annotated and m.split]
     assert {m.split for m in members} == {"train", "test"}
     for member in members:
-        patient = make_patient(member.seed, member.label, size=SMALL.size, tumour_ml=member.tumour_ml)
-        pose = make_head(member.seed, member.label, tumour_ml=member.tumour_ml).pose  # in the scanner
+        patient = make_patient(
+            member.seed, member.label, size=SMALL.size, tumour_ml=member.tumour_ml
+        )
+        # in the scanner
+        pose = make_head(member.seed, member.label, tumour_ml=member.tumour_ml).pose
         name = f"BraTS2021_{member.patient_id}"
         annotated = read_nifti(root / "brats21" / name / f"{name}_flair.nii.gz")
         series = read_dicom_series(root / "rsna" / member.split / member.patient_id / "FLAIR")
-        world = series.affine[:3, :3] @ np.indices(series.array.shape).reshape(3, -1) + series.affine[:3, 3:]
+        world = (
+            series.affine[:3, :3] @ np.indices(series.array.shape).reshape(3, -1)
+            + series.affine[:3, 3:]
+        )
         in_head = pose[:, :3].T @ (world - pose[:, 3:])
         there = in_head + patient.head.pose[:, 3:]
         index = np.linalg.solve(annotated.affine[:3, :3], there - annotated.affine[:3, 3:])
@@ -364,9 +437,14 @@ def test_overlapping_patients_show_one_anatomy_in_both_sets(root):
 def test_file_numbers_do_not_always_follow_the_slices(root):
     orders = Counter()
     for folder in (root / "rsna").glob("t*/*/*"):
-        files = [pydicom.dcmread(folder / f"Image-{i + 1}.dcm") for i in range(len(list(folder.iterdir())))]
+        files = [
+            pydicom.dcmread(folder / f"Image-{i + 1}.dcm")
+            for i in range(len(list(folder.iterdir())))
+        ]
         row, column = np.array(files[0].ImageOrientationPatient, float).reshape(2, 3)
-        steps = np.diff([np.cross(row, column) @ np.array(f.ImagePositionPatient, float) for f in files])
+        steps = np.diff(
+            [np.cross(row, column) @ np.array(f.ImagePositionPatient, float) for f in files]
+        )
         orders["sorted" if len(set(np.sign(steps))) == 1 else "interleaved", np.sign(steps[0])] += 1
         assert read_dicom_series(folder).meta["sorted_by"] == "position"
     assert len(orders) >= 3
@@ -379,13 +457,17 @@ def test_the_same_seed_gives_the_same_bytes_in_any_number_of_processes(root, tmp
 
 
 def test_another_seed_gives_other_anatomy():
-    assert (make_patient(1, 0, size=32).labels.array != make_patient(2, 0, size=32).labels.array).any()
+    assert (
+        make_patient(1, 0, size=32).labels.array != make_patient(2, 0, size=32).labels.array
+    ).any()
 
 
 def test_existing_phantoms_are_left_alone(root, capsys):
     before = digests(root)
     assert not write_phantoms(root, SMALL)
-    with pytest.raises(PhantomError, match=r"holds other phantoms, seed = 5 \(asked: 6\): choose another folder"):
+    with pytest.raises(
+        PhantomError, match=r"holds other phantoms, seed = 5 \(asked: 6\): choose another folder"
+    ):
         write_phantoms(root, PhantomConfig(**{**vars(SMALL), "seed": 6}))
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in vars(SMALL).items()]
     phantoms.main([str(root), *arguments])
@@ -424,7 +506,10 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_the_command_line_draws_what_it_is_told(tmp_path, capsys):
-    options = "--seed 2 --size 32 --n-brats 1 --n-overlap 0 --n-train 0 --n-test 0 --label-signal 0 --n-jobs 1"
+    options = (
+        "--seed 2 --size 32 --n-brats 1 --n-overlap 0 --n-train 0 --n-test 0 "
+        "--label-signal 0 --n-jobs 1"
+    )
     phantoms.main([str(tmp_path / "new"), *options.split()])
     assert capsys.readouterr().out.endswith("drawn.\n")
     card = json.loads((tmp_path / "new" / "phantoms.json").read_text())

@@ -17,7 +17,10 @@ from t4e_utils.training import TrainingError
 
 def test_two_processes_have_the_loss_curve_of_one(cases, tmp_path):
     options = {"augment": False, "epochs": 3, "precision": "fp32"}
-    (_, alone), (_, shared) = (train_stage("classification", cases, tmp_path / f"{n}", num_processes=n, **options) for n in (1, 2))
+    (_, alone), (_, shared) = (
+        train_stage("classification", cases, tmp_path / f"{n}", num_processes=n, **options)
+        for n in (1, 2)
+    )
     columns = ["train_loss", "valid_loss"]
     np.testing.assert_allclose(shared.history[columns], alone.history[columns], rtol=1e-5)
     finished_at = (tmp_path / "2" / "last.pt").stat().st_mtime_ns
@@ -35,12 +38,18 @@ def test_validation_figures_are_gathered_without_the_rows_that_fill_the_last_bat
 
 
 def test_the_sentence_of_a_process_that_fails_is_the_one_that_is_raised(tmp_path):
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1.*checkpoint of the epoch before"):
-        train_points(tmp_path, train=Points(n_broken=20), loss=nn.BCEWithLogitsLoss(), num_processes=2)
+    with pytest.raises(
+        TrainingError, match=r"loss is nan in epoch 1.*checkpoint of the epoch before"
+    ):
+        train_points(
+            tmp_path, train=Points(n_broken=20), loss=nn.BCEWithLogitsLoss(), num_processes=2
+        )
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="batch size 5 cannot be shared by 2 processes: make it a multiple"):
+    with pytest.raises(
+        TrainingError, match="batch size 5 cannot be shared by 2 processes: make it a multiple"
+    ):
         train_points(tmp_path, batch_size=5, num_processes=2)
 
 

@@ -1,4 +1,7 @@
-"""The team's checkpoints, with files of exactly their names and shapes in place of the real ones: nothing here uses a network."""
+"""The team's checkpoints, with files of exactly their names and shapes in place of the real ones.
+
+Nothing here uses a network.
+"""
 
 import json
 import pickle
@@ -21,10 +24,17 @@ KEYS = json.loads((Path(__file__).parent / "data" / "t4e_checkpoint_keys.json").
 
 
 def state_like(part, generator=None):
-    """Tensors of the published names and shapes; the values of a tensor share their memory, so that the file is small."""
+    """Tensors of the published names and shapes.
+
+    The values of a tensor share their memory, so that the file is small.
+    """
     generator = generator or torch.Generator().manual_seed(0)
     return {
-        key: (torch.tensor(0) if key.endswith("num_batches_tracked") else torch.rand((), generator=generator)).expand(shape)
+        key: (
+            torch.tensor(0)
+            if key.endswith("num_batches_tracked")
+            else torch.rand((), generator=generator)
+        ).expand(shape)
         for key, shape in KEYS[part].items()
     }
 
@@ -36,8 +46,16 @@ def files(tmp_path_factory):
     torch.save(state_like("segmentation"), folder / published.SEGMENTER_FILE)
     for name in published.SERIES:
         torch.save(state_like("classification"), folder / published.CLASSIFIER_FILE.format(name))
-    encoder = {key: value for key, value in state_like("segmentation").items() if key.startswith("encoder.")}
-    backbone = {key.removeprefix("backbone."): value for key, value in state_like("classification").items() if key.startswith("backbone.")}
+    encoder = {
+        key: value
+        for key, value in state_like("segmentation").items()
+        if key.startswith("encoder.")
+    }
+    backbone = {
+        key.removeprefix("backbone."): value
+        for key, value in state_like("classification").items()
+        if key.startswith("backbone.")
+    }
     torch.save(encoder, folder / published.START_FILES["densenet121"])
     torch.save(backbone, folder / published.START_FILES["eca_nfnet_l0"])
     return folder
@@ -63,12 +81,22 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
     (card,) = classifier_cards(tmp_path, series=["T1wCE"], folds=[0])
     made_with = common_preparation([card])
     rule = SeriesRule(**{name: made_with[name] for name in SeriesRule.__dataclass_fields__})
-    assert (tuple(rule.percentiles), rule.segmenter_size, rule.is_stretched, rule.segmentation_zoom) == ((0, 100), 224, True, 1.2)
-    for path, part in ((made_with["segmenter"], "segmentation"), (card["weights"], "classification")):
+    assert (
+        tuple(rule.percentiles),
+        rule.segmenter_size,
+        rule.is_stretched,
+        rule.segmentation_zoom,
+    ) == ((0, 100), 224, True, 1.2)
+    for path, part in (
+        (made_with["segmenter"], "segmentation"),
+        (card["weights"], "classification"),
+    ):
         loaded, expected = load_model(tmp_path / path).state_dict(), state_like(part)
         assert loaded.keys() == expected.keys()
         assert all(torch.equal(loaded[key], expected[key]) for key in expected)
-    assert json.loads((tmp_path / "cls" / "summary.json").read_text())["prevalence"] == pytest.approx(0.5258, abs=1e-4)
+    assert json.loads((tmp_path / "cls" / "summary.json").read_text())[
+        "prevalence"
+    ] == pytest.approx(0.5258, abs=1e-4)
     n_asked = len(drive)
     published.fetch_published(tmp_path, series=["T1wCE"], with_start=False)
     assert len(drive) == n_asked == 2
@@ -80,8 +108,14 @@ def test_trainings_begin_from_the_teams_start_weights(files, tmp_path, model):
     build = published.build_segmenter if model == "densenet121" else published.build_classifier
     started = build(model, weights=tmp_path / "start")
     part = started.encoder if model == "densenet121" else started.backbone
-    prefix, whole = ("encoder.", "segmentation") if model == "densenet121" else ("backbone.", "classification")
-    expected = {key.removeprefix(prefix): value for key, value in state_like(whole).items() if key.startswith(prefix)}
+    prefix, whole = (
+        ("encoder.", "segmentation") if model == "densenet121" else ("backbone.", "classification")
+    )
+    expected = {
+        key.removeprefix(prefix): value
+        for key, value in state_like(whole).items()
+        if key.startswith(prefix)
+    }
     assert all(torch.equal(value, expected[key]) for key, value in part.state_dict().items())
 
 
@@ -129,7 +163,9 @@ def spoil(how, files, path, fuse):
         ("a web page", "cannot be read as weights"),
     ],
 )
-def test_a_file_that_is_not_the_teams_is_refused_and_nothing_in_it_is_executed(files, tmp_path, how, sentence):
+def test_a_file_that_is_not_the_teams_is_refused_and_nothing_in_it_is_executed(
+    files, tmp_path, how, sentence
+):
     path, fuse = tmp_path / "given.pth", tmp_path / "fuse"
     spoil(how, files, path, fuse)
     with pytest.raises(ModelError, match=sentence):
@@ -145,11 +181,17 @@ def test_the_bomb_of_these_tests_would_go_off(tmp_path):
 
 def test_a_download_that_fails_says_what_to_do_and_leaves_no_file(tmp_path, monkeypatch):
     def refuse(*, id, output):
-        raise RuntimeError("Failed to retrieve file url:\n\n\tToo many users have viewed or downloaded this file")
+        raise RuntimeError(
+            "Failed to retrieve file url:\n\n\tToo many users have viewed or downloaded this file"
+        )
 
     options = {"name": "the weights"}
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=refuse))
-    with pytest.raises(DownloadError, match=r"cannot be fetched \(Too many users .*open https://drive\.google\.com/file/d/abc in a browser and save it as .*w\.pth"):
+    with pytest.raises(
+        DownloadError,
+        match=r"cannot be fetched \(Too many users .*open "
+        r"https://drive\.google\.com/file/d/abc in a browser and save it as .*w\.pth",
+    ):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=lambda **_: None))
     with pytest.raises(DownloadError, match="gave no file"):

@@ -1,4 +1,7 @@
-"""Whatever the orientation, order, spacing and pixel type of a series: a marked voxel comes back where it was in the patient."""
+"""Whatever the orientation, order, spacing and pixel type of a series.
+
+A marked voxel comes back where it was in the patient.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,15 @@ def rotation(quaternion: tuple[float, ...]) -> np.ndarray:
 
 
 coordinate = st.floats(-1, 1, allow_nan=False)
-oblique = st.tuples(coordinate, coordinate, coordinate, coordinate).filter(lambda q: np.linalg.norm(q) > 0.1).map(rotation)
+oblique = (
+    st.tuples(coordinate, coordinate, coordinate, coordinate)
+    .filter(lambda q: np.linalg.norm(q) > 0.1)
+    .map(rotation)
+)
 upright = st.permutations(range(3)).map(lambda order: np.eye(3)[list(order)])
-nearly_upright = st.builds(lambda a, x, y: a @ rotation((1.0, x / 30, y / 30, 0.0)), upright, coordinate, coordinate)
+nearly_upright = st.builds(
+    lambda a, x, y: a @ rotation((1.0, x / 30, y / 30, 0.0)), upright, coordinate, coordinate
+)
 
 
 @st.composite
@@ -40,7 +49,11 @@ def scans(draw) -> Volume:
     shape = draw(st.tuples(st.integers(2, 6), st.integers(2, 6), st.integers(2, 6)))
     spacing = np.array(draw(st.tuples(*[st.floats(0.3, 8.0)] * 3)))
     affine = np.eye(4)
-    affine[:3, :3] = draw(st.one_of(oblique, upright, nearly_upright)) * draw(st.tuples(*[st.sampled_from([-1, 1])] * 3)) * spacing
+    affine[:3, :3] = (
+        draw(st.one_of(oblique, upright, nearly_upright))
+        * draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
+        * spacing
+    )
     affine[:3, 3] = draw(st.tuples(*[st.floats(-400, 400)] * 3))
     kind = np.iinfo(draw(st.sampled_from([np.uint8, np.uint16, np.int16])))
     array = np.full(shape, draw(st.integers(kind.min, kind.max - 1)), kind.dtype)
@@ -55,9 +68,13 @@ def place_of_mark(volume: Volume) -> np.ndarray:
 
 
 def is_between_planes(volume: Volume) -> bool:
-    """Return whether two ways to name the axes fit equally well, so that rounding decides on the plane."""
+    """Return whether two ways to name the axes fit equally well, so that rounding decides on the
+    plane.
+    """
     cosines = np.abs(volume.affine[:3, :3]) / volume.spacing_mm
-    fits = sorted(sum(cosines[axis, i] for i, axis in enumerate(axes)) for axes in permutations(range(3)))
+    fits = sorted(
+        sum(cosines[axis, i] for i, axis in enumerate(axes)) for axes in permutations(range(3))
+    )
     return fits[-1] - fits[-2] < 1e-6
 
 
@@ -69,11 +86,15 @@ def assert_same_scan(back: Volume, volume: Volume) -> None:
 
 @given(volume=scans(), compress=st.sampled_from([None, "rle"]), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_voxel_of_a_dicom_series_stays_at_its_place_whatever_the_order_of_the_files(volume, compress, data):
+def test_a_voxel_of_a_dicom_series_stays_at_its_place_whatever_the_order_of_the_files(
+    volume, compress, data
+):
     n = len(volume.array)
     order, numbers = (data.draw(st.permutations(range(n))) for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
-        write_dicom_series(volume, folder, patient_id="00001", series_description="T1w", compress=compress)
+        write_dicom_series(
+            volume, folder, patient_id="00001", series_description="T1w", compress=compress
+        )
         for i in range(n):
             dataset = pydicom.dcmread(Path(folder) / f"Image-{i + 1}.dcm")
             dataset.InstanceNumber = numbers[i]

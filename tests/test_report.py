@@ -19,7 +19,8 @@ from t4e_utils import report, runs
 BEGIN = datetime.fromisoformat("2026-01-01T10:00:00+00:00")
 EVIL = "<script>alert('x')</script>"
 PNG = base64.b64encode(b"\x89PNG pixels").decode()
-# Dice of five patients in two planes, with means 0.8, 0.6, 0.9, 0.8, 0.8 (WT) and 0.5, 0.1, 0.3, 0.3, 0.4 (ET): medians 0.8 and 0.3.
+# Dice of five patients in two planes, with means 0.8, 0.6, 0.9, 0.8, 0.8 (WT) and 0.5, 0.1, 0.3,
+# 0.3, 0.4 (ET): medians 0.8 and 0.3.
 DICE = {
     "WT": [(0.9, 0.7), (0.5, 0.7), (1.0, 0.8), (0.8, 0.8), (0.9, 0.7)],
     "ET": [(0.4, 0.6), (0.0, 0.2), (0.3, 0.3), (0.2, 0.4), (0.4, 0.4)],
@@ -27,39 +28,82 @@ DICE = {
 AUC = {"auc": 0.75, "ci95": [0.5, 0.9], "n": 40, "permutation_p": 0.01}
 
 
-def executed_copy(run, name: str, begin: int, end: int, *, words: str = "What this shows.", output=None) -> None:
+def executed_copy(
+    run, name: str, begin: int, end: int, *, words: str = "What this shows.", output=None
+) -> None:
     """An executed copy that ran from one second to another after ten o'clock."""
-    times = {key: (BEGIN + timedelta(seconds=value)).isoformat() for key, value in (("start_time", begin), ("end_time", end))}
+    times = {
+        key: (BEGIN + timedelta(seconds=value)).isoformat()
+        for key, value in (("start_time", begin), ("end_time", end))
+    }
     cells = [
         new_markdown_cell(f"# {name}"),
         new_code_cell('run_dir: str = "runs/a"  # where', metadata={"tags": ["parameters"]}),
         new_markdown_cell(words),
-        new_code_cell("draw()", metadata={"tags": ["report"]}, outputs=[output or new_output("display_data", data={"image/png": PNG})]),
+        new_code_cell(
+            "draw()",
+            metadata={"tags": ["report"]},
+            outputs=[output or new_output("display_data", data={"image/png": PNG})],
+        ),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "papermill": {**times, "parameters": {"run_dir": f"runs/{words[:40]}"}}}
+    metadata = {
+        "kernelspec": kernel,
+        "papermill": {**times, "parameters": {"run_dir": f"runs/{words[:40]}"}},
+    }
     (run / "notebooks").mkdir(parents=True, exist_ok=True)
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), run / "notebooks" / f"{name}.ipynb")
+    nbformat.write(
+        new_notebook(cells=cells, metadata=metadata), run / "notebooks" / f"{name}.ipynb"
+    )
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A complete run on phantoms: tables whose figures are known, and executed copies side by side."""
+    """A complete run on phantoms.
+
+    Tables whose figures are known, and executed copies side by side.
+    """
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "phantoms.json").touch()
     run = tmp_path / "runs" / "a"
-    problems = pd.DataFrame({"code": ["gap", "gap", "odd"], "path": ["/x/1", "/x/2", "/x/3"], "sentence": ["A gap.", "Another gap.", "Odd."]})
-    runs.write_table(pd.DataFrame({"a": [1]}), run / "eda" / "inventory.parquet", made_with={"rsna_dir": str(tmp_path / "data" / "rsna")})
+    problems = pd.DataFrame(
+        {
+            "code": ["gap", "gap", "odd"],
+            "path": ["/x/1", "/x/2", "/x/3"],
+            "sentence": ["A gap.", "Another gap.", "Odd."],
+        }
+    )
+    runs.write_table(
+        pd.DataFrame({"a": [1]}),
+        run / "eda" / "inventory.parquet",
+        made_with={"rsna_dir": str(tmp_path / "data" / "rsna")},
+    )
     runs.write_table(problems, run / "eda" / "problems.parquet")
     rows = [
-        {"patient_id": f"{i:05d}", "region": region, "plane": plane, "dice": values[plane == "axial"]}
+        {
+            "patient_id": f"{i:05d}",
+            "region": region,
+            "plane": plane,
+            "dice": values[plane == "axial"],
+        }
         for region, plane in product(DICE, ("axial", "coronal"))
         for i, values in enumerate(DICE[region])
     ]
     runs.write_table(pd.DataFrame(rows), run / "seg" / "dice.parquet")
-    runs.write_json({"FLAIR": AUC, "mean": {**AUC, "auc": 0.8}, "select_on": "inner", "control": "none", "prevalence": 0.5}, run / "cls" / "summary.json")
+    runs.write_json(
+        {
+            "FLAIR": AUC,
+            "mean": {**AUC, "auc": 0.8},
+            "select_on": "inner",
+            "control": "none",
+            "prevalence": 0.5,
+        },
+        run / "cls" / "summary.json",
+    )
     (run / "submission.csv").write_text("BraTS21ID,MGMT_value\n00002,0.25\n00013,0.5\n")
-    (run / "submission_report.csv").write_text("patient_id,probability,fallback\n00002,0.25,\n00013,0.5,T1w: largest tumour\n")
+    (run / "submission_report.csv").write_text(
+        "patient_id,probability,fallback\n00002,0.25,\n00013,0.5,T1w: largest tumour\n"
+    )
     executed_copy(run, "01_eda", 0, 10)
     executed_copy(run, "05_train_cls_FLAIR_fold0", 10, 40)
     executed_copy(run, "05_train_cls_T1w_fold0", 20, 50)
@@ -117,19 +161,40 @@ def test_nothing_on_the_page_comes_from_elsewhere_or_runs(run):
 
 
 def test_what_files_say_is_shown_as_text_and_never_runs(run):
-    table = pd.DataFrame({"code": [f"c{EVIL}"], "path": [f"/x/{EVIL}"], "sentence": [f"Patient {EVIL} is odd."]})
+    table = pd.DataFrame(
+        {"code": [f"c{EVIL}"], "path": [f"/x/{EVIL}"], "sentence": [f"Patient {EVIL} is odd."]}
+    )
     runs.write_table(table, run / "eda" / "problems.parquet")
     (run / "submission.csv").write_text(f'BraTS21ID,MGMT_value\n"{EVIL}",0.25\n')
     (run / "submission_report.csv").write_text(f'patient_id,fallback\n"{EVIL}","{EVIL}"\n')
-    runs.write_json({f"T{EVIL}": AUC, "mean": AUC, "select_on": EVIL, "control": EVIL}, run / "cls" / "summary.json")
-    executed_copy(run, "02_seg_data", 0, 1, words=EVIL, output=new_output("display_data", data={"text/html": EVIL, "image/svg+xml": EVIL}))
+    runs.write_json(
+        {f"T{EVIL}": AUC, "mean": AUC, "select_on": EVIL, "control": EVIL},
+        run / "cls" / "summary.json",
+    )
+    executed_copy(
+        run,
+        "02_seg_data",
+        0,
+        1,
+        words=EVIL,
+        output=new_output("display_data", data={"text/html": EVIL, "image/svg+xml": EVIL}),
+    )
     page = page_of(run)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 10
     assert "<script" not in (run / "report" / "notebooks" / "02_seg_data.html").read_text()
 
 
-@pytest.mark.parametrize("missing", ["eda/problems.parquet", "seg/dice.parquet", "cls/summary.json", "submission.csv", "submission_report.csv"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "eda/problems.parquet",
+        "seg/dice.parquet",
+        "cls/summary.json",
+        "submission.csv",
+        "submission_report.csv",
+    ],
+)
 def test_a_run_without_one_part_has_a_report_that_names_it(run, missing):
     (run / missing).unlink()
     page = page_of(run)
@@ -147,8 +212,14 @@ def test_a_damaged_table_is_named_and_a_failed_notebook_too(run):
     (run / "seg" / "dice.parquet").write_text("no table")
     copy = run / "notebooks" / "05_train_cls.ipynb"
     notebook = nbformat.read(copy, as_version=4)
-    notebook.cells[-1].update(execution_count=2, outputs=[new_output("error", ename="E", evalue="boom", traceback=[])])
-    notebook.cells[-1].metadata["papermill"] = {"duration": 1.0, "exception": True, "start_time": "t"}
+    notebook.cells[-1].update(
+        execution_count=2, outputs=[new_output("error", ename="E", evalue="boom", traceback=[])]
+    )
+    notebook.cells[-1].metadata["papermill"] = {
+        "duration": 1.0,
+        "exception": True,
+        "start_time": "t",
+    }
     nbformat.write(notebook, copy)
     page = page_of(run)
     assert "dice.parquet cannot be read" in page
@@ -157,25 +228,44 @@ def test_a_damaged_table_is_named_and_a_failed_notebook_too(run):
 
 
 def test_an_auc_that_is_not_defined_is_null_and_said_so(run):
-    nothing = {"auc": float("nan"), "ci95": [float("nan")] * 2, "n": 12, "permutation_p": float("nan")}
-    runs.write_json({"FLAIR": nothing, "mean": nothing, "select_on": "inner"}, run / "cls" / "summary.json")
+    nothing = {
+        "auc": float("nan"),
+        "ci95": [float("nan")] * 2,
+        "n": 12,
+        "permutation_p": float("nan"),
+    }
+    runs.write_json(
+        {"FLAIR": nothing, "mean": nothing, "select_on": "inner"}, run / "cls" / "summary.json"
+    )
     assert "not defined" in page_of(run)
     assert json.loads((run / "summary.json").read_text())["classification"]["mean"]["auc"] is None
 
 
 def test_a_handful_of_patients_has_neither_auc_nor_interval_on_the_page(run):
-    runs.write_table(pd.DataFrame({"patient_id": ["00001"], "region": "WT", "dice": [0.4]}), run / "seg" / "dice.parquet")
-    runs.write_json({"FLAIR": {**AUC, "n": 2}, "mean": {**AUC, "n": 2}, "select_on": "inner"}, run / "cls" / "summary.json")
+    runs.write_table(
+        pd.DataFrame({"patient_id": ["00001"], "region": "WT", "dice": [0.4]}),
+        run / "seg" / "dice.parquet",
+    )
+    runs.write_json(
+        {"FLAIR": {**AUC, "n": 2}, "mean": {**AUC, "n": 2}, "select_on": "inner"},
+        run / "cls" / "summary.json",
+    )
     text = " ".join(re.sub(r"<[^>]+>", " ", page_of(run)).split())
     assert "0.400 median Dice no interval n = 1 held-out patient, whole volumes" in text
     assert "no AUC 2 held-out patients are too few for one" in text
     assert "0.750" not in text
-    assert json.loads((run / "summary.json").read_text())["segmentation"]["wt"]["ci95"] == [None, None]
+    assert json.loads((run / "summary.json").read_text())["segmentation"]["wt"]["ci95"] == [
+        None,
+        None,
+    ]
 
 
 def test_scans_and_held_out_patients_that_chose_are_said_so(run, tmp_path):
     (tmp_path / "data" / "phantoms.json").unlink()
-    runs.write_json({"FLAIR": AUC, "mean": AUC, "select_on": "outer", "control": "masks only"}, run / "cls" / "summary.json")
+    runs.write_json(
+        {"FLAIR": AUC, "mean": AUC, "select_on": "outer", "control": "masks only"},
+        run / "cls" / "summary.json",
+    )
     page = page_of(run)
     assert "With 40 patients the AUC of this run is no evidence of anything." in page
     assert "The held-out patients chose the checkpoints" in page
@@ -183,7 +273,10 @@ def test_scans_and_held_out_patients_that_chose_are_said_so(run, tmp_path):
     assert "phantoms" not in re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(None, "not recorded"), (41.6, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "not recorded"), (41.6, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
 def test_durations_are_written_as_people_say_them(seconds, words):
     assert report.duration(seconds) == words
 

@@ -1,4 +1,7 @@
-"""One pipeline at a time on a run folder: the second is refused, a killed one leaves no lock, and its jobs are waited for."""
+"""One pipeline at a time on a run folder.
+
+The second is refused, a killed one leaves no lock, and its jobs are waited for.
+"""
 
 import os
 import signal
@@ -10,13 +13,18 @@ import pytest
 from t4e_utils.files import WriteError
 from t4e_utils.run_lock import LOCK, VARIABLE, RunLockError, hold_run, workers_of
 
-HOLD = "import sys, time, pathlib; from t4e_utils.run_lock import hold_run; hold_run(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+HOLD = (
+    "import sys, time, pathlib; from t4e_utils.run_lock import hold_run; "
+    "hold_run(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+)
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds `tmp_path / "run"`."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -25,7 +33,11 @@ def holder(tmp_path):
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first_until_that_is_killed(holder, tmp_path):
-    with pytest.raises(RunLockError, match=rf"Another run works on .*run \(process {holder.pid} on .* since 2.*\): wait until it ends"):
+    with pytest.raises(
+        RunLockError,
+        match=rf"Another run works on .*run \(process {holder.pid} on .* since 2.*\): wait "
+        r"until it ends",
+    ):
         hold_run(tmp_path / "run")
     hold_run(tmp_path / "another run")
     holder.send_signal(signal.SIGKILL)
@@ -39,7 +51,10 @@ def test_jobs_that_outlive_their_run_are_waited_for_and_then_named(tmp_path):
     try:
         assert workers_of(tmp_path / "run") == [job.pid]
         assert workers_of(tmp_path / "other") == []
-        with pytest.raises(RunLockError, match=rf"Jobs of an earlier run still write to .*run: .* \(kill {job.pid}\)"):
+        with pytest.raises(
+            RunLockError,
+            match=rf"Jobs of an earlier run still write to .*run: .* \(kill {job.pid}\)",
+        ):
             hold_run(tmp_path / "run", patience_s=0.2)
     finally:
         job.kill()

@@ -14,14 +14,36 @@ import pytest
 
 from t4e_utils import runs
 
-DECLARED = {"seed": int, "rate": float, "name": str, "folds": list, "types": list[str], "weights": dict, "on": bool}
-VALUES = {"seed": 0, "rate": 0.5, "name": "a", "folds": [0], "types": ["x"], "weights": {"a": 1}, "on": True}
+DECLARED = {
+    "seed": int,
+    "rate": float,
+    "name": str,
+    "folds": list,
+    "types": list[str],
+    "weights": dict,
+    "on": bool,
+}
+VALUES = {
+    "seed": 0,
+    "rate": 0.5,
+    "name": "a",
+    "folds": [0],
+    "types": ["x"],
+    "weights": {"a": 1},
+    "on": True,
+}
 TABLE = pd.DataFrame({"patient_id": ["00006", "00123"], "dice": [0.5, np.nan]})
 
 
 def notebook(*injected: str, **changed) -> dict:
     """The `globals()` of a notebook: annotations, values, and the history of its cells."""
-    return {"__annotations__": DECLARED, **VALUES, **changed, "In": ["", "seed: int = 0", *injected, "import os"], "other": 3}
+    return {
+        "__annotations__": DECLARED,
+        **VALUES,
+        **changed,
+        "In": ["", "seed: int = 0", *injected, "import os"],
+        "other": 3,
+    }
 
 
 def test_declared_parameters_are_returned_and_nothing_else():
@@ -61,7 +83,10 @@ def test_a_value_of_the_wrong_type_is_refused(changed, message):
 
 
 def test_an_injected_name_that_the_notebook_does_not_declare_is_refused():
-    with pytest.raises(runs.ParameterError, match="no parameter sead: its parameters are folds, name, on, rate, seed, types"):
+    with pytest.raises(
+        runs.ParameterError,
+        match="no parameter sead: its parameters are folds, name, on, rate, seed, types",
+    ):
         runs.parameters(notebook("# Parameters\nsead = 3\nseed = 1\n", sead=3))
 
 
@@ -82,7 +107,9 @@ def test_a_number_below_its_bound_is_refused():
         runs.parameters(notebook(seed=1), at_least={"seed": 2})
 
 
-def test_relative_paths_are_resolved_against_the_project_from_any_folder_in_it(tmp_path, monkeypatch):
+def test_relative_paths_are_resolved_against_the_project_from_any_folder_in_it(
+    tmp_path, monkeypatch
+):
     (tmp_path / "Snakefile").touch()
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
@@ -99,7 +126,9 @@ def test_without_a_project_the_working_directory_is_the_root(tmp_path, monkeypat
 
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path):
     assert runs.require_folder(tmp_path, what="it", how="do") == tmp_path
-    with pytest.raises(runs.MissingInputError, match=r"nowhere \(the data\) is not there: fetch it\."):
+    with pytest.raises(
+        runs.MissingInputError, match=r"nowhere \(the data\) is not there: fetch it\."
+    ):
         runs.require_folder(tmp_path / "nowhere", what="the data", how="fetch it")
 
 
@@ -119,7 +148,13 @@ def test_a_fingerprint_changes_with_every_part_and_with_nothing_else():
 def test_a_fingerprint_is_the_same_in_another_process():
     code = "from t4e_utils.runs import fingerprint; print(fingerprint({'b': 1.5, 'a': ['x']}))"
     seen = {
-        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("1", "2")
     }
     assert len(seen) == 1
@@ -134,17 +169,27 @@ def test_a_table_comes_back_as_it_was_with_text_ids_and_without_leftovers(tmp_pa
 
 def test_a_table_that_cannot_be_used_says_which_notebook_makes_it(tmp_path):
     path = tmp_path / "t.parquet"
-    with pytest.raises(runs.MissingInputError, match=r"t\.parquet is not there: run 02_seg_data with the same run_dir first"):
+    with pytest.raises(
+        runs.MissingInputError,
+        match=r"t\.parquet is not there: run 02_seg_data with the same run_dir first",
+    ):
         runs.read_table(path, made_by="02_seg_data")
     runs.write_table(TABLE, path)
-    with pytest.raises(runs.MissingInputError, match=r"has no column fold \(it has patient_id, dice\): run 02_seg_data again"):
+    with pytest.raises(
+        runs.MissingInputError,
+        match=r"has no column fold \(it has patient_id, dice\): run 02_seg_data again",
+    ):
         runs.read_table(path, made_by="02_seg_data", columns=["dice", "fold"])
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(runs.MissingInputError, match=r"cannot be read .*: delete it and run 02_seg_data again"):
+    with pytest.raises(
+        runs.MissingInputError, match=r"cannot be read .*: delete it and run 02_seg_data again"
+    ):
         runs.read_table(path, made_by="02_seg_data")
 
 
-def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_used_nor_lost(tmp_path):
+def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_used_nor_lost(
+    tmp_path,
+):
     path = tmp_path / "t.parquet"
     assert not runs.is_finished(path, {"seed": 1})
     assert not runs.is_current(path, {"seed": 1})
@@ -153,7 +198,10 @@ def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_
     assert runs.is_current(path, {"seed": 1, "planes": ["axial"]})
     assert not runs.is_current(path, {"seed": 2, "planes": ["axial"]})
     assert not runs.is_finished(path, {"seed": 1}, overwrite=True)
-    with pytest.raises(runs.StaleResultError, match=r"seed was 1, is now 2\): set overwrite = True .* or choose another run_dir"):
+    with pytest.raises(
+        runs.StaleResultError,
+        match=r"seed was 1, is now 2\): set overwrite = True .* or choose another run_dir",
+    ):
         runs.is_finished(path, {"seed": 2, "planes": ["axial"]})
     pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
 
@@ -161,12 +209,20 @@ def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_
 def test_a_damaged_table_is_no_finished_one(tmp_path):
     path = tmp_path / "t.parquet"
     path.write_text("no table")
-    with pytest.raises(runs.MissingInputError, match=r"is damaged .*: delete it, it will be made anew"):
+    with pytest.raises(
+        runs.MissingInputError, match=r"is damaged .*: delete it, it will be made anew"
+    ):
         runs.is_finished(path, {})
 
 
 def test_a_card_is_plain_json_and_what_is_not_finite_is_null(tmp_path):
-    content = {"auc": np.float64(0.5), "n": np.int64(3), "ci95": (float("nan"), float("inf")), "path": Path("a"), "inner": {1: True}}
+    content = {
+        "auc": np.float64(0.5),
+        "n": np.int64(3),
+        "ci95": (float("nan"), float("inf")),
+        "path": Path("a"),
+        "inner": {1: True},
+    }
     path = runs.write_json(content, tmp_path / "a" / "card.json")
     expected = {"auc": 0.5, "n": 3, "ci95": [None, None], "path": "a", "inner": {"1": True}}
     assert runs.read_json(path, made_by="05") == expected == json.loads(path.read_text())
@@ -175,10 +231,16 @@ def test_a_card_is_plain_json_and_what_is_not_finite_is_null(tmp_path):
 
 def test_a_card_that_cannot_be_used_says_which_notebook_makes_it(tmp_path):
     path = tmp_path / "card.json"
-    with pytest.raises(runs.MissingInputError, match=r"card\.json is not there: run 03_train_seg with the same run_dir first"):
+    with pytest.raises(
+        runs.MissingInputError,
+        match=r"card\.json is not there: run 03_train_seg with the same run_dir first",
+    ):
         runs.read_json(path, made_by="03_train_seg")
     path.write_text('{"a": ')
-    with pytest.raises(runs.MissingInputError, match=r"card\.json is damaged .*: delete it and run 03_train_seg again"):
+    with pytest.raises(
+        runs.MissingInputError,
+        match=r"card\.json is damaged .*: delete it and run 03_train_seg again",
+    ):
         runs.read_json(path, made_by="03_train_seg")
 
 

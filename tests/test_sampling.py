@@ -23,7 +23,9 @@ from t4e_utils.sampling import (
 
 def measures(brain_area, wt_area, n_components=None) -> pd.DataFrame:
     n_components = [1 if area else 0 for area in wt_area] if n_components is None else n_components
-    return pd.DataFrame({"brain_area": brain_area, "wt_area": wt_area, "n_components": n_components})
+    return pd.DataFrame(
+        {"brain_area": brain_area, "wt_area": wt_area, "n_components": n_components}
+    )
 
 
 def smooth_images(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -34,7 +36,9 @@ def smooth_images(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 # Sampling
 
 
-@pytest.mark.parametrize(("n", "every"), [(0, 1), (1, 1), (9, 1), (14, 1), (16, 2), (60, 6), (155, 16)])
+@pytest.mark.parametrize(
+    ("n", "every"), [(0, 1), (1, 1), (9, 1), (14, 1), (16, 2), (60, 6), (155, 16)]
+)
 def test_about_ten_of_many_are_taken(n, every):
     assert list(sample_every(range(n), step=0.1)) == [i for i in range(n) if i % every == 0]
 
@@ -45,17 +49,27 @@ def test_a_step_of_zero_takes_all():
 
 def test_tumour_slices_are_those_with_enough_tumour_and_of_these_every_kth():
     table = measures([0, 1000, 1000, 1000, 1000, 1000], [0, 10, 11, 0, 500, 90])
-    assert select_tumour_slices(table, sampling_step=0.0).tolist() == [False, False, True, False, True, True]
+    assert select_tumour_slices(table, sampling_step=0.0).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
     many = measures([100] * 40, [0] * 10 + [50] * 30)
     assert np.flatnonzero(select_tumour_slices(many)).tolist() == list(range(10, 40, 3))
 
 
 def test_every_kth_slice_of_brain_without_tumour_is_taken_beside_them_if_asked_for():
-    table = measures([0] * 5 + [100] * 40, [0] * 35 + [50] * 10)  # 5 empty ones, 30 of brain alone, 10 with tumour
+    # 5 empty ones, 30 of brain alone, 10 with tumour
+    table = measures([0] * 5 + [100] * 40, [0] * 35 + [50] * 10)
     assert np.flatnonzero(select_tumour_slices(table)).tolist() == list(range(35, 45))
     chosen = select_tumour_slices(table, sampling_step=0.4, empty_step=0.25)
-    assert np.flatnonzero(chosen).tolist() == [5, 13, 21, 29, 35, 39, 43]  # every eighth, every fourth
-    little = measures([100, 100, 100], [0, 1, 0])  # too little tumour to learn from, too much to be called empty
+    # every eighth, every fourth
+    assert np.flatnonzero(chosen).tolist() == [5, 13, 21, 29, 35, 39, 43]
+    # too little tumour to learn from, too much to be called empty
+    little = measures([100, 100, 100], [0, 1, 0])
     assert select_tumour_slices(little, empty_step=0.0).tolist() == [True, False, True]
 
 
@@ -85,19 +99,31 @@ def test_if_none_passes_the_slices_with_the_largest_tumour_are_taken():
 
 def test_slices_without_any_tumour_do_not_fill_up_the_largest():
     kept, fallback = select_sequence_slices(measures([500] * 6, [0, 0, 5, 0, 0, 0]), 1000)
-    assert (kept.tolist(), fallback) == ([False, False, True, False, False, False], "largest tumour")
+    assert (kept.tolist(), fallback) == (
+        [False, False, True, False, False, False],
+        "largest tumour",
+    )
 
 
 @pytest.mark.parametrize(
-    ("n", "length", "expected"), [(7, 3, [2, 3, 4]), (8, 3, [2, 3, 4]), (2, 3, [0, 1]), (3, 3, [0, 1, 2]), (0, 3, [])]
+    ("n", "length", "expected"),
+    [(7, 3, [2, 3, 4]), (8, 3, [2, 3, 4]), (2, 3, [0, 1]), (3, 3, [0, 1, 2]), (0, 3, [])],
 )
 def test_without_tumour_the_central_slices_are_taken(n, length, expected):
-    kept, fallback = select_sequence_slices(measures([500] * n, [0] * n), 1000, sequence_length=length)
+    kept, fallback = select_sequence_slices(
+        measures([500] * n, [0] * n), 1000, sequence_length=length
+    )
     assert (np.flatnonzero(kept).tolist(), fallback) == (expected, "central slices")
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60), st.integers(0, 9)), min_size=1, max_size=80))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 400), st.integers(0, 60), st.integers(0, 9)),
+        min_size=1,
+        max_size=80,
+    )
+)
 def test_a_series_never_loses_all_its_slices(rows):
     kept, fallback = select_sequence_slices(measures(*zip(*rows, strict=True)), 1000)
     assert kept.any()
@@ -131,7 +157,9 @@ def test_a_hundred_steps_give_fourteen_chunks():
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 60), st.integers(1, 20))
-def test_chunks_cover_every_step_if_the_stride_is_not_longer_and_only_the_last_is_short(n, length, stride):
+def test_chunks_cover_every_step_if_the_stride_is_not_longer_and_only_the_last_is_short(
+    n, length, stride
+):
     bounds = chunk_bounds(n, length=length, stride=stride)
     covered = {step for start, stop in bounds for step in range(start, stop)}
     assert covered == set(range(n)) if stride <= length else bounds[0][0] == 0
@@ -189,7 +217,8 @@ def test_a_zoomed_map_comes_back_with_zeros_where_nothing_was_seen(shape):
     seen = max(shape) / 1.2
     from_centre = np.max(np.abs(np.indices(shape).T - (np.array(shape) - 1) / 2), axis=-1).T
     is_inside, is_outside = from_centre < seen / 2 - 2, from_centre > seen / 2 + 2
-    is_inside[[0, 1, -2, -1]] = is_inside[:, [0, 1, -2, -1]] = False  # there the padding shines through
+    # there the padding shines through
+    is_inside[[0, 1, -2, -1]] = is_inside[:, [0, 1, -2, -1]] = False
     assert np.abs(back - maps[0])[is_inside].max() < 0.02
     assert is_outside.any()
     assert (back[is_outside] == 0).all()
@@ -207,7 +236,9 @@ def test_channels_go_the_same_way_as_single_images():
     images = np.random.default_rng(0).integers(0, 256, (2, 30, 41, 3)).astype(np.uint8)
     square = to_square(images, 24, zoom=1.2)
     for channel in range(3):
-        np.testing.assert_array_equal(square[..., channel], to_square(images[..., channel], 24, zoom=1.2))
+        np.testing.assert_array_equal(
+            square[..., channel], to_square(images[..., channel], 24, zoom=1.2)
+        )
     assert from_square(square, (30, 41), zoom=1.2).shape == images.shape
 
 
@@ -254,7 +285,9 @@ def test_no_half_written_slice_is_left(tmp_path):
     ],
 )
 def test_arrays_that_are_no_slice_are_refused(tmp_path, image, masks):
-    with pytest.raises(SliceError, match=r"a slice is a uint8 image \(H, W\) with masks \(2, H, W\)"):
+    with pytest.raises(
+        SliceError, match=r"a slice is a uint8 image \(H, W\) with masks \(2, H, W\)"
+    ):
         write_slice(tmp_path / "1.png", image, masks)
 
 
@@ -265,16 +298,22 @@ def test_a_missing_slice_is_named(tmp_path):
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "grey"])
 def test_a_damaged_slice_is_refused(tmp_path, damage):
-    path = write_slice(tmp_path / "1.png", np.zeros((40, 40), np.uint8), np.zeros((2, 40, 40), bool))
+    path = write_slice(
+        tmp_path / "1.png", np.zeros((40, 40), np.uint8), np.zeros((2, 40, 40), bool)
+    )
     grey = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
-    path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-30], "text": b"no image", "grey": grey}[damage])
+    path.write_bytes(
+        {"empty": b"", "cut": path.read_bytes()[:-30], "text": b"no image", "grey": grey}[damage]
+    )
     with pytest.raises(SliceError, match="damaged or no 8-bit PNG of three channels"):
         read_slice(path)
 
 
 def test_slices_go_back_to_their_place():
     slices = np.array([[[1, 2]], [[3, 4]]], np.uint8)
-    np.testing.assert_array_equal(stack_slices(slices, [3, 0], 4)[:, 0], [[3, 4], [0, 0], [0, 0], [1, 2]])
+    np.testing.assert_array_equal(
+        stack_slices(slices, [3, 0], 4)[:, 0], [[3, 4], [0, 0], [0, 0], [1, 2]]
+    )
 
 
 def test_cutting_and_stacking_is_the_identity():

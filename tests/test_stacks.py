@@ -87,7 +87,10 @@ def test_plane_spacing_and_place_are_read_from_the_header(tmp_path, plane):
 def test_an_axial_header_written_by_hand_has_its_affine(tmp_path):
     folder = written(tmp_path / "s", array_of((2, 4, 6)))
     edit(folder, setting(ImageOrientationPatient=[1, 0, 0, 0, 1, 0], PixelSpacing=[0.5, 0.75]))
-    edit(folder, lambda dataset, i: setattr(dataset, "ImagePositionPatient", [-100, -120, 10 + 3 * i]))
+    edit(
+        folder,
+        lambda dataset, i: setattr(dataset, "ImagePositionPatient", [-100, -120, 10 + 3 * i]),
+    )
     expected = [[0, 0, -0.75, 100], [0, -0.5, 0, 120], [3, 0, 0, 10], [0, 0, 0, 1]]
     np.testing.assert_allclose(read_dicom_series(folder).affine, expected)
 
@@ -128,7 +131,10 @@ def test_a_slice_that_is_there_twice_is_kept_and_reported(tmp_path):
 
 def test_uneven_distances_are_reported(tmp_path):
     folder = written(tmp_path / "s", array_of((4, 4, 6)))
-    edit(folder, lambda dataset, i: setattr(dataset, "ImagePositionPatient", [0, 0, [0, 3, 6, 10][i]]))
+    edit(
+        folder,
+        lambda dataset, i: setattr(dataset, "ImagePositionPatient", [0, 0, [0, 3, 6, 10][i]]),
+    )
     volume = read_dicom_series(folder)
     assert codes(volume) == ["uneven_spacing"]
     assert volume.spacing_mm[0] == pytest.approx(3.0)
@@ -147,14 +153,21 @@ def test_a_tilted_gantry_is_reported_and_stays_in_the_affine(tmp_path):
 def test_without_orientation_a_series_is_taken_for_axial_and_this_is_reported(tmp_path):
     array = array_of()
     folder = written(tmp_path / "s", array, plane="sagittal")
-    edit(folder, without("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"))
+    edit(
+        folder,
+        without(
+            "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"
+        ),
+    )
     volume = read_dicom_series(folder)
     np.testing.assert_array_equal(volume.array, array)
     assert (volume.plane, volume.spacing_mm) == ("axial", (1.0, 1.0, 1.0))
     assert codes(volume) == ["no_orientation", "no_positions", "no_spacing", "no_spacing"]
 
 
-@pytest.mark.parametrize("cosines", [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 0, 0, 0.5, 0.8, 0]])
+@pytest.mark.parametrize(
+    "cosines", [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0], [1, 0, 0, 0.5, 0.8, 0]]
+)
 def test_directions_that_span_no_plane_are_left_out(tmp_path, cosines):
     folder = written(tmp_path / "s", array_of())
     edit(folder, setting(ImageOrientationPatient=cosines))
@@ -168,7 +181,9 @@ def test_a_header_value_that_is_no_number_is_left_out(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"3.00000000", b"3.0x0y0z00"))
     volume = read_dicom_series(folder)
     assert {"bad_value", "warning"} >= set(codes(volume))
-    assert "SpacingBetweenSlices is not a number" in " ".join(p.sentence for p in volume.meta["problems"])
+    assert "SpacingBetweenSlices is not a number" in " ".join(
+        p.sentence for p in volume.meta["problems"]
+    )
 
 
 # Several series in one folder
@@ -189,7 +204,9 @@ def test_the_largest_group_of_like_images_is_kept(tmp_path, code, change):
     volume = read_dicom_series(folder)
     np.testing.assert_array_equal(volume.array, array[[1, 4, 5, 6]])
     assert code in codes(volume)
-    assert "3 of 7 images have another" in " ".join(problem.sentence for problem in volume.meta["problems"])
+    assert "3 of 7 images have another" in " ".join(
+        problem.sentence for problem in volume.meta["problems"]
+    )
 
 
 def test_images_of_another_size_are_left_out(tmp_path):

@@ -13,8 +13,14 @@ SAMPLE = pd.DataFrame({"patient_id": ["00300", "00002", "00013"]})
 
 def prediction(patient, series, probability, fallback=""):
     return {
-        "patient_id": patient, "series": series, "probability": probability, "n_slices": 40, "n_kept": 12, "n_chunks": 1, "fallback": fallback,
-    }  # fmt: skip
+        "patient_id": patient,
+        "series": series,
+        "probability": probability,
+        "n_slices": 40,
+        "n_kept": 12,
+        "n_chunks": 1,
+        "fallback": fallback,
+    }
 
 
 PREDICTIONS = pd.DataFrame(
@@ -31,15 +37,23 @@ def test_assemble_matches_a_hand_computed_table_in_the_order_of_the_sample():
     report = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55)
     assert report["patient_id"].tolist() == ["00300", "00002", "00013"]
     assert report["probability"].tolist() == pytest.approx([0.55, 0.5, 0.7])
-    assert report["fallback"].tolist() == [PREVALENCE, "", "T1w: central slices; FLAIR: no readable series"]
+    assert report["fallback"].tolist() == [
+        PREVALENCE,
+        "",
+        "T1w: central slices; FLAIR: no readable series",
+    ]
     assert report["series_used"].tolist() == ["", "FLAIR T1w", "T1w"]
     assert report["n_kept"].tolist() == [0, 24, 12]
 
 
 def test_weights_of_types_are_used_and_a_type_without_weight_does_not_decide_alone():
-    report = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55, weights={"FLAIR": 3.0, "T1w": 1.0})
+    report = assemble(
+        SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55, weights={"FLAIR": 3.0, "T1w": 1.0}
+    )
     assert report["probability"][1] == pytest.approx(0.35)
-    alone = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55, weights={"FLAIR": 1.0, "T1w": 0.0})
+    alone = assemble(
+        SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55, weights={"FLAIR": 1.0, "T1w": 0.0}
+    )
     assert alone["probability"].tolist() == pytest.approx([0.55, 0.2, 0.55])
 
 
@@ -70,10 +84,16 @@ def test_a_prevalence_and_weights_that_make_no_sense_are_refused():
 def test_the_submission_is_written_with_ids_as_text_and_reads_back_the_same(tmp_path):
     report = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.55)
     written = write_submission(report, SAMPLE, tmp_path / "submission.csv", **HEADER)
-    assert (tmp_path / "submission.csv").read_text().splitlines()[:2] == ["BraTS21ID,MGMT_value", "00300,0.55"]
+    assert (tmp_path / "submission.csv").read_text().splitlines()[:2] == [
+        "BraTS21ID,MGMT_value",
+        "00300,0.55",
+    ]
     assert written["BraTS21ID"].tolist() == SAMPLE["patient_id"].tolist()
     assert len(pd.read_csv(tmp_path / "submission_report.csv")) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission_report.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "submission.csv",
+        "submission_report.csv",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -31,20 +31,29 @@ def has_skull(head):
 def test_the_same_seed_draws_the_same_head_and_another_seed_another_one(heads):
     again = make_synthetic_patient(3, size=SIZE)
     for contrast in CONTRASTS:
-        np.testing.assert_array_equal(again.contrasts[contrast].array, heads[3].contrasts[contrast].array)
-        assert not np.array_equal(again.contrasts[contrast].array, heads[4].contrasts[contrast].array)
+        np.testing.assert_array_equal(
+            again.contrasts[contrast].array, heads[3].contrasts[contrast].array
+        )
+        assert not np.array_equal(
+            again.contrasts[contrast].array, heads[4].contrasts[contrast].array
+        )
 
 
 def test_grid_and_types_are_those_of_the_phantoms(heads):
     phantom = make_patient(0, 0, size=SIZE)
     for head in heads:
         assert set(head.contrasts) == set(CONTRASTS)
-        for volume, like in ((head.labels, phantom.labels), *((head.contrasts[c], phantom.contrasts[c]) for c in CONTRASTS)):
+        for volume, like in (
+            (head.labels, phantom.labels),
+            *((head.contrasts[c], phantom.contrasts[c]) for c in CONTRASTS),
+        ):
             assert (volume.array.shape, volume.array.dtype) == (like.array.shape, like.array.dtype)
             np.testing.assert_allclose(volume.affine, like.affine)
 
 
-def test_the_brain_is_above_zero_and_holds_the_tumour_and_without_a_skull_the_rest_is_exactly_zero(heads):
+def test_the_brain_is_above_zero_and_holds_the_tumour_and_without_a_skull_the_rest_is_exactly_zero(
+    heads,
+):
     for head in heads:
         brain = brain_of(head)
         assert not head.labels.array[~brain].any()
@@ -59,7 +68,8 @@ def test_tumours_are_small_and_large_and_only_some_enhance(heads):
     assert min(sizes) > 0.8 * TUMOUR_ML[0]  # voxels of 5.6 mm
     assert max(sizes) < 1.2 * TUMOUR_ML[1]
     assert max(sizes) > 5 * min(sizes)
-    assert all({0, 2} < set(np.unique(head.labels.array)) <= {0, 1, 2, 4} for head in heads)  # a thick rim may leave no core
+    # a thick rim may leave no core
+    assert all({0, 2} < set(np.unique(head.labels.array)) <= {0, 1, 2, 4} for head in heads)
     assert 0.5 < np.mean([4 in head.labels.array for head in heads]) < 0.95
 
 
@@ -79,7 +89,10 @@ def test_both_eyes_hold_fluid_which_is_bright_on_t2w_and_dark_on_flair(heads):
         for side in (-1, 1):
             world = head.head.pose[:, :3] @ ([side, 1, 1] * np.array(EYE_MM)) + head.head.pose[:, 3]
             eye = tuple(np.rint(np.linalg.inv(head.labels.affine) @ [*world, 1])[:3].astype(int))
-            ratio = {name: volume.array[eye] / np.median(volume.array[brain_of(head)]) for name, volume in head.contrasts.items()}
+            ratio = {
+                name: volume.array[eye] / np.median(volume.array[brain_of(head)])
+                for name, volume in head.contrasts.items()
+            }
             assert ratio["FLAIR"] < 0.7 < 1.5 < ratio["T2w"]
 
 
@@ -92,7 +105,9 @@ def relative(head, contrast, label):
 def test_contrast_varies_more_than_among_phantoms_but_oedema_stays_bright_on_flair_and_t2w(heads):
     phantoms = [make_patient(seed, 0, size=SIZE) for seed in range(8)]
     for contrast in ("FLAIR", "T2w"):
-        drawn, usual = ([relative(head, contrast, 2) for head in group] for group in (heads, phantoms))
+        drawn, usual = (
+            [relative(head, contrast, 2) for head in group] for group in (heads, phantoms)
+        )
         assert np.ptp(np.log(drawn)) > 3 * np.ptp(np.log(usual))
         assert min(drawn) > 1
     rims = [relative(head, "T1wCE", 4) for head in heads if 4 in head.labels.array]

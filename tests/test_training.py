@@ -52,7 +52,9 @@ def same_weights(first, second):
 
 def close_weights(first, second):
     second = second.state_dict()
-    return all(torch.allclose(value, second[name], atol=1e-6) for name, value in first.state_dict().items())
+    return all(
+        torch.allclose(value, second[name], atol=1e-6) for name, value in first.state_dict().items()
+    )
 
 
 class Interrupted(Exception):
@@ -126,7 +128,9 @@ def rates(config, losses, phase="all"):
 
 
 def test_plateaus_lower_the_rate_as_in_the_table():
-    config = TrainConfig(lr=1.0, plateau_factor=0.1, plateau_patience=1, warmup_factor=0.5, warmup_patience=0)
+    config = TrainConfig(
+        lr=1.0, plateau_factor=0.1, plateau_patience=1, warmup_factor=0.5, warmup_patience=0
+    )
     assert rates(config, [5, 4, 4, 4, 4, 4, 3]) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01])
     assert rates(config, [5, 5, 5, 4, 4], phase="warm-up") == pytest.approx([1, 1, 0.5, 0.25, 0.25])
 
@@ -172,7 +176,9 @@ def test_cosine_follows_its_formula(tmp_path):
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant", "plateau"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_every_schedule_lasts_as_long_as_the_run(tmp_path, schedule, accumulate):
-    history = train_points(tmp_path, schedule=schedule, accumulate=accumulate, epochs=3, warmup_epochs=1).history
+    history = train_points(
+        tmp_path, schedule=schedule, accumulate=accumulate, epochs=3, warmup_epochs=1
+    ).history
     assert len(history) == 3
     assert history["lr"].gt(0).all()
 
@@ -184,15 +190,21 @@ def by_hand(config):
     """The same training, written as a script would."""
     model, train = TwoLayers(), Points()
     torch.manual_seed(config.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=4 * config.epochs)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.lr, total_steps=4 * config.epochs
+    )
     losses = []
     for epoch in range(1, config.epochs + 1):
         order, total = np.random.default_rng([config.seed, epoch]).permutation(len(train)), 0.0
         model.train()
         for start in range(0, len(train), config.batch_size):
             index = order[start : start + config.batch_size]
-            loss = nn.functional.binary_cross_entropy_with_logits(model(train.x[index]), train.y[index])
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                model(train.x[index]), train.y[index]
+            )
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
             optimiser.step()
@@ -205,7 +217,9 @@ def by_hand(config):
 
 def test_the_loop_is_the_one_a_script_would_have(tmp_path):
     model = TwoLayers()
-    result = train_points(tmp_path, model=model, valid=False, score=None, select="loss", grad_clip=0.1)
+    result = train_points(
+        tmp_path, model=model, valid=False, score=None, select="loss", grad_clip=0.1
+    )
     expected, losses = by_hand(replace(CONFIG, grad_clip=0.1))
     assert close_weights(model, expected)
     np.testing.assert_allclose(result.history["train_loss"], losses, rtol=1e-5)
@@ -227,8 +241,14 @@ def test_validation_loss_and_score_are_those_of_the_best_weights(tmp_path):
     model.eval()
     with torch.no_grad():
         logits = model(valid.x)
-    assert row["valid_loss"] == pytest.approx(nn.functional.binary_cross_entropy_with_logits(logits, valid.y).item())
-    assert result.best_score == row["score"] == share_right(logits.numpy(), valid.y.numpy(), None)["score"]
+    assert row["valid_loss"] == pytest.approx(
+        nn.functional.binary_cross_entropy_with_logits(logits, valid.y).item()
+    )
+    assert (
+        result.best_score
+        == row["score"]
+        == share_right(logits.numpy(), valid.y.numpy(), None)["score"]
+    )
 
 
 def test_the_best_weights_are_kept_and_loaded(tmp_path):
@@ -243,7 +263,11 @@ def test_the_best_weights_are_kept_and_loaded(tmp_path):
     assert all(torch.equal(value, seen[2][name]) for name, value in model.state_dict().items())
     assert same_weights(load_weights(TwoLayers(), result.best_path), model)
     card = read_card(result.best_path)
-    assert (card["epoch"], card["chosen_by"], card["figures"]["score"]) == (3, "validation score", 0.9)
+    assert (card["epoch"], card["chosen_by"], card["figures"]["score"]) == (
+        3,
+        "validation score",
+        0.9,
+    )
     assert card["training"]["lr"] == CONFIG.lr
 
 
@@ -276,8 +300,16 @@ def test_the_encoder_is_frozen_in_the_warm_up_and_learns_with_a_fresh_rate_after
     start = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     opposite = Points(15, seed=1)
     opposite.y = 1 - opposite.y  # the better the network, the worse its loss
-    changes = {"warmup_epochs": 3, "warmup_patience": 0, "warmup_factor": 0.5, "schedule": "constant", "select": "loss"}
-    history = train_points(tmp_path, model=model, score=score, valid=opposite, lr=0.5, **changes).history
+    changes = {
+        "warmup_epochs": 3,
+        "warmup_patience": 0,
+        "warmup_factor": 0.5,
+        "schedule": "constant",
+        "select": "loss",
+    }
+    history = train_points(
+        tmp_path, model=model, score=score, valid=opposite, lr=0.5, **changes
+    ).history
     for during in encoders[:3]:
         assert all(torch.equal(during[name], start[name]) for name in start)
     assert all(not torch.equal(encoders[3][name], start[name]) for name in start)
@@ -303,7 +335,9 @@ def test_bf16_trains_weights_that_stay_float32(tmp_path):
     with_bf16 = train_points(tmp_path / "bf16", model=model, precision="bf16")
     with_fp32 = train_points(tmp_path / "fp32", precision="fp32")
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    np.testing.assert_allclose(with_bf16.history["train_loss"], with_fp32.history["train_loss"], rtol=0.05)
+    np.testing.assert_allclose(
+        with_bf16.history["train_loss"], with_fp32.history["train_loss"], rtol=0.05
+    )
     assert not with_bf16.history.equals(with_fp32.history)
     assert "forward" not in vars(model) or model(torch.zeros(2, 2)).dtype == torch.float32
 
@@ -356,18 +390,33 @@ def test_the_early_stopping_counter_survives(tmp_path):
     }
     expected = train_points(tmp_path / "whole", model=Slope(), valid=at_the_origin(), **changes)
     with pytest.raises(Interrupted):
-        train_points(tmp_path / "broken", model=Slope(), valid=at_the_origin(), loss=LossThatBreaks(17), **changes)
+        train_points(
+            tmp_path / "broken",
+            model=Slope(),
+            valid=at_the_origin(),
+            loss=LossThatBreaks(17),
+            **changes,
+        )
     found = train_points(tmp_path / "broken", model=Slope(), valid=at_the_origin(), **changes)
     assert list(found.history["lr"]) == list(expected.history["lr"])
     assert len(found.history) == len(expected.history) == 5
 
 
 def kill_at_some_moment(command, checkpoint):
-    """Start a training and kill it after its first checkpoint; one that ends before is started anew."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    """Start a training and kill it after its first checkpoint.
+
+    One that ends before is started anew.
+    """
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
     for _ in range(5):
         shutil.rmtree(checkpoint.parent, ignore_errors=True)
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
             while process.poll() is None and not checkpoint.exists():
                 time.sleep(0.01)
             time.sleep(random.SystemRandom().uniform(0, 0.4))
@@ -378,9 +427,19 @@ def kill_at_some_moment(command, checkpoint):
 
 
 def test_killed_runs_end_with_the_same_history_and_weights(cases, tmp_path):
-    script, stages = Path(__file__).with_name("training_runs.py"), ("segmentation", "classification")
+    script, stages = (
+        Path(__file__).with_name("training_runs.py"),
+        ("segmentation", "classification"),
+    )
     with ThreadPoolExecutor() as pool:
-        kills = [pool.submit(kill_at_some_moment, [sys.executable, script, stage, cases, tmp_path / stage], tmp_path / stage / "last.pt") for stage in stages]
+        kills = [
+            pool.submit(
+                kill_at_some_moment,
+                [sys.executable, script, stage, cases, tmp_path / stage],
+                tmp_path / stage / "last.pt",
+            )
+            for stage in stages
+        ]
         whole = {stage: train_stage(stage, cases, tmp_path / f"whole {stage}") for stage in stages}
     for stage, kill in zip(stages, kills, strict=True):
         kill.result()
@@ -412,7 +471,8 @@ def test_if_no_checkpoint_can_be_read_the_run_says_so(tmp_path):
     damage(tmp_path / "last.pt")
     damage(tmp_path / "previous.pt")
     with pytest.raises(
-        CheckpointError, match=r"No checkpoint in .* can be read: start the run again with overwrite=True"
+        CheckpointError,
+        match=r"No checkpoint in .* can be read: start the run again with overwrite=True",
     ):
         train_points(tmp_path)
     assert len(train_points(tmp_path, overwrite=True).history) == 6
@@ -454,12 +514,18 @@ def test_overwriting_trains_again_and_deletes_nothing_of_others(tmp_path):
         ({"lr": 0.5}, "lr 0.02 there and 0.5 now"),
         ({"epochs": 7, "seed": 1}, "epochs 6 there and 7 now, seed 0 there and 1 now"),
         ({"train": Points(21)}, "n_train 20 there and 21 now"),
-        ({"valid": False, "select": "loss"}, "select score there and loss now, n_valid 15 there and 0 now"),
+        (
+            {"valid": False, "select": "loss"},
+            "select score there and loss now, n_valid 15 there and 0 now",
+        ),
     ],
 )
 def test_another_run_in_the_folder_is_refused(tmp_path, changes, sentence):
     train_points(tmp_path)
-    with pytest.raises(TrainingError, match=f"holds another run .*{sentence}.*: use another folder, or overwrite=True"):
+    with pytest.raises(
+        TrainingError,
+        match=f"holds another run .*{sentence}.*: use another folder, or overwrite=True",
+    ):
         train_points(tmp_path, **changes)
 
 
@@ -497,14 +563,19 @@ class TooLarge(nn.Module):
 
 
 def test_too_little_memory_gives_the_batch_size_to_try(tmp_path):
-    with pytest.raises(TrainingError, match="does not hold a batch of 6: try batch_size=3 with accumulate=4"):
+    with pytest.raises(
+        TrainingError, match="does not hold a batch of 6: try batch_size=3 with accumulate=4"
+    ):
         train_points(tmp_path, model=TooLarge(), accumulate=2)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"valid": False, "schedule": "plateau", "select": "loss"}, "Without validation data there is no plateau"),
+        (
+            {"valid": False, "schedule": "plateau", "select": "loss"},
+            "Without validation data there is no plateau",
+        ),
         ({"valid": False, "early_stopping": 2, "select": "loss"}, "Without validation data"),
         ({"valid": False}, "select='loss'"),
         ({"model": nn.Linear(2, 1), "warmup_epochs": 1}, "needs to know what to freeze"),
@@ -518,7 +589,9 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path, changes, sentenc
 def test_random_weights_are_not_frozen(tmp_path):
     model = TwoLayers()
     model.starts_from = "random weights"
-    with pytest.raises(TrainingError, match="starts from random weights, frozen it would learn nothing"):
+    with pytest.raises(
+        TrainingError, match="starts from random weights, frozen it would learn nothing"
+    ):
         train_points(tmp_path, model=model, warmup_epochs=1)
 
 
@@ -539,7 +612,11 @@ def test_impossible_settings_are_refused(changes, sentence):
 
 def test_precision_fits_the_device():
     cpu = torch.device("cpu")
-    assert [resolve_precision(name, cpu) for name in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    assert [resolve_precision(name, cpu) for name in ("auto", "fp32", "bf16")] == [
+        "fp32",
+        "fp32",
+        "bf16",
+    ]
     with pytest.raises(TrainingError, match="precision='fp16' needs a GPU"):
         resolve_precision("fp16", cpu)
 
@@ -547,7 +624,9 @@ def test_precision_fits_the_device():
 # --- the two stages
 
 
-@pytest.mark.parametrize(("stage", "batch_size", "lr"), [("segmentation", 10, 2e-2), ("classification", 4, 2e-3)])
+@pytest.mark.parametrize(
+    ("stage", "batch_size", "lr"), [("segmentation", 10, 2e-2), ("classification", 4, 2e-3)]
+)
 def test_two_tiny_batches_are_learnt_by_heart(cases, tmp_path, stage, batch_size, lr):
     changes = {"batch_size": batch_size, "lr": lr, "epochs": 25, "schedule": "onecycle"}
     _, result = train_stage(stage, cases, tmp_path, augment=False, valid=False, **changes)
@@ -562,9 +641,16 @@ def test_predictions_do_not_depend_on_the_batch_size(cases):
     slices = pd.read_pickle(cases / "slices.pkl")[:7]
     dataset = SliceDataset(slices, cases, image_size=32)
     model = build_segmenter("tu-mobilenetv3_small_050", decoder_channels=(16, 16, 8, 8, 8))
-    found = [predict(model, make_loader(dataset, batch_size=size), prepare=prepare_slices) for size in (1, 3, 7)]
+    found = [
+        predict(model, make_loader(dataset, batch_size=size), prepare=prepare_slices)
+        for size in (1, 3, 7)
+    ]
     for logits, indices in found:
-        assert (logits.shape, logits.dtype, list(indices)) == ((7, 2, 32, 32), np.float32, list(range(7)))
+        assert (logits.shape, logits.dtype, list(indices)) == (
+            (7, 2, 32, 32),
+            np.float32,
+            list(range(7)),
+        )
         np.testing.assert_allclose(logits, found[0][0], atol=1e-4)
 
 

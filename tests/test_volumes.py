@@ -1,4 +1,7 @@
-"""What is written is read again, in every plane, orientation and dtype; real scans lie the right way up."""
+"""What is written is read again, in every plane, orientation and dtype.
+
+Real scans lie the right way up.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,21 @@ needs_scans = pytest.mark.skipif(not REAL.is_dir(), reason="the real scans are n
 SHAPE = (3, 4, 5)
 SPACING = (3.0, 0.5, 0.75)
 SIGNED_PERMUTATIONS = [
-    np.eye(3)[list(order)] * signs for order in permutations(range(3)) for signs in product((1, -1), repeat=3)
+    np.eye(3)[list(order)] * signs
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
 ]
 OBLIQUE = np.linalg.qr(np.array([[1.0, 0.2, -0.1], [0.1, 1.0, 0.3], [0.2, -0.3, 1.0]]))[0]
-DIRECTIONS = [*SIGNED_PERMUTATIONS, OBLIQUE, *(OBLIQUE @ display_directions(plane) for plane in PLANES)]
+DIRECTIONS = [
+    *SIGNED_PERMUTATIONS,
+    OBLIQUE,
+    *(OBLIQUE @ display_directions(plane) for plane in PLANES),
+]
 
 
-def volume_of(array: np.ndarray, directions: np.ndarray | None = None, *, plane: str = "axial") -> Volume:
+def volume_of(
+    array: np.ndarray, directions: np.ndarray | None = None, *, plane: str = "axial"
+) -> Volume:
     affine = np.eye(4)
     affine[:3, :3] = (display_directions(plane) if directions is None else directions) * SPACING
     affine[:3, 3] = (-12.5, 30.25, 7.125)
@@ -49,7 +60,9 @@ def array_of(dtype: type = np.uint16, shape: tuple[int, ...] = SHAPE) -> np.ndar
 
 
 def write_series(volume: Volume, folder: Path, **options) -> Path:
-    write_dicom_series(volume, folder, **{"patient_id": "00001", "series_description": "T1w", **options})
+    write_dicom_series(
+        volume, folder, **{"patient_id": "00001", "series_description": "T1w", **options}
+    )
     return folder
 
 
@@ -94,7 +107,9 @@ def test_a_series_in_display_comes_back_as_it_was_in_every_dtype(tmp_path, plane
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
 def test_run_length_compression_loses_nothing(tmp_path, dtype):
     volume = volume_of(array_of(dtype, (2, 33, 47)))
-    np.testing.assert_array_equal(read_dicom_series(write_series(volume, tmp_path, compress="rle")).array, volume.array)
+    np.testing.assert_array_equal(
+        read_dicom_series(write_series(volume, tmp_path, compress="rle")).array, volume.array
+    )
 
 
 def test_slices_of_an_odd_number_of_bytes_are_padded_and_read(tmp_path):
@@ -137,7 +152,11 @@ def test_written_files_say_where_they_lie_in_dicom_terms(tmp_path):
     assert header.ImageOrientationPatient == [1, 0, 0, 0, 0, -1]
     assert header.ImagePositionPatient == [12.5, -30.25 + 3.0, 7.125]
     assert header.PixelSpacing == [0.5, 0.75]
-    assert (header.InstanceNumber, header.PatientID, header.SeriesDescription) == (2, "00001", "T1w")
+    assert (header.InstanceNumber, header.PatientID, header.SeriesDescription) == (
+        2,
+        "00001",
+        "T1w",
+    )
 
 
 def test_jpeg_slices_come_back_nearly_as_they_were(tmp_path):
@@ -145,7 +164,11 @@ def test_jpeg_slices_come_back_nearly_as_they_were(tmp_path):
     write_jpeg_series(volume_of(smooth), tmp_path)
     back = read_jpeg_series(tmp_path)
     assert np.abs(back.array.astype(int) - smooth).max() < 12
-    assert (back.plane, back.spacing_mm, back.meta["sorted_by"]) == ("axial", (1.0, 1.0, 1.0), "file number")
+    assert (back.plane, back.spacing_mm, back.meta["sorted_by"]) == (
+        "axial",
+        (1.0, 1.0, 1.0),
+        "file number",
+    )
 
 
 # JPEG series
@@ -153,7 +176,9 @@ def test_jpeg_slices_come_back_nearly_as_they_were(tmp_path):
 
 def test_jpeg_files_are_ordered_by_number_and_made_grey(tmp_path):
     for number in (2, 10, 1):
-        cv2.imwrite(str(tmp_path / f"Image-{number}.jpg"), np.full((8, 9, 3), number * 20, np.uint8))
+        cv2.imwrite(
+            str(tmp_path / f"Image-{number}.jpg"), np.full((8, 9, 3), number * 20, np.uint8)
+        )
     assert np.abs(read_jpeg_series(tmp_path).array[:, 0, 0] - np.array([20, 40, 200])).max() <= 1
 
 
@@ -174,16 +199,23 @@ def test_a_jpeg_that_ends_too_early_is_left_out_and_not_filled_up_with_grey(tmp_
     assert cv2.imread(str(path)) is not None  # the decoder takes it
     volume = read_jpeg_series(tmp_path)
     assert len(volume.array) == 2
-    assert [(problem.code, problem.path) for problem in volume.meta["problems"]] == [("truncated", str(path))]
+    assert [(problem.code, problem.path) for problem in volume.meta["problems"]] == [
+        ("truncated", str(path))
+    ]
 
 
 def test_of_several_scans_those_are_read_that_can_be_and_all_problems_are_kept(tmp_path):
     write_series(volume_of(array_of()), tmp_path / "good")
     write_series(volume_of(array_of(shape=(6, 4, 5))), tmp_path / "odd")
     (tmp_path / "odd" / "Image-3.dcm").unlink()
-    volumes, problems = read_each(read_series, {name: str(tmp_path / name) for name in ("good", "odd", "gone")})
+    volumes, problems = read_each(
+        read_series, {name: str(tmp_path / name) for name in ("good", "odd", "gone")}
+    )
     assert list(volumes) == ["good", "odd"]
-    assert [(problem.code, problem.path) for problem in problems] == [("gap", str(tmp_path / "odd")), ("no_files", str(tmp_path / "gone"))]
+    assert [(problem.code, problem.path) for problem in problems] == [
+        ("gap", str(tmp_path / "odd")),
+        ("no_files", str(tmp_path / "gone")),
+    ]
 
 
 def test_a_folder_without_readable_jpeg_is_refused(tmp_path):
@@ -197,7 +229,12 @@ def test_a_folder_without_readable_jpeg_is_refused(tmp_path):
 def test_the_header_of_a_jpeg_series_knows_size_only(tmp_path):
     write_jpeg_series(volume_of(array_of(np.uint8)), tmp_path)
     header = series_header(tmp_path, source="jpg")
-    assert (header["n_files"], header["rows"], header["columns"], header["bits_stored"]) == (3, 4, 5, 8)
+    assert (header["n_files"], header["rows"], header["columns"], header["bits_stored"]) == (
+        3,
+        4,
+        5,
+        8,
+    )
     assert header["plane"] is header["spacing_slice_mm"] is header["modality"] is None
 
 
@@ -207,7 +244,11 @@ def test_the_header_of_a_jpeg_series_knows_size_only(tmp_path):
 def test_a_volume_turned_to_a_plane_says_so(tmp_path):
     volume = read_dicom_series(write_series(volume_of(array_of()), tmp_path))
     turned = volume.to_plane("coronal")
-    assert (turned.plane, turned.meta["plane"], turned.array.shape) == ("coronal", "coronal", (4, 3, 5))
+    assert (turned.plane, turned.meta["plane"], turned.array.shape) == (
+        "coronal",
+        "coronal",
+        (4, 3, 5),
+    )
     assert turned.spacing_mm == pytest.approx((0.5, 3.0, 0.75))
     assert volume.plane == "axial"
     np.testing.assert_array_equal(turned.to_plane("axial").array, volume.array)
@@ -256,11 +297,18 @@ def test_jpeg_refuses_more_than_8_bits(tmp_path):
 @needs_scans
 @pytest.mark.parametrize(
     ("series", "contrast", "plane"),
-    [("FLAIR", "flair", "coronal"), ("T1w", "t1", "sagittal"), ("T1wCE", "t1ce", "axial"), ("T2w", "t2", "axial")],
+    [
+        ("FLAIR", "flair", "coronal"),
+        ("T1w", "t1", "sagittal"),
+        ("T1wCE", "t1ce", "axial"),
+        ("T2w", "t2", "axial"),
+    ],
 )
 def test_a_real_volume_cut_in_a_plane_is_the_dicom_series_of_that_plane(series, contrast, plane):
     dicom = read_dicom_series(REAL / "rsna" / "train" / "91001" / series)
-    cut = read_nifti(REAL / "brats21" / "BraTS2021_90001" / f"BraTS2021_90001_{contrast}.nii.gz").to_plane(plane)
+    cut = read_nifti(
+        REAL / "brats21" / "BraTS2021_90001" / f"BraTS2021_90001_{contrast}.nii.gz"
+    ).to_plane(plane)
     assert dicom.plane == plane
     np.testing.assert_array_equal(dicom.array, np.maximum(cut.array[::3], 0))
     np.testing.assert_allclose(dicom.affine @ (1, 1, 1, 1), cut.affine @ (3, 1, 1, 1))
@@ -269,7 +317,12 @@ def test_a_real_volume_cut_in_a_plane_is_the_dicom_series_of_that_plane(series, 
 @needs_scans
 @pytest.mark.parametrize(
     ("series", "shape"),
-    [("FLAIR", (26, 256, 208)), ("T1w", (26, 224, 256)), ("T1wCE", (26, 224, 256)), ("T2w", (26, 256, 224))],
+    [
+        ("FLAIR", (26, 256, 208)),
+        ("T1w", (26, 224, 256)),
+        ("T1wCE", (26, 224, 256)),
+        ("T2w", (26, 256, 224)),
+    ],
 )
 def test_a_raw_clinical_series_is_read_without_problems(series, shape):
     folder = REAL / "rsna" / "test" / "90002" / series
@@ -294,7 +347,9 @@ def test_the_forehead_is_on_top_and_the_vertex_last_in_a_raw_axial_series():
 @needs_scans
 @pytest.mark.parametrize("case", ["BraTS2021_00006", "BraTS2021_90001"])
 def test_a_real_segmentation_is_read_as_labels_on_the_grid_of_its_scan(case):
-    labels = read_nifti(REAL / "brats21" / case / f"{case}_seg.nii.gz", labels=True, allowed=(0, 1, 2, 4))
+    labels = read_nifti(
+        REAL / "brats21" / case / f"{case}_seg.nii.gz", labels=True, allowed=(0, 1, 2, 4)
+    )
     scan = read_nifti(REAL / "brats21" / case / f"{case}_flair.nii.gz")
     assert labels.array.dtype == np.uint8
     assert labels.array.shape == scan.array.shape == (155, 240, 240)

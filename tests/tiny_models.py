@@ -1,4 +1,7 @@
-"""A finished run with tiny networks of random weights: what notebook 06 and the Kaggle bundle read, without any training."""
+"""A finished run with tiny networks of random weights.
+
+What notebook 06 and the Kaggle bundle read, without any training.
+"""
 
 from dataclasses import asdict
 
@@ -21,13 +24,33 @@ def write_tiny_run(run, *, series=("FLAIR", "T2w"), folds=(0,), prevalence=0.4):
     for name in series:
         for fold in folds:
             weights = f"cls/models/{name}_fold{fold}-b/best.safetensors"
-            save_weights(build_classifier("test_nfnet", lstm_hidden=8, sequence_length=RULE.sequence_length), run / weights, {})
+            save_weights(
+                build_classifier("test_nfnet", lstm_hidden=8, sequence_length=RULE.sequence_length),
+                run / weights,
+                {},
+            )
             card = {
-                "series": name, "control": "none", "made_with": made_with, "fold": fold, "weights": weights, "best_epoch": 1, "select_on": "inner",
-                "n_fitted": 1, "trained_on": ["99991"], "backbone": "test_nfnet", "image_size": 32, "is_stretched": False,
-            }  # fmt: skip
+                "series": name,
+                "control": "none",
+                "made_with": made_with,
+                "fold": fold,
+                "weights": weights,
+                "best_epoch": 1,
+                "select_on": "inner",
+                "n_fitted": 1,
+                "trained_on": ["99991"],
+                "backbone": "test_nfnet",
+                "image_size": 32,
+                "is_stretched": False,
+            }
             write_json(card, run / "cls" / "models" / f"{name}_fold{fold}.json")
     write_json({"prevalence": prevalence}, run / "cls" / "summary.json")
-    table = {"patient_id": ["99991", "99992"], "label": [0, 1], "fold": [0, 0], "mean": [0.3, 0.6], **{name: [0.3, 0.6] for name in series}}
+    table = {
+        "patient_id": ["99991", "99992"],
+        "label": [0, 1],
+        "fold": [0, 0],
+        "mean": [0.3, 0.6],
+        **{name: [0.3, 0.6] for name in series},
+    }
     write_table(pd.DataFrame(table), run / "cls" / "oof.parquet")
     return run

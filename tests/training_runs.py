@@ -1,6 +1,9 @@
-"""Small runs that tests start, break off and start again; as a script, `python training_runs.py STAGE ROOT FOLDER` is one of them.
+"""Small runs that tests start, break off and start again.
 
-Everything is drawn from fixed seeds, so that two processes that call the same function train the same network on the same data.
+As a script, `python training_runs.py STAGE ROOT FOLDER` is one of them.
+
+Everything is drawn from fixed seeds, so that two processes that call the same function train the
+same network on the same data.
 """
 
 import json
@@ -47,7 +50,9 @@ class TwoLayers(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(7)
-        self.encoder = nn.Sequential(nn.Linear(2, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2))
+        self.encoder = nn.Sequential(
+            nn.Linear(2, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)
+        )
         self.head = nn.Linear(8, 1)
 
     def forward(self, points):
@@ -62,13 +67,27 @@ def share_right(logits, targets, indices):
     return {"score": float(((logits > 0) == (targets > 0.5)).mean())}
 
 
-CONFIG = TrainConfig(epochs=6, lr=0.02, batch_size=6, schedule="onecycle", select="score", num_workers=0)
+CONFIG = TrainConfig(
+    epochs=6, lr=0.02, batch_size=6, schedule="onecycle", select="score", num_workers=0
+)
 
 
 def train_points(
-    folder, *, model=None, train=None, valid=None, loss=None, score=share_right, num_processes=1, overwrite=False, **changes
+    folder,
+    *,
+    model=None,
+    train=None,
+    valid=None,
+    loss=None,
+    score=share_right,
+    num_processes=1,
+    overwrite=False,
+    **changes,
 ):
-    """`fit` on points, with the changes to `CONFIG` that are given; `valid=False` leaves the validation data out."""
+    """`fit` on points, with the changes to `CONFIG` that are given.
+
+    `valid=False` leaves the validation data out.
+    """
     model = model or TwoLayers()
     return fit(
         model,
@@ -86,7 +105,9 @@ def train_points(
 
 
 def write_cases(root, n_patients=4, n_slices=5):
-    """Slices of patients whose tumour is smooth (label 0) or speckled (label 1), and the tables of slices and chunks."""
+    """Slices of patients whose tumour is smooth (label 0) or speckled (label 1), and the tables
+    of slices and chunks.
+    """
     rows, generator = [], np.random.default_rng(0)
     for number in range(n_patients):
         for position in range(n_slices):
@@ -99,21 +120,40 @@ def write_cases(root, n_patients=4, n_slices=5):
             image[masks[1]] = 230
             path = f"{number}_{position}.png"
             write_slice(Path(root) / path, image.astype(np.uint8), masks)
-            rows.append({"patient_id": str(number), "series": "FLAIR", "position": position, "path": path})
-    chunks = [(str(k), "FLAIR", start, start + 3, k % 2) for k in range(n_patients) for start in (0, 2)]
-    return pd.DataFrame(rows), pd.DataFrame(chunks, columns=["patient_id", "series", "start", "stop", "label"])
+            rows.append(
+                {"patient_id": str(number), "series": "FLAIR", "position": position, "path": path}
+            )
+    chunks = [
+        (str(k), "FLAIR", start, start + 3, k % 2) for k in range(n_patients) for start in (0, 2)
+    ]
+    return pd.DataFrame(rows), pd.DataFrame(
+        chunks, columns=["patient_id", "series", "start", "stop", "label"]
+    )
 
 
 def train_stage(stage, root, folder, *, augment=True, valid=True, num_processes=1, **changes):
     """A tiny segmenter or classifier on the cases of `write_cases`, which must be in `root`."""
     model, data, options = stage_parts(stage, root, augment=augment)
-    config = replace(TrainConfig(epochs=8, lr=4e-3, batch_size=4, schedule="cosine", num_workers=0), **changes)
-    return model, fit(model, data[0], data[1] if valid else None, config=config, folder=folder, num_processes=num_processes, **options)
+    config = replace(
+        TrainConfig(epochs=8, lr=4e-3, batch_size=4, schedule="cosine", num_workers=0), **changes
+    )
+    return model, fit(
+        model,
+        data[0],
+        data[1] if valid else None,
+        config=config,
+        folder=folder,
+        num_processes=num_processes,
+        **options,
+    )
 
 
 def stage_parts(stage, root, *, augment=True):
     """Network, both data sets, and the options of `fit` that belong to them."""
-    slices, chunks = pd.read_pickle(Path(root) / "slices.pkl"), pd.read_pickle(Path(root) / "chunks.pkl")
+    slices, chunks = (
+        pd.read_pickle(Path(root) / "slices.pkl"),
+        pd.read_pickle(Path(root) / "chunks.pkl"),
+    )
     torch.manual_seed(0)
     options = {"image_size": SIZE, "seed": 3}
     if stage == "segmentation":
@@ -122,13 +162,19 @@ def stage_parts(stage, root, *, augment=True):
         loss, prepare = segmentation_loss("dice"), prepare_slices
     else:
         model = build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3)
-        data = [ChunkDataset(chunks, slices, root, length=3, augment=a, **options) for a in (augment, False)]
+        data = [
+            ChunkDataset(chunks, slices, root, length=3, augment=a, **options)
+            for a in (augment, False)
+        ]
         loss, prepare = nn.BCEWithLogitsLoss(), prepare_chunks
     return model, data, {"loss": loss, "prepare": prepare}
 
 
 def write_validation_figures(root, path):
-    """What one pass over the validation slices gives, with a score of all of them, as JSON; run by each process of a group."""
+    """What one pass over the validation slices gives, with a score of all of them, as JSON.
+
+    Run by each process of a group.
+    """
     model, (train, valid), options = stage_parts("segmentation", root)
     valid = Subset(valid, range(N_SCORED))
     config = TrainConfig(epochs=1, batch_size=4, num_workers=0)

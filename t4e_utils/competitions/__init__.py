@@ -1,1 +1,4 @@
-"""Facts of single competitions: file patterns, label names, columns. One module a competition; nothing else imports them."""
+"""Facts of single competitions: file patterns, label names, columns. One module a competition.
+
+Nothing else imports them.
+"""

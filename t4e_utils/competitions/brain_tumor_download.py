@@ -1,7 +1,9 @@
-"""Fetch the two data sets of the brain tumour challenge: `python -m t4e_utils.competitions.brain_tumor_download data`.
+"""Fetch the two data sets of the brain tumour challenge.
 
-    data/rsna/     train/00000/FLAIR/Image-1.dcm ...   test/...   train_labels.csv   sample_submission.csv
-    data/brats21/  BraTS2021_00000/BraTS2021_00000_flair.nii.gz ...
+`python -m t4e_utils.competitions.brain_tumor_download data`.
+
+    data/rsna/     train/00000/FLAIR/Image-1.dcm ...   test/...   train_labels.csv
+    sample_submission.csv data/brats21/  BraTS2021_00000/BraTS2021_00000_flair.nii.gz ...
 
 Both need a Kaggle account whose owner has accepted the terms on the two pages.
 """
@@ -32,15 +34,32 @@ def fetch_all(root: Path) -> None:
         DownloadError: as `download.fetch`, or an archive does not hold what it should.
     """
     if _is_missing(root / "rsna"):
-        archive = fetch(["competitions", "download", "-c", COMPETITION], root / ".downloads" / "rsna", name="the RSNA-MICCAI data", page=RSNA_PAGE)
+        archive = fetch(
+            ["competitions", "download", "-c", COMPETITION],
+            root / ".downloads" / "rsna",
+            name="the RSNA-MICCAI data",
+            page=RSNA_PAGE,
+        )
         _require(unpack(archive, root / "rsna"), "train_labels.csv", page=RSNA_PAGE)
     if _is_missing(root / "brats21"):
-        archive = fetch(["datasets", "download", BRATS], root / ".downloads" / "brats21", name="the BraTS 2021 data", page=BRATS_PAGE)
-        _require(unpack(archive, root / "brats21", take=take_brats), "BraTS2021_*/*_seg.nii.gz", page=BRATS_PAGE)
+        archive = fetch(
+            ["datasets", "download", BRATS],
+            root / ".downloads" / "brats21",
+            name="the BraTS 2021 data",
+            page=BRATS_PAGE,
+        )
+        _require(
+            unpack(archive, root / "brats21", take=take_brats),
+            "BraTS2021_*/*_seg.nii.gz",
+            page=BRATS_PAGE,
+        )
 
 
 def take_brats(archive: zipfile.ZipFile, member: str, folder: Path) -> None:
-    """Write the scans of one member, a tar archive of patients or a scan, to `folder/<patient>/`; anything else is left out."""
+    """Write the scans of one member, a tar archive of patients or a scan, to `folder/<patient>/`.
+
+    Anything else is left out.
+    """
     with archive.open(member) as content:
         if not member.endswith((".tar", ".tar.gz")):
             _write_scan(member, content, folder)
@@ -69,13 +88,19 @@ def _is_missing(folder: Path) -> bool:
 
 def _require(folder: Path, pattern: str, *, page: str) -> None:
     if not any(folder.glob(pattern)):
-        raise DownloadError(f"{folder} was unpacked, but holds no {pattern}: compare it with {page}, remove it, and run this again.")
+        raise DownloadError(
+            f"{folder} was unpacked, but holds no {pattern}: compare it with {page}, remove "
+            "it, and run this again."
+        )
     print(f"{folder} is complete.")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Fetch both data sets into the folder named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m t4e_utils.competitions.brain_tumor_download", description="Fetch the two data sets.")
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.competitions.brain_tumor_download",
+        description="Fetch the two data sets.",
+    )
     parser.add_argument("root", type=Path, help="folder for rsna/ and brats21/, such as data")
     try:
         fetch_all(parser.parse_args(arguments).root)

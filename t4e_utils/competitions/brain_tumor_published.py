@@ -1,11 +1,15 @@
-"""The T4E team's published checkpoints as a finished run: `python -m t4e_utils.competitions.brain_tumor_published data/t4e_published`.
+"""The T4E team's published checkpoints as a finished run.
+
+`python -m t4e_utils.competitions.brain_tumor_published data/t4e_published`.
 
     downloads/               the team's files, as they are on Google Drive
-    seg/models/, cls/models/ segmenter and classifiers of fold 0 as safetensors with cards: models_dir of 06_submission
-    start/                   what the team began its trainings from: segmenter_weights of 03, classifier_weights of 05
+    seg/models/, cls/models/ segmenter and classifiers of fold 0 as safetensors with cards:
+    models_dir of 06_submission start/                   what the team began its trainings from:
+    segmenter_weights of 03, classifier_weights of 05
 
-The files are read with `weights_only=True`, and must have exactly the names and shapes of the networks. The team's repository is under the MIT
-licence; nothing is said about the licence of the weights.
+The files are read with `weights_only=True`, and must have exactly the names and shapes of the
+networks. The team's repository is under the MIT licence; nothing is said about the licence of the
+weights.
 """
 
 from __future__ import annotations
@@ -26,7 +30,10 @@ from t4e_utils.weights import read_weights, require_entries_of, save_state
 
 SEGMENTER_FILE = "Fold0_densenet121_2d_segment.pth"
 CLASSIFIER_FILE = "{}_Fold0_eca_nfnet_l0_2d_classification.pth"
-START_FILES = {"densenet121": "start_unetplusplus_densenet121.pth", "eca_nfnet_l0": "start_eca_nfnet_l0.pth"}
+START_FILES = {
+    "densenet121": "start_unetplusplus_densenet121.pth",
+    "eca_nfnet_l0": "start_eca_nfnet_l0.pth",
+}
 DRIVE_IDS = {
     SEGMENTER_FILE: "12EVeyHI_kQlryAp6554Au4S1pt1ektnY",
     CLASSIFIER_FILE.format("FLAIR"): "12UBvr4ewswPWzf-8OyM4GjqYugonlTjY",
@@ -40,7 +47,10 @@ LSTM_HIDDEN = 128  # of the published classifiers; the team's text says 64
 RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)
 SEGMENTER_WEIGHTS = "seg/models/fold0-published/best.safetensors"
 PREVALENCE = 306 / 582  # of the training patients without the three that the challenge leaves out
-ORIGIN = "published by team T4E (Train4Ever 2021); scripts under the MIT licence, nothing is said about the weights"
+ORIGIN = (
+    "published by team T4E (Train4Ever 2021); scripts under the MIT licence, nothing is "
+    "said about the weights"
+)
 
 
 def convert_segmenter(path: Path, target: Path) -> None:
@@ -52,11 +62,16 @@ def convert_segmenter(path: Path, target: Path) -> None:
     model = blueprint(build_segmenter)
     state = read_weights(path)
     require_entries_of(model, state, path)
-    save_state(state, target / SEGMENTER_WEIGHTS, {"model": model.recipe, "origin": ORIGIN, "file": path.name})
+    save_state(
+        state,
+        target / SEGMENTER_WEIGHTS,
+        {"model": model.recipe, "origin": ORIGIN, "file": path.name},
+    )
 
 
 def convert_classifier(path: Path, target: Path, *, name: str) -> None:
-    """Write the team's classifier of an MRI type as safetensors, with the cards that a training leaves.
+    """Write the team's classifier of an MRI type as safetensors, with the cards that a training
+    leaves.
 
     Raises:
         ModelError: the file is no state dict of this network.
@@ -65,7 +80,9 @@ def convert_classifier(path: Path, target: Path, *, name: str) -> None:
     state = read_weights(path)
     require_entries_of(model, state, path)
     weights = f"cls/models/{name}_fold0-published/best.safetensors"
-    save_state(state, target / weights, {"model": model.recipe, "origin": ORIGIN, "file": path.name})
+    save_state(
+        state, target / weights, {"model": model.recipe, "origin": ORIGIN, "file": path.name}
+    )
     write_json(_card(name, weights), target / "cls" / "models" / f"{name}_fold0.json")
 
 
@@ -95,11 +112,19 @@ def convert_start(path: Path, target: Path, *, model: str) -> None:
     """
     build = build_segmenter if model == "densenet121" else build_classifier
     build(model, weights=path)
-    save_state(read_weights(path), target / "start" / f"{model}.safetensors", {"origin": ORIGIN, "file": path.name})
+    save_state(
+        read_weights(path),
+        target / "start" / f"{model}.safetensors",
+        {"origin": ORIGIN, "file": path.name},
+    )
 
 
-def fetch_published(target: Path, *, series: Sequence[str] = SERIES, with_start: bool = True) -> None:
-    """Fetch and convert what is not there yet; the summary, which makes the run complete, is written last.
+def fetch_published(
+    target: Path, *, series: Sequence[str] = SERIES, with_start: bool = True
+) -> None:
+    """Fetch and convert what is not there yet.
+
+    The summary, which makes the run complete, is written last.
 
     Raises:
         DownloadError: a file cannot be fetched.
@@ -121,9 +146,14 @@ def fetch_published(target: Path, *, series: Sequence[str] = SERIES, with_start:
 
 def main(arguments: list[str] | None = None) -> None:
     """Fetch and convert into the folder named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m t4e_utils.competitions.brain_tumor_published", description="Fetch the T4E team's checkpoints.")
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.competitions.brain_tumor_published",
+        description="Fetch the T4E team's checkpoints.",
+    )
     parser.add_argument("target", type=Path, help="folder to fill, such as data/t4e_published")
-    parser.add_argument("--without-start", action="store_true", help="leave out what only trainings need")
+    parser.add_argument(
+        "--without-start", action="store_true", help="leave out what only trainings need"
+    )
     asked = parser.parse_args(arguments)
     try:
         fetch_published(asked.target, with_start=not asked.without_start)

@@ -1,4 +1,7 @@
-"""Write the drawings of the README: `python -m t4e_utils.figures [FOLDER]`, by default into `docs/figures`."""
+"""Write the drawings of the README.
+
+`python -m t4e_utils.figures [FOLDER]`, by default into `docs/figures`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
-"""Pictures of tables about patients and series: inventory, labels, folds, overlap of data sets, tumour sizes, problems.
+"""Pictures of tables about patients and series.
 
-Each function takes a pandas table whose columns its docstring names, a row a series or a row a patient.
+Inventory, labels, folds, overlap of data sets, tumour sizes, problems.
+
+Each function takes a pandas table whose columns its docstring names, a row a series or a row a
+patient.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ INVENTORY = (
 
 @style.styled
 def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
-    """Show the state of a data set: lengths, planes, spacing, matrix and transfer syntax per MRI type.
+    """Show the state of a data set.
+
+    Lengths, planes, spacing, matrix and transfer syntax per MRI type.
 
     Args:
-        inventory: A row a series, with the columns patient_id, series, n_slices, plane, rows, columns, spacing_slice_mm,
-            spacing_row_mm, transfer_syntax.
+        inventory: A row a series, with the columns patient_id, series, n_slices, plane, rows,
+            columns, spacing_slice_mm, spacing_row_mm, transfer_syntax.
         title: Title of the picture.
     """
     style.require_columns(inventory, INVENTORY)
@@ -51,7 +56,9 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     sides = inventory[["rows", "columns"]].astype(float)
     matrix = sides["rows"].map("{:.0f}".format) + " × " + sides["columns"].map("{:.0f}".format)
     _shares(axes[1, 1], inventory, matrix.where(sides.notna().all(axis=1), "unknown"), "Matrix")
-    _shares(axes[1, 2], inventory, inventory["transfer_syntax"].fillna("unknown"), "Transfer syntax")
+    _shares(
+        axes[1, 2], inventory, inventory["transfer_syntax"].fillna("unknown"), "Transfer syntax"
+    )
     return picture
 
 
@@ -60,20 +67,38 @@ def _by_series(axes: Axes, inventory: pd.DataFrame, column: str, title: str, uni
     groups = {name: group[column].dropna() for name, group in inventory.groupby("series")}
     for place, (name, values) in enumerate(groups.items()):
         style.dots(axes, values, place, colour=style.colour_of(name, place), width=0.5)
-    axes.set(title=title, ylabel=unit, xticks=range(len(groups)), xticklabels=groups, xlim=(-0.6, len(groups) - 0.4))
+    axes.set(
+        title=title,
+        ylabel=unit,
+        xticks=range(len(groups)),
+        xticklabels=groups,
+        xlim=(-0.6, len(groups) - 0.4),
+    )
     axes.set_ylim(bottom=0)
     style.light_grid(axes)
 
 
-def _shares(axes: Axes, inventory: pd.DataFrame, values: pd.Series, title: str, *, most: int = 5) -> None:
+def _shares(
+    axes: Axes, inventory: pd.DataFrame, values: pd.Series, title: str, *, most: int = 5
+) -> None:
     """Draw how often each value occurs per MRI type as stacked bars; rare values are one."""
     common = values.value_counts().index[:most]
     counts = pd.crosstab(inventory["series"], values.where(values.isin(common), "other"))
     counts = counts[[name for name in [*common, "other"] if name in counts]]
     left = np.zeros(len(counts))
     for place, name in enumerate(counts):
-        colour = PLANE_COLOURS.get(name, "#C5CDD5" if name == "other" else style.OTHER_COLOURS[place % 8])
-        axes.barh(counts.index, counts[name], left=left, color=colour, label=name, height=0.62, edgecolor="white")
+        colour = PLANE_COLOURS.get(
+            name, "#C5CDD5" if name == "other" else style.OTHER_COLOURS[place % 8]
+        )
+        axes.barh(
+            counts.index,
+            counts[name],
+            left=left,
+            color=colour,
+            label=name,
+            height=0.62,
+            edgecolor="white",
+        )
         left += counts[name].to_numpy()
     axes.set(title=title, xlabel="series")
     axes.invert_yaxis()
@@ -84,7 +109,11 @@ def _shares(axes: Axes, inventory: pd.DataFrame, values: pd.Series, title: str, 
 
 @style.styled
 def label_balance(
-    patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None
+    patients: pd.DataFrame,
+    *,
+    label: str = "label",
+    names: dict = style.CLASS_NAMES,
+    axes: Axes | None = None,
 ) -> Figure:
     """Show how many patients have each label.
 
@@ -115,7 +144,11 @@ def label_balance(
 
 @style.styled
 def folds(
-    patients: pd.DataFrame, *, label: str = "label", names: dict = style.CLASS_NAMES, axes: Axes | None = None
+    patients: pd.DataFrame,
+    *,
+    label: str = "label",
+    names: dict = style.CLASS_NAMES,
+    axes: Axes | None = None,
 ) -> Figure:
     """Show the patients of each fold and, where labels are known, their balance.
 
@@ -152,10 +185,17 @@ def folds(
             width=0.62,
             edgecolor="white",
         )
-        axes.bar_label(bars, labels=[f"{n}" if n else "" for n in counts[name]], label_type="center", fontsize=9,
-                       color="white" if name != "no label" else style.INK)  # fmt: skip
+        axes.bar_label(
+            bars,
+            labels=[f"{n}" if n else "" for n in counts[name]],
+            label_type="center",
+            fontsize=9,
+            color="white" if name != "no label" else style.INK,
+        )
         bottom += counts[name].to_numpy()
-    axes.set(title=f"{len(patients):,} patients in {len(counts)} folds", xlabel="fold", ylabel="patients")
+    axes.set(
+        title=f"{len(patients):,} patients in {len(counts)} folds", xlabel="fold", ylabel="patients"
+    )
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     if len(counts.columns) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -163,9 +203,15 @@ def folds(
 
 
 @style.styled
-def patient_overlap(first: Collection[str], second: Collection[str], *, names: tuple[str, str] = ("first", "second"),
-                    axes: Axes | None = None) -> Figure:  # fmt: skip
-    """Show two sets of patients as bars of true length that lie on each other where they share patients.
+def patient_overlap(
+    first: Collection[str],
+    second: Collection[str],
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    axes: Axes | None = None,
+) -> Figure:
+    """Show two sets of patients as bars of true length that lie on each other where they share
+    patients.
 
     Args:
         first: Patient ids of one data set.
@@ -179,12 +225,25 @@ def patient_overlap(first: Collection[str], second: Collection[str], *, names: t
         return style.sentence("Neither data set has a patient.", axes=axes)
     axes = style.axes_or_new(axes, width=9, height=2.0)
     start = len(first) - both
-    axes.barh([1, 0], [len(first), len(second)], left=[0, start], color=[style.ACCENT, style.WARM], height=0.55)
+    axes.barh(
+        [1, 0],
+        [len(first), len(second)],
+        left=[0, start],
+        color=[style.ACCENT, style.WARM],
+        height=0.55,
+    )
     axes.axvspan(start, len(first), color=style.INK, alpha=0.12, linewidth=0)
     for x, y, text in ((len(first) / 2, 1, len(first)), (start + len(second) / 2, 0, len(second))):
         axes.text(x, y, f"{text:,}", ha="center", va="center", color="white", fontweight="bold")
-    axes.set(yticks=[1, 0], yticklabels=names, xlabel="patients", xlim=(0, total), ylim=(-0.5, 1.5),
-             title=f"{both:,} patients are in both; {start:,} only in {names[0]}, {len(second) - both:,} only in {names[1]}")  # fmt: skip
+    axes.set(
+        yticks=[1, 0],
+        yticklabels=names,
+        xlabel="patients",
+        xlim=(0, total),
+        ylim=(-0.5, 1.5),
+        title=f"{both:,} patients are in both; {start:,} only in {names[0]}, "
+        f"{len(second) - both:,} only in {names[1]}",
+    )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return axes.figure
@@ -206,22 +265,46 @@ def tumour_sizes(table: pd.DataFrame, *, whole: str = "wt_ml", part: str = "et_m
     axes = picture.subplots(1, 3)
     for each, column, name in ((axes[0], whole, "WT"), (axes[1], part, "ET")):
         values = table[column].to_numpy(float)
-        each.hist(values, bins="auto" if len(values) > 20 else 8, color=style.colour_of(name), edgecolor="white")
+        each.hist(
+            values,
+            bins="auto" if len(values) > 20 else 8,
+            color=style.colour_of(name),
+            edgecolor="white",
+        )
         each.axvline(np.median(values), color=style.INK, linewidth=1.4)
-        each.set(title=f"{name}: median {np.median(values):.3g} ml", xlabel=f"{name}, ml", ylabel="patients")
+        each.set(
+            title=f"{name}: median {np.median(values):.3g} ml",
+            xlabel=f"{name}, ml",
+            ylabel="patients",
+        )
         each.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     whole_ml = table[whole].to_numpy(float)
-    share = np.divide(table[part].to_numpy(float), whole_ml, out=np.zeros(len(table)), where=whole_ml > 0)
+    share = np.divide(
+        table[part].to_numpy(float), whole_ml, out=np.zeros(len(table)), where=whole_ml > 0
+    )
     axes[2].scatter(whole_ml, share, s=18, color=style.INK, alpha=0.6, linewidths=0)
-    axes[2].set(title=f"ET share: median {np.median(share):.0%}", xlabel="WT, ml", ylabel="ET / WT", ylim=(-0.03, 1.03))
+    axes[2].set(
+        title=f"ET share: median {np.median(share):.0%}",
+        xlabel="WT, ml",
+        ylabel="ET / WT",
+        ylim=(-0.03, 1.03),
+    )
     style.light_grid(axes[2])
     return picture
 
 
 @style.styled
-def counts(values: Sequence | pd.Series, *, title: str = "", unit: str = "findings", nothing: str = "There is nothing to report.",
-           axes: Axes | None = None) -> Figure:  # fmt: skip
-    """Show how often each value occurs, the most frequent on top: problem codes, fallbacks, reasons.
+def counts(
+    values: Sequence | pd.Series,
+    *,
+    title: str = "",
+    unit: str = "findings",
+    nothing: str = "There is nothing to report.",
+    axes: Axes | None = None,
+) -> Figure:
+    """Show how often each value occurs, the most frequent on top.
+
+    Problem codes, fallbacks, reasons.
 
     Args:
         values: One value for each finding.

@@ -25,22 +25,39 @@ REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
 @functools.cache
 def _phantom() -> dict[str, np.ndarray]:
-    """Draw one phantom: 8-bit slices (D, S, S) of each contrast with tumour, and masks (2, D, S, S) under "masks"."""
+    """Draw one phantom.
+
+    8-bit slices (D, S, S) of each contrast with tumour, and masks (2, D, S, S) under "masks".
+    """
     patient = phantoms.make_patient(8, 1, size=112, tumour_ml=110)
     masks = regions_from_labels(patient.labels.array, REGIONS)
-    rows, columns = slices.head_box(patient.labels.array + (patient.contrasts["FLAIR"].array > 0), margin=0.04)
+    rows, columns = slices.head_box(
+        patient.labels.array + (patient.contrasts["FLAIR"].array > 0), margin=0.04
+    )
     side = max(rows.stop - rows.start, columns.stop - columns.start)
-    box = tuple(slice((s.start + s.stop - side) // 2, (s.start + s.stop - side) // 2 + side) for s in (rows, columns))
+    box = tuple(
+        slice((s.start + s.stop - side) // 2, (s.start + s.stop - side) // 2 + side)
+        for s in (rows, columns)
+    )
     shown = np.flatnonzero(masks[0].any(axis=(1, 2)))
     images = {
-        name: intensity.to_uint8(v.array, intensity.window_from_percentiles(v.array))[shown][:, box[0], box[1]]
+        name: intensity.to_uint8(v.array, intensity.window_from_percentiles(v.array))[shown][
+            :, box[0], box[1]
+        ]
         for name, v in patient.contrasts.items()
     }
     return images | {"masks": masks[:, shown][:, :, box[0], box[1]]}
 
 
 def thumbnail(
-    axes: Axes, x: float, y: float, size: float, *, series: str = "FLAIR", level: float = 0.5, draw: str = ""
+    axes: Axes,
+    x: float,
+    y: float,
+    size: float,
+    *,
+    series: str = "FLAIR",
+    level: float = 0.5,
+    draw: str = "",
 ) -> None:
     """Put a small slice into a drawing.
 
@@ -56,7 +73,9 @@ def thumbnail(
     drawn = _phantom()
     index = round(level * (len(drawn[series]) - 1))
     inside = axes.inset_axes((x - size / 2, y - size / 2, size, size), transform=axes.transData)
-    slices.draw_slice(inside, drawn[series][index], **({draw: drawn["masks"][:, index]} if draw else {}))
+    slices.draw_slice(
+        inside, drawn[series][index], **({draw: drawn["masks"][:, index]} if draw else {})
+    )
     inside.spines[:].set(visible=True, color="white", linewidth=1.2)
 
 
@@ -75,19 +94,36 @@ def box(
     corner = (x - width / 2, y - height / 2)
     shape = "round,pad=0,rounding_size=0.12"
     axes.add_patch(
-        FancyBboxPatch(corner, width, height, boxstyle=shape, facecolor=colour, edgecolor=edge, linewidth=1.5)
+        FancyBboxPatch(
+            corner, width, height, boxstyle=shape, facecolor=colour, edgecolor=edge, linewidth=1.5
+        )
     )
     head, *rest = text.split("\n")
-    axes.text(x, y + 0.15 * len(rest), head, ha="center", va="center", fontweight="bold", fontsize=9.5)
+    axes.text(
+        x, y + 0.15 * len(rest), head, ha="center", va="center", fontweight="bold", fontsize=9.5
+    )
     if rest:
         below = "\n".join(rest)
-        axes.text(x, y - 0.16, below, ha="center", va="center", fontsize=8.5, color=style.MUTED, linespacing=1.35)
+        axes.text(
+            x,
+            y - 0.16,
+            below,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=style.MUTED,
+            linespacing=1.35,
+        )
 
 
 def arrow(axes: Axes, *points: tuple[float, float]) -> None:
     """Draw an arrow along straight pieces."""
     axes.plot(
-        *zip(*points[:-1], strict=True), color=style.INK, linewidth=1.5, solid_capstyle="butt", solid_joinstyle="round"
+        *zip(*points[:-1], strict=True),
+        color=style.INK,
+        linewidth=1.5,
+        solid_capstyle="butt",
+        solid_joinstyle="round",
     )
     axes.add_patch(
         FancyArrowPatch(
@@ -120,7 +156,15 @@ def panel(axes: Axes, bottom: float, top: float, title: str, note: str, colour: 
     """Draw the background of a stage with its title."""
     shape = "round,pad=0,rounding_size=0.22"
     axes.add_patch(
-        FancyBboxPatch((0.1, bottom), 13.8, top - bottom, boxstyle=shape, facecolor=colour, edgecolor="none", zorder=0)
+        FancyBboxPatch(
+            (0.1, bottom),
+            13.8,
+            top - bottom,
+            boxstyle=shape,
+            facecolor=colour,
+            edgecolor="none",
+            zorder=0,
+        )
     )
     head, _, rest = title.partition(" · ")
     axes.text(0.46, top - 0.3, head, fontsize=11.5, fontweight="bold", va="center")
@@ -130,10 +174,21 @@ def panel(axes: Axes, bottom: float, top: float, title: str, note: str, colour: 
 
 @style.styled
 def pipeline_drawing() -> Figure:
-    """Draw the method: slices with expert masks train a segmenter, whose masks choose and mark the slices for the classifier."""
+    """Draw the method.
+
+    Slices with expert masks train a segmenter, whose masks choose and mark the slices for the
+    classifier.
+    """
     axes = canvas(14, 7.7)
     panel(axes, 4.2, 7.6, "Stage 1 · find the tumour", "notebooks 02 and 03", STAGE_COLOURS[0])
-    panel(axes, 0.1, 3.8, "Stage 2 · predict MGMT methylation", "notebooks 04, 05 and 06", STAGE_COLOURS[1])
+    panel(
+        axes,
+        0.1,
+        3.8,
+        "Stage 2 · predict MGMT methylation",
+        "notebooks 04, 05 and 06",
+        STAGE_COLOURS[1],
+    )
     _stage_one(axes, 5.88)
     _stage_two(axes, 1.95)
     arrow(axes, (7.4, 5.23), (7.4, 4.0), (3.02, 4.0), (3.02, 2.08))
@@ -143,7 +198,9 @@ def pipeline_drawing() -> Figure:
 
 def _four_series(axes: Axes, y: float, text: str) -> None:
     for place, series in enumerate(SERIES):
-        thumbnail(axes, 0.95 + 0.97 * (place % 2), y + 0.42 - 0.97 * (place // 2), 0.95, series=series)
+        thumbnail(
+            axes, 0.95 + 0.97 * (place % 2), y + 0.42 - 0.97 * (place // 2), 0.95, series=series
+        )
     caption(axes, 1.43, y - 1.12, text)
 
 
@@ -151,15 +208,27 @@ def _stage_one(axes: Axes, y: float) -> None:
     _four_series(axes, y, "BraTS21: 4 contrasts\nand expert labels")
     arrow(axes, (2.55, y), (3.3, y))
     for shift, level in ((0.5, 0.75), (0.25, 0.62), (0.0, 0.5)):
-        thumbnail(axes, 4.1 + shift, y + 0.6 * shift - 0.1, 1.35, series="T1wCE", level=level, draw="truth")
+        thumbnail(
+            axes,
+            4.1 + shift,
+            y + 0.6 * shift - 0.1,
+            1.35,
+            series="T1wCE",
+            level=level,
+            draw="truth",
+        )
     caption(axes, 4.35, y - 0.95, "slices of three planes with\nmore than 1% tumour")
     arrow(axes, (5.45, y), (6.2, y))
     box(axes, 7.4, y, 2.3, 1.3, "UNet++\nDenseNet-121 encoder\nDice loss")
     arrow(axes, (8.65, y), (9.4, y))
     thumbnail(axes, 10.2, y, 1.4, series="T1wCE", draw="prediction")
     caption(axes, 10.2, y - 0.78, "masks of unseen patients")
-    for place, (name, text) in enumerate((("WT", "whole tumour (WT)"), ("ET", "enhancing tumour (ET)"))):
-        axes.add_patch(Rectangle((11.3, y + 0.1 - 0.45 * place), 0.26, 0.26, color=style.REGION_COLOURS[name]))
+    for place, (name, text) in enumerate(
+        (("WT", "whole tumour (WT)"), ("ET", "enhancing tumour (ET)"))
+    ):
+        axes.add_patch(
+            Rectangle((11.3, y + 0.1 - 0.45 * place), 0.26, 0.26, color=style.REGION_COLOURS[name])
+        )
         axes.text(11.7, y + 0.23 - 0.45 * place, text, va="center", fontsize=9)
 
 
@@ -168,10 +237,22 @@ def _stage_two(axes: Axes, y: float) -> None:
     arrow(axes, (2.55, y), (3.5, y))
     for shift, level in ((0.6, 0.8), (0.4, 0.7), (0.2, 0.6), (0.0, 0.5)):
         thumbnail(axes, 4.25 + shift, y + 0.5 * shift - 0.1, 1.25, level=level, draw="prediction")
-    caption(axes, 4.5, y - 0.87, "slices with more than 2.5%\npredicted tumour; image,\nWT and ET as 3 channels")
+    caption(
+        axes,
+        4.5,
+        y - 0.87,
+        "slices with more than 2.5%\npredicted tumour; image,\nWT and ET as 3 channels",
+    )
     arrow(axes, (5.62, y), (6.1, y))
     for place in range(6):
-        thumbnail(axes, 6.55 + 0.13 * place, y - 0.03 * place, 0.72, level=0.8 - 0.08 * place, draw="prediction")
+        thumbnail(
+            axes,
+            6.55 + 0.13 * place,
+            y - 0.03 * place,
+            0.72,
+            level=0.8 - 0.08 * place,
+            draw="prediction",
+        )
     caption(axes, 6.87, y - 0.67, "chunks of 35,\nstride 5")
     arrow(axes, (7.68, y), (8.1, y))
     box(axes, 9.1, y, 1.95, 1.15, "ECA-NFNet-L0\neach slice by itself")
@@ -186,15 +267,26 @@ def _stage_two(axes: Axes, y: float) -> None:
 def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
     """Draw a probability for each MRI type and their mean."""
     for place, (name, value) in enumerate(zip(SERIES, values, strict=True)):
-        axes.add_patch(Rectangle((x, y + 0.42 - 0.32 * place), 1.1 * value, 0.22, color=style.SERIES_COLOURS[name]))
+        axes.add_patch(
+            Rectangle(
+                (x, y + 0.42 - 0.32 * place), 1.1 * value, 0.22, color=style.SERIES_COLOURS[name]
+            )
+        )
     axes.plot([x + 1.1 * np.mean(values)] * 2, [y - 0.66, y + 0.76], color=style.INK, linewidth=1.8)
 
 
 @style.styled
 def classifier_drawing(
-    *, backbone: str = "eca_nfnet_l0", embedding: int = 2304, hidden: int = 64, length: int = 35, image_size: int = 224
+    *,
+    backbone: str = "eca_nfnet_l0",
+    embedding: int = 2304,
+    hidden: int = 64,
+    length: int = 35,
+    image_size: int = 224,
 ) -> Figure:
-    """Draw the sequence classifier: one backbone for every slice, a bidirectional LSTM, one linear layer, one logit.
+    """Draw the sequence classifier.
+
+    One backbone for every slice, a bidirectional LSTM, one linear layer, one logit.
 
     Args:
         backbone: Name of the image network.
@@ -206,7 +298,10 @@ def classifier_drawing(
     axes = canvas(13, 5.5)
     rows = np.array([4.9, 3.8, 2.7, 1.0])
     for name, level, y in zip(
-        ("slice 1", "slice 2", "slice 3", f"slice {length}"), (0.35, 0.45, 0.55, 0.7), rows, strict=True
+        ("slice 1", "slice 2", "slice 3", f"slice {length}"),
+        (0.35, 0.45, 0.55, 0.7),
+        rows,
+        strict=True,
     ):
         axes.text(1.05, y, name, ha="right", va="center", fontsize=9)
         thumbnail(axes, 1.65, y, 0.95, level=level, draw="prediction")
@@ -214,7 +309,14 @@ def classifier_drawing(
         box(axes, 3.95, y, 2.25, 0.62, backbone)
         arrow(axes, (5.12, y), (5.65, y))
         axes.add_patch(
-            Rectangle((5.7, y - 0.13), 1.1, 0.26, facecolor=style.PALE, edgecolor=style.MUTED, linewidth=0.8)
+            Rectangle(
+                (5.7, y - 0.13),
+                1.1,
+                0.26,
+                facecolor=style.PALE,
+                edgecolor=style.MUTED,
+                linewidth=0.8,
+            )
         )
         arrow(axes, (6.85, y), (7.38, y))
         box(axes, 8.1, y, 1.4, 0.62, f"LSTM {hidden} × 2", edge=style.WARM, colour=STAGE_COLOURS[1])
@@ -222,7 +324,9 @@ def classifier_drawing(
     for above, below in itertools.pairwise(rows):
         ends = (8.1, above - 0.33), (8.1, below + 0.33)
         axes.add_patch(
-            FancyArrowPatch(*ends, arrowstyle="<|-|>", mutation_scale=10, color=style.WARM, shrinkA=0, shrinkB=0)
+            FancyArrowPatch(
+                *ends, arrowstyle="<|-|>", mutation_scale=10, color=style.WARM, shrinkA=0, shrinkB=0
+            )
         )
     for x in (1.65, 3.95, 6.25):
         axes.text(x, 1.85, "⋮", ha="center", va="center", fontsize=15, color=style.MUTED)
@@ -232,5 +336,13 @@ def classifier_drawing(
     caption(axes, 8.1, 0.6, "both directions")
     box(axes, 10.6, 2.95, 1.6, 1.2, f"linear\n{length} × {2 * hidden} → 1")
     arrow(axes, (11.42, 2.95), (11.9, 2.95))
-    axes.text(12.45, 2.95, "logit of\nmethylation", ha="center", va="center", fontsize=9.5, fontweight="bold")
+    axes.text(
+        12.45,
+        2.95,
+        "logit of\nmethylation",
+        ha="center",
+        va="center",
+        fontsize=9.5,
+        fontweight="bold",
+    )
     return axes.figure

@@ -1,7 +1,10 @@
-"""Pictures of classification: ROC with its uncertainty, probabilities, calibration, spread, agreement, chance.
+"""Pictures of classification.
 
-Labels are 0 or 1, scores any finite numbers, probabilities 0 to 1, one a patient; patients whose label or score is missing (NaN) are left
-out and not counted. Every AUC stands with its number of patients and its interval.
+ROC with its uncertainty, probabilities, calibration, spread, agreement, chance.
+
+Labels are 0 or 1, scores any finite numbers, probabilities 0 to 1, one a patient; patients whose
+label or score is missing (NaN) are left out and not counted. Every AUC stands with its number of
+patients and its interval.
 """
 
 from __future__ import annotations
@@ -38,9 +41,16 @@ def auc_text(labels: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> str:
 
 
 def roc_band(
-    labels: np.ndarray, scores: np.ndarray, *, n_bootstrap: int = 500, level: float = 0.95, seed: int = 0
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    n_bootstrap: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Return the lower and the upper bound of the ROC at 101 false positive rates from 0 to 1; shape (2, 101).
+    """Return the lower and the upper bound of the ROC at 101 false positive rates from 0 to 1.
+
+    Shape (2, 101).
 
     Patients are resampled within each class; the bounds are pointwise percentiles.
     """
@@ -57,10 +67,18 @@ def roc_band(
 
 @style.styled
 def roc(
-    labels: Sequence, scores: Sequence | Mapping[str, Sequence], *, band: str | None = None, title: str = "ROC on held-out patients",
-    n_bootstrap: int = 500, seed: int = 0, axes: Axes | None = None,
-) -> Figure:  # fmt: skip
-    """Draw ROC curves with the chance line; one of them gets a 95% bootstrap band. AUC, interval and n are in the legend.
+    labels: Sequence,
+    scores: Sequence | Mapping[str, Sequence],
+    *,
+    band: str | None = None,
+    title: str = "ROC on held-out patients",
+    n_bootstrap: int = 500,
+    seed: int = 0,
+    axes: Axes | None = None,
+) -> Figure:
+    """Draw ROC curves with the chance line; one of them gets a 95% bootstrap band.
+
+    AUC, interval and n are in the legend.
 
     Args:
         labels: Label of each patient.
@@ -78,14 +96,18 @@ def roc(
         return style.sentence("An ROC needs patients of both classes; there are none.", axes=axes)
     axes = style.axes_or_new(axes, width=8.2, height=4.6)
     banded = band if band in defined else defined[-1]
-    axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=1.2, linestyle=(0, (4, 3)), label="chance")
+    axes.plot(
+        [0, 1], [0, 1], color=style.PALE, linewidth=1.2, linestyle=(0, (4, 3)), label="chance"
+    )
     for place, name in enumerate(defined):
         known, values = pairs[name]
         fpr, tpr, _ = metrics.roc_curve(known, values)
         colour = style.colour_of(name, place)
         if name == banded:
             low, high = roc_band(known, values, n_bootstrap=n_bootstrap, seed=seed)
-            axes.fill_between(np.linspace(0, 1, 101), low, high, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(
+                np.linspace(0, 1, 101), low, high, color=colour, alpha=0.13, linewidth=0
+            )
         axes.plot(
             fpr,
             tpr,
@@ -103,15 +125,22 @@ def roc(
     )
     axes.set_anchor("W")
     axes.legend(
-        loc="upper left", bbox_to_anchor=(1.02, 1), title="AUC [95% interval], number of patients", alignment="left"
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1),
+        title="AUC [95% interval], number of patients",
+        alignment="left",
     )
     return axes.figure
 
 
 @style.styled
 def probabilities_by_class(
-    labels: Sequence, probabilities: Sequence | Mapping[str, Sequence], *, names: Mapping = style.CLASS_NAMES, title: str = "",
-) -> Figure:  # fmt: skip
+    labels: Sequence,
+    probabilities: Sequence | Mapping[str, Sequence],
+    *,
+    names: Mapping = style.CLASS_NAMES,
+    title: str = "",
+) -> Figure:
     """Show the predicted probability of every patient, by true class: a group for each MRI type.
 
     Args:
@@ -136,9 +165,16 @@ def probabilities_by_class(
                 width=0.26,
             )
     axes.axhline(0.5, color=style.PALE, linewidth=1, zorder=0)
-    axes.set(title=title or "Predicted probability by true class", ylabel="probability of methylation", ylim=(-0.03, 1.03),
-             xlim=(-0.6, len(pairs) - 0.4))  # fmt: skip
-    axes.set_xticks(range(len(pairs)), [f"{name}\nn = {len(known)}".strip() for name, (known, _) in pairs.items()])
+    axes.set(
+        title=title or "Predicted probability by true class",
+        ylabel="probability of methylation",
+        ylim=(-0.03, 1.03),
+        xlim=(-0.6, len(pairs) - 0.4),
+    )
+    axes.set_xticks(
+        range(len(pairs)),
+        [f"{name}\nn = {len(known)}".strip() for name, (known, _) in pairs.items()],
+    )
     axes.tick_params(axis="x", length=0)
     axes.legend(
         handles=style.patches({names[k]: style.CLASS_COLOURS[k] for k in names}),
@@ -150,9 +186,15 @@ def probabilities_by_class(
 
 @style.styled
 def calibration(
-    labels: Sequence, probabilities: Sequence, *, n_bins: int = 5, title: str = "Calibration", axes: Axes | None = None
+    labels: Sequence,
+    probabilities: Sequence,
+    *,
+    n_bins: int = 5,
+    title: str = "Calibration",
+    axes: Axes | None = None,
 ) -> Figure:
-    """Compare predicted probabilities with observed shares, with 95% (Wilson) intervals and the patients in each group.
+    """Compare predicted probabilities with observed shares, with 95% (Wilson) intervals and the
+    patients in each group.
 
     Args:
         labels: Label of each patient.
@@ -166,9 +208,18 @@ def calibration(
         return style.sentence("No patient has both a label and a probability.", axes=axes)
     axes = style.axes_or_new(axes, width=5.2, height=4.4)
     rows = pd.DataFrame(metrics.calibration_table(labels, probabilities, n_bins=n_bins))
-    axes.plot([0, 1], [0, 1], color=style.PALE, linewidth=1.2, linestyle=(0, (4, 3)), label="perfect")
+    axes.plot(
+        [0, 1], [0, 1], color=style.PALE, linewidth=1.2, linestyle=(0, (4, 3)), label="perfect"
+    )
     axes.vlines(rows["predicted"], rows["low"], rows["high"], color=style.ACCENT, linewidth=1.4)
-    axes.plot(rows["predicted"], rows["observed"], "o-", color=style.ACCENT, markersize=6, label="observed")
+    axes.plot(
+        rows["predicted"],
+        rows["observed"],
+        "o-",
+        color=style.ACCENT,
+        markersize=6,
+        label="observed",
+    )
     for row in rows.itertuples():
         axes.annotate(
             f"{row.n}",
@@ -178,18 +229,31 @@ def calibration(
             fontsize=8,
             color=style.MUTED,
         )
-    axes.set(title=f"{title}, n = {len(labels)}", xlabel="mean predicted probability", ylabel="share that is methylated",
-             xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")  # fmt: skip
+    axes.set(
+        title=f"{title}, n = {len(labels)}",
+        xlabel="mean predicted probability",
+        ylabel="share that is methylated",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        aspect="equal",
+    )
     axes.legend(loc="upper left")
     return axes.figure
 
 
 @style.styled
 def chunk_spread(
-    chunks: pd.DataFrame, *, by: str | None = None, label: str = "label", names: Mapping = style.CLASS_NAMES, title: str = "",
+    chunks: pd.DataFrame,
+    *,
+    by: str | None = None,
+    label: str = "label",
+    names: Mapping = style.CLASS_NAMES,
+    title: str = "",
     axes: Axes | None = None,
-) -> Figure:  # fmt: skip
-    """Show how far the chunks of a patient disagree: a line a patient from its lowest to its highest chunk, sorted by the mean.
+) -> Figure:
+    """Show how far the chunks of a patient disagree.
+
+    A line a patient from its lowest to its highest chunk, sorted by the mean.
 
     The spread that is named is the median of the n patients with more than one chunk.
 
@@ -218,34 +282,63 @@ def chunk_spread(
         unused.set_axis_off()
     if label in chunks:
         entries = style.patches({names[k]: style.CLASS_COLOURS[k] for k in names})
-        panels[min(1, len(panels) - 1)].legend(handles=entries, loc="upper left", bbox_to_anchor=(1, 1))
+        panels[min(1, len(panels) - 1)].legend(
+            handles=entries, loc="upper left", bbox_to_anchor=(1, 1)
+        )
     return panels[0].figure
 
 
 def _spread(axes: Axes, chunks: pd.DataFrame, label: str, name: str) -> None:
     """Draw the chunks of each patient as dots on a line."""
-    patients = chunks.groupby("patient_id")["probability"].agg(["min", "mean", "max"]).sort_values("mean", kind="stable")
-    known = chunks.groupby("patient_id")[label].first() if label in chunks else pd.Series(dtype=float)
-    colours = [style.CLASS_COLOURS.get(known.get(patient), style.ACCENT) for patient in patients.index]
+    patients = (
+        chunks.groupby("patient_id")["probability"]
+        .agg(["min", "mean", "max"])
+        .sort_values("mean", kind="stable")
+    )
+    known = (
+        chunks.groupby("patient_id")[label].first() if label in chunks else pd.Series(dtype=float)
+    )
+    colours = [
+        style.CLASS_COLOURS.get(known.get(patient), style.ACCENT) for patient in patients.index
+    ]
     places, width = np.arange(len(patients)), np.clip(300 / len(patients), 1, 4)
-    axes.vlines(places, patients["min"], patients["max"], color=colours, linewidth=width, alpha=0.45)
+    axes.vlines(
+        places, patients["min"], patients["max"], color=colours, linewidth=width, alpha=0.45
+    )
     if len(patients) <= 150:
         at = chunks["patient_id"].map(dict(zip(patients.index, places, strict=True)))
         axes.scatter(at, chunks["probability"], s=6, color=style.INK, alpha=0.35, linewidths=0)
-    axes.scatter(places, patients["mean"], s=np.clip(1500 / len(patients), 8, 34), color=colours, zorder=3)
+    axes.scatter(
+        places, patients["mean"], s=np.clip(1500 / len(patients), 8, 34), color=colours, zorder=3
+    )
     several = patients[chunks.groupby("patient_id").size().reindex(patients.index) > 1]
-    spread = f"median spread {(several['max'] - several['min']).median():.2f}, n = {len(several)}" if len(several) else "one chunk a patient"
-    axes.set(title=f"{name}: {spread}" if name else f"Chunks within {len(patients)} patients: {spread}", xlabel="patients, sorted by their mean",
-             ylabel="probability", ylim=(-0.03, 1.03), xlim=(-1, len(patients)), xticks=[])  # fmt: skip
+    spread = (
+        f"median spread {(several['max'] - several['min']).median():.2f}, n = {len(several)}"
+        if len(several)
+        else "one chunk a patient"
+    )
+    axes.set(
+        title=f"{name}: {spread}" if name else f"Chunks within {len(patients)} patients: {spread}",
+        xlabel="patients, sorted by their mean",
+        ylabel="probability",
+        ylim=(-0.03, 1.03),
+        xlim=(-1, len(patients)),
+        xticks=[],
+    )
     style.light_grid(axes)
 
 
 @style.styled
-def series_agreement(table: pd.DataFrame, *, series: Sequence[str], label: str = "label", title: str = "") -> Figure:
-    """Compare the MRI types pairwise: scatter below, Spearman's correlation above, the distribution of each on the diagonal.
+def series_agreement(
+    table: pd.DataFrame, *, series: Sequence[str], label: str = "label", title: str = ""
+) -> Figure:
+    """Compare the MRI types pairwise.
+
+    Scatter below, Spearman's correlation above, the distribution of each on the diagonal.
 
     Args:
-        table: A row a patient, with a column of probabilities for each MRI type and, if known, the label.
+        table: A row a patient, with a column of probabilities for each MRI type and, if known, the
+            label.
         series: Those columns.
         label: Name of the label column.
         title: Title of the picture.
@@ -262,27 +355,44 @@ def series_agreement(table: pd.DataFrame, *, series: Sequence[str], label: str =
     picture = style.new_picture(
         width=size,
         height=size,
-        title=title or f"Agreement of MRI types, n = {len(table)}; numbers are Spearman's correlations",
+        title=title
+        or f"Agreement of MRI types, n = {len(table)}; numbers are Spearman's correlations",
     )
     axes = picture.subplots(len(series), len(series), squeeze=False)
     ranks = table[list(series)].rank().corr(min_periods=3)
     for (row, column), each in np.ndenumerate(axes):
-        _pair(each, table, series[row], series[column], colours, ranks.iloc[row, column], row - column)
+        _pair(
+            each, table, series[row], series[column], colours, ranks.iloc[row, column], row - column
+        )
         each.set_xlabel(series[column] if row == len(series) - 1 else "", fontweight="bold")
         each.set_ylabel(series[row] if column == 0 else "", fontweight="bold")
     if label in table:
-        picture.legend(handles=style.patches({style.CLASS_NAMES[k]: style.CLASS_COLOURS[k] for k in style.CLASS_NAMES}),
-                       loc="outside lower center", ncols=2)  # fmt: skip
+        picture.legend(
+            handles=style.patches(
+                {style.CLASS_NAMES[k]: style.CLASS_COLOURS[k] for k in style.CLASS_NAMES}
+            ),
+            loc="outside lower center",
+            ncols=2,
+        )
     return picture
 
 
 def _pair(
-    axes: Axes, table: pd.DataFrame, vertical: str, horizontal: str, colours: pd.Series, correlation: float, side: int
+    axes: Axes,
+    table: pd.DataFrame,
+    vertical: str,
+    horizontal: str,
+    colours: pd.Series,
+    correlation: float,
+    side: int,
 ) -> None:
     axes.set(xlim=(-0.04, 1.04), xticks=[0, 0.5, 1] if side >= 0 else [])
     if side == 0:
         axes.hist(
-            table[vertical].dropna(), bins=np.linspace(0, 1, 13), color=style.colour_of(vertical), edgecolor="white"
+            table[vertical].dropna(),
+            bins=np.linspace(0, 1, 13),
+            color=style.colour_of(vertical),
+            edgecolor="white",
         )
         axes.set_yticks([])
     elif side > 0:
@@ -291,11 +401,24 @@ def _pair(
     else:
         style.bare(axes)
         shown = f"{correlation:.2f}".replace("-", "−") if np.isfinite(correlation) else "–"
-        axes.text(0.5, 0.5, shown, ha="center", va="center", fontsize=15, transform=axes.transAxes, color=style.INK)
+        axes.text(
+            0.5,
+            0.5,
+            shown,
+            ha="center",
+            va="center",
+            fontsize=15,
+            transform=axes.transAxes,
+            color=style.INK,
+        )
 
 
-def chance_aucs(n_positive: int, n_negative: int, *, n_draws: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Return the AUCs (n_draws,) of predictions that know nothing, from the ranks of the positives (Mann and Whitney 1947)."""
+def chance_aucs(
+    n_positive: int, n_negative: int, *, n_draws: int = 10_000, seed: int = 0
+) -> np.ndarray:
+    """Return the AUCs (n_draws,) of predictions that know nothing, from the ranks of the
+    positives (Mann and Whitney 1947).
+    """
     generator, n = np.random.default_rng(seed), n_positive + n_negative
     ranks = generator.random((n_draws, n)).argsort(axis=1)[:, :n_positive] + 1
     return (ranks.sum(axis=1) - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
@@ -303,9 +426,14 @@ def chance_aucs(n_positive: int, n_negative: int, *, n_draws: int = 10_000, seed
 
 @style.styled
 def chance_auc(
-    n: int = 87, *, positive_share: float = 306 / 582, observed: Mapping[str, float] | None = None, n_draws: int = 10_000, seed: int = 0,
+    n: int = 87,
+    *,
+    positive_share: float = 306 / 582,
+    observed: Mapping[str, float] | None = None,
+    n_draws: int = 10_000,
+    seed: int = 0,
     axes: Axes | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Show how far the AUC of predictions that know nothing moves by chance.
 
     Args:
@@ -318,12 +446,21 @@ def chance_auc(
     """
     n_positive = round(n * positive_share)
     if not 0 < n_positive < n:
-        return style.sentence(f"An AUC needs patients of both classes; n = {n} with {n_positive} positive.", axes=axes)
+        return style.sentence(
+            f"An AUC needs patients of both classes; n = {n} with {n_positive} positive.", axes=axes
+        )
     axes = style.axes_or_new(axes, width=8.5, height=3.4)
     drawn = chance_aucs(n_positive, n - n_positive, n_draws=n_draws, seed=seed)
     low, high = np.percentile(drawn, (2.5, 97.5))
     axes.hist(drawn, bins=60, density=True, color=style.PALE, edgecolor="white", linewidth=0.4)
-    axes.axvspan(low, high, color=style.ACCENT, alpha=0.1, linewidth=0, label=f"95% lie within {low:.2f} to {high:.2f}")
+    axes.axvspan(
+        low,
+        high,
+        color=style.ACCENT,
+        alpha=0.1,
+        linewidth=0,
+        label=f"95% lie within {low:.2f} to {high:.2f}",
+    )
     for place, (name, value) in enumerate((observed or {}).items()):
         above = (drawn >= value).mean()
         axes.axvline(
@@ -333,7 +470,9 @@ def chance_auc(
             label=f"{name}: {value:.3f}, reached by chance in {above:.1%}",
         )
     axes.set(
-        title=f"AUC of predictions that know nothing: {n} patients, {n_positive} positive", xlabel="AUC", yticks=[]
+        title=f"AUC of predictions that know nothing: {n} patients, {n_positive} positive",
+        xlabel="AUC",
+        yticks=[],
     )
     axes.spines["left"].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)

@@ -1,7 +1,10 @@
-"""One slice drawn right: grey with its window, true proportions, the letters of the body's directions, truth and prediction.
+"""One slice drawn right.
 
-Images are `(H, W)`, masks `(R, H, W)` in the order of `regions`, volumes `(D, H, W)` with masks `(R, D, H, W)`. Spacing is in mm, in the order
-of the axes. A truth is drawn as a contour, a prediction as a filled overlay, in the colours of `style.REGION_COLOURS`.
+Grey with its window, true proportions, the letters of the body's directions, truth and prediction.
+
+Images are `(H, W)`, masks `(R, H, W)` in the order of `regions`, volumes `(D, H, W)` with masks
+`(R, D, H, W)`. Spacing is in mm, in the order of the axes. A truth is drawn as a contour, a
+prediction as a filled overlay, in the colours of `style.REGION_COLOURS`.
 """
 
 from __future__ import annotations
@@ -19,14 +22,19 @@ from t4e_utils import geometry
 from t4e_utils.figures import style
 
 REGIONS = ("WT", "ET")
-# Edges of the image of each plane in the display convention of `geometry` (radiological: the patient's right is on the left).
+# Edges of the image of each plane in the display convention of `geometry` (radiological: the
+# patient's right is on the left).
 PLANE_LETTERS = {
     "axial": {"left": "R", "right": "L", "top": "A", "bottom": "P"},
     "coronal": {"left": "R", "right": "L", "top": "S", "bottom": "I"},
     "sagittal": {"left": "A", "right": "P", "top": "S", "bottom": "I"},
 }
-EDGES = {"left": (0.02, 0.5, "left", "center"), "right": (0.98, 0.5, "right", "center"),
-         "top": (0.5, 0.98, "center", "top"), "bottom": (0.5, 0.02, "center", "bottom")}  # fmt: skip
+EDGES = {
+    "left": (0.02, 0.5, "left", "center"),
+    "right": (0.98, 0.5, "right", "center"),
+    "top": (0.5, 0.98, "center", "top"),
+    "bottom": (0.5, 0.02, "center", "bottom"),
+}
 
 
 class Cut(NamedTuple):
@@ -42,13 +50,19 @@ class Cut(NamedTuple):
 
 
 def busiest_slice(array: np.ndarray, masks: np.ndarray | None = None) -> int:
-    """Return the slice with the largest area of the first region; without a tumour, the one with the most bright voxels.
+    """Return the slice with the largest area of the first region.
+
+    Without a tumour, the one with the most bright voxels.
 
     Args:
         array: Volume of shape (D, H, W).
         masks: Regions of shape (R, D, H, W), or None.
     """
-    areas = np.zeros(len(array)) if masks is None else np.asarray(masks[0]).astype(bool).sum(axis=(1, 2))
+    areas = (
+        np.zeros(len(array))
+        if masks is None
+        else np.asarray(masks[0]).astype(bool).sum(axis=(1, 2))
+    )
     if not areas.any():
         finite = np.nan_to_num(np.asarray(array, dtype=np.float32))
         areas = (finite > finite.mean()).sum(axis=(1, 2))
@@ -56,7 +70,8 @@ def busiest_slice(array: np.ndarray, masks: np.ndarray | None = None) -> int:
 
 
 def head_box(array: np.ndarray, *, margin: float = 0.06) -> tuple[slice, slice]:
-    """Return the rows and columns of a volume (D, H, W) that hold the head, with a margin in shares of its size.
+    """Return the rows and columns of a volume (D, H, W) that hold the head, with a margin in shares
+    of its size.
 
     Background is what has the value of the first voxel; where it is noise nothing is cut off.
     """
@@ -91,27 +106,43 @@ def cut(
     plane = plane or geometry.plane_of(volume.affine)
     array, affine = geometry.reorient(volume.array, volume.affine, plane)
     if masks is not None:
-        masks = np.stack([geometry.reorient(np.asarray(mask), volume.affine, plane)[0] for mask in masks])
+        masks = np.stack(
+            [geometry.reorient(np.asarray(mask), volume.affine, plane)[0] for mask in masks]
+        )
     index = busiest_slice(array, masks) if index is None else index
     box = head_box(array) if is_cropped else (slice(None), slice(None))
     return Cut(
-        image=array[index][box], masks=None if masks is None else masks[(slice(None), index, *box)], index=index, n=len(array),
-        spacing_mm=tuple(geometry.spacing_of(affine)[1:]), letters=geometry.orientation_letters(affine), plane=plane,
-    )  # fmt: skip
+        image=array[index][box],
+        masks=None if masks is None else masks[(slice(None), index, *box)],
+        index=index,
+        n=len(array),
+        spacing_mm=tuple(geometry.spacing_of(affine)[1:]),
+        letters=geometry.orientation_letters(affine),
+        plane=plane,
+    )
 
 
 def draw_slice(
-    axes: Axes, image: np.ndarray, *, window: tuple[float, float] | None = None, truth: np.ndarray | None = None,
-    prediction: np.ndarray | None = None, regions: Sequence[str] = REGIONS, spacing_mm: tuple[float, float] = (1.0, 1.0),
-    letters: Mapping[str, str] | None = None, title: str = "", state_window: bool = False,
+    axes: Axes,
+    image: np.ndarray,
+    *,
+    window: tuple[float, float] | None = None,
+    truth: np.ndarray | None = None,
+    prediction: np.ndarray | None = None,
+    regions: Sequence[str] = REGIONS,
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    letters: Mapping[str, str] | None = None,
+    title: str = "",
+    state_window: bool = False,
     interpolation: str = "bilinear",
-) -> None:  # fmt: skip
+) -> None:
     """Draw a slice in grey, with truth as contours and prediction as filled overlays.
 
     Args:
         axes: Axes to draw into.
         image: Shape (H, W).
-        window: Grey values drawn black and white; 0 and 255 for 8-bit images and the extremes of the image otherwise.
+        window: Grey values drawn black and white; 0 and 255 for 8-bit images and the extremes of
+            the image otherwise.
         truth: Regions of shape (R, H, W) drawn as contours.
         prediction: Regions of shape (R, H, W) drawn as overlays.
         regions: Names of the R regions, which fix the colours.
@@ -123,8 +154,14 @@ def draw_slice(
     """
     image = np.asarray(image)
     low, high = window_of(image) if window is None else window
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, aspect=spacing_mm[0] / spacing_mm[1],
-                interpolation=interpolation)  # fmt: skip
+    axes.imshow(
+        image,
+        cmap="gray",
+        vmin=low,
+        vmax=high if high > low else low + 1,
+        aspect=spacing_mm[0] / spacing_mm[1],
+        interpolation=interpolation,
+    )
     colours = style.colours_of(regions)
     if prediction is not None:
         draw_overlay(axes, prediction, colours=list(colours.values()))
@@ -152,7 +189,10 @@ def window_text(window: tuple[float, float]) -> str:
 
 
 def stated(title: str) -> str:
-    """Return the title of a picture of 8-bit slices with their window: their volume's own became grey values 0 to 255 before they were stored."""
+    """Return the title of a picture of 8-bit slices with their window.
+
+    Their volume's own became grey values 0 to 255 before they were stored.
+    """
     return " · ".join(filter(None, (title, "grey values 0 to 255")))
 
 
@@ -169,7 +209,10 @@ def draw_contour(axes: Axes, mask: np.ndarray, *, colour: str, width: float = 1.
 
 
 def draw_overlay(axes: Axes, masks: np.ndarray, *, colours: Sequence, alpha: float = 0.5) -> None:
-    """Fill masks (R, H, W) with see-through colours, a later mask over an earlier one; empty masks draw nothing."""
+    """Fill masks (R, H, W) with see-through colours, a later mask over an earlier one.
+
+    Empty masks draw nothing.
+    """
     masks = np.asarray(masks).astype(bool)
     if masks.any():
         filled = np.zeros((*masks.shape[1:], 4), dtype=np.float32)
@@ -183,22 +226,48 @@ def draw_letters(axes: Axes, letters: Mapping[str, str]) -> None:
     shade = [patheffects.withStroke(linewidth=2, foreground="black")]
     for edge, letter in letters.items():
         x, y, ha, va = EDGES[edge]
-        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, color="white", fontsize=9, fontweight="bold",
-                  family="DejaVu Sans Mono", path_effects=shade)  # fmt: skip
+        axes.text(
+            x,
+            y,
+            letter,
+            ha=ha,
+            va=va,
+            transform=axes.transAxes,
+            color="white",
+            fontsize=9,
+            fontweight="bold",
+            family="DejaVu Sans Mono",
+            path_effects=shade,
+        )
 
 
 def draw_cut(axes: Axes, piece: Cut, *, title: str = "", **options) -> None:
-    """Draw a cut; its masks are the truth unless the options say otherwise; the slice number follows the title."""
+    """Draw a cut; its masks are the truth unless the options say otherwise.
+
+    The slice number follows the title.
+    """
     where = f"{piece.plane} slice {piece.index} of {piece.n}"
     options = {"truth": piece.masks} | options
-    draw_slice(axes, piece.image, spacing_mm=piece.spacing_mm, letters=piece.letters,
-               title=f"{title}\n{where}" if title else where, **options)  # fmt: skip
+    draw_slice(
+        axes,
+        piece.image,
+        spacing_mm=piece.spacing_mm,
+        letters=piece.letters,
+        title=f"{title}\n{where}" if title else where,
+        **options,
+    )
 
 
 def slice_grid(
-    heights: Sequence[float], widths: Sequence[float], *, title: str = "", width: float = style.WIDTH, text: float = 0.45,
-    left: float = 0.1, legend: bool = False,
-) -> tuple[Figure, np.ndarray]:  # fmt: skip
+    heights: Sequence[float],
+    widths: Sequence[float],
+    *,
+    title: str = "",
+    width: float = style.WIDTH,
+    text: float = 0.45,
+    left: float = 0.1,
+    legend: bool = False,
+) -> tuple[Figure, np.ndarray]:
     """Make a picture whose axes have the proportions of the images they will hold.
 
     Args:
@@ -214,18 +283,37 @@ def slice_grid(
         The picture and its axes, shape (rows, columns).
     """
     scale = min((width - left - 0.1 * len(widths)) / sum(widths), 4.2 / max(heights))
-    height = sum(heights) * scale + text * len(heights) + (0.35 if title else 0.05) + (0.3 if legend else 0)
-    picture = style.new_picture(min(width, sum(widths) * scale + left + 0.1 * len(widths) + 0.1), height, title=title)
-    axes = picture.subplots(len(heights), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights)
+    height = (
+        sum(heights) * scale
+        + text * len(heights)
+        + (0.35 if title else 0.05)
+        + (0.3 if legend else 0)
+    )
+    picture = style.new_picture(
+        min(width, sum(widths) * scale + left + 0.1 * len(widths) + 0.1), height, title=title
+    )
+    axes = picture.subplots(
+        len(heights), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights
+    )
     for each in axes.flat:
         style.bare(each)
         each.set_anchor("N")
     return picture, axes
 
 
-def region_legend(picture: Figure, regions: Sequence[str], *, truth: bool = True, prediction: bool = False) -> None:
+def region_legend(
+    picture: Figure, regions: Sequence[str], *, truth: bool = True, prediction: bool = False
+) -> None:
     """Explain contours and overlays in a line below the images."""
     colours = style.colours_of(regions)
-    entries = style.lines({f"{name} expert" if prediction else name: c for name, c in colours.items()}) if truth else []
-    entries += style.patches({f"{name} predicted": c for name, c in colours.items()}, alpha=0.6) if prediction else []
+    entries = (
+        style.lines({f"{name} expert" if prediction else name: c for name, c in colours.items()})
+        if truth
+        else []
+    )
+    entries += (
+        style.patches({f"{name} predicted": c for name, c in colours.items()}, alpha=0.6)
+        if prediction
+        else []
+    )
     picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))

@@ -1,8 +1,11 @@
-"""Look shared by all pictures: colours, one matplotlib style, and the pieces every picture is made of.
+"""Look shared by all pictures.
 
-Colours are from Okabe and Ito's palette, which stays apart for colour-blind readers ("Color Universal Design", 2008). The style is applied
-around each drawing and again when the picture is rendered, never to matplotlib's global settings. A `Picture` is a matplotlib Figure that
-pyplot does not know: as the last expression of a notebook cell it is shown once, and there is nothing to close.
+Colours, one matplotlib style, and the pieces every picture is made of.
+
+Colours are from Okabe and Ito's palette, which stays apart for colour-blind readers ("Color
+Universal Design", 2008). The style is applied around each drawing and again when the picture is
+rendered, never to matplotlib's global settings. A `Picture` is a matplotlib Figure that pyplot does
+not know: as the last expression of a notebook cell it is shown once, and there is nothing to close.
 """
 
 from __future__ import annotations
@@ -25,26 +28,71 @@ from t4e_utils import T4EError
 INK, MUTED, GRID, PALE = "#1F2933", "#66727F", "#E3E7EB", "#C5CDD5"
 ACCENT, WARM, GOOD = "#0072B2", "#D55E00", "#009E73"
 REGION_COLOURS = {"WT": "#56B4E9", "ET": "#E69F00"}
-SERIES_COLOURS = {"FLAIR": "#0072B2", "T1w": "#009E73", "T1wCE": "#D55E00", "T2w": "#CC79A7", "mean": INK}
+SERIES_COLOURS = {
+    "FLAIR": "#0072B2",
+    "T1w": "#009E73",
+    "T1wCE": "#D55E00",
+    "T2w": "#CC79A7",
+    "mean": INK,
+}
 CLASS_COLOURS = {0: "#98A4AF", 1: "#5B2C83"}
 CLASS_NAMES = {0: "unmethylated", 1: "methylated"}
-OTHER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B2C83", "#98A4AF")
+OTHER_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#5B2C83",
+    "#98A4AF",
+)
 
 WIDTH = 10.5  # inches; 1,050 pixels in a notebook
 STYLE = {
-    "figure.dpi": 100, "savefig.dpi": 100, "figure.facecolor": "white", "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK,
-    "figure.titlesize": 12, "figure.titleweight": "bold",
-    "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 7,
-    "axes.titlecolor": INK, "axes.labelsize": 9.5, "axes.labelcolor": INK, "axes.edgecolor": "#9AA5B1", "axes.linewidth": 0.8,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.facecolor": "white",
-    "axes.grid": False, "grid.color": GRID, "grid.linewidth": 0.8,
-    "xtick.color": "#9AA5B1", "ytick.color": "#9AA5B1", "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "xtick.labelsize": 9, "ytick.labelsize": 9, "xtick.major.size": 3, "ytick.major.size": 3,
-    "legend.frameon": False, "legend.fontsize": 9, "legend.handlelength": 1.4,
-    "lines.linewidth": 1.8, "lines.solid_capstyle": "round", "patch.linewidth": 0.8, "image.cmap": "gray",
-    "figure.constrained_layout.h_pad": 0.06, "figure.constrained_layout.w_pad": 0.06,
-}  # fmt: skip
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "figure.titlesize": 12,
+    "figure.titleweight": "bold",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 7,
+    "axes.titlecolor": INK,
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": "#9AA5B1",
+    "ytick.color": "#9AA5B1",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.4,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "patch.linewidth": 0.8,
+    "image.cmap": "gray",
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
+}
 
 
 class FigureError(T4EError):
@@ -52,7 +100,9 @@ class FigureError(T4EError):
 
 
 class Picture(Figure):
-    """A Figure in the style of this package that draws itself in Jupyter, with or without pyplot."""
+    """A Figure in the style of this package that draws itself in Jupyter, with or without
+    pyplot.
+    """
 
     def draw(self, renderer) -> None:
         """Render in the package's style: ticks are made as late as here."""
@@ -64,10 +114,12 @@ class Picture(Figure):
 
 
 def small_png(figure: Figure) -> bytes:
-    """Render a figure as a PNG of 256 colours, less than half the usual size: executed notebooks stay small.
+    """Render a figure as a PNG of 256 colours, less than half the usual size.
 
-    Of these 86 are greys, 64 the most frequent other colours, and the rest is chosen from the list of those that occur, each counted once,
-    so that a tumour of a few pixels keeps its colour.
+    Executed notebooks stay small.
+
+    Of these 86 are greys, 64 the most frequent other colours, and the rest is chosen from the list
+    of those that occur, each counted once, so that a tumour of a few pixels keeps its colour.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
@@ -92,7 +144,9 @@ def _palette(occurring: np.ndarray, n: np.ndarray) -> np.ndarray:
     if len(rare):
         n_rare = 256 - len(greys) - len(frequent)
         chosen = (
-            Image.fromarray(rare[None]).quantize(n_rare, method=Image.Quantize.MEDIANCUT).getpalette()[: 3 * n_rare]
+            Image.fromarray(rare[None])
+            .quantize(n_rare, method=Image.Quantize.MEDIANCUT)
+            .getpalette()[: 3 * n_rare]
         )
         rare = np.reshape(chosen, (-1, 3)).astype(np.uint8)
     return np.concatenate([greys, frequent, rare])
@@ -127,7 +181,15 @@ def sentence(text: str, *, axes: Axes | None = None) -> Figure:
     axes = axes_or_new(axes, width=6, height=1.1)
     bare(axes)
     axes.text(
-        0.5, 0.5, text, ha="center", va="center", color=MUTED, style="italic", transform=axes.transAxes, wrap=True
+        0.5,
+        0.5,
+        text,
+        ha="center",
+        va="center",
+        color=MUTED,
+        style="italic",
+        transform=axes.transAxes,
+        wrap=True,
     )
     return axes.figure
 
@@ -142,7 +204,8 @@ def require_columns(table, columns: Iterable[str]) -> None:
     if missing:
         raise FigureError(
             f"The table for this picture has no column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(map(repr, table.columns)) or 'none'}. Pass a table with the missing columns."
+            f"it has {', '.join(map(repr, table.columns)) or 'none'}. Pass a table with the "
+            "missing columns."
         )
 
 
@@ -180,12 +243,21 @@ def lines(colours: dict[str, str], **options) -> list[Line2D]:
 
 
 def jittered(values: Sequence[float], centre: float, *, width: float = 0.32) -> np.ndarray:
-    """Return x positions that spread the points of a group sideways, the same on every call; shape (N,)."""
+    """Return x positions that spread the points of a group sideways, the same on every call.
+
+    Shape (N,).
+    """
     return centre + np.random.default_rng(len(values)).uniform(-width / 2, width / 2, len(values))
 
 
 def dots(
-    axes: Axes, values: Sequence[float], centre: float, *, colour: str, width: float = 0.32, label: str | None = None
+    axes: Axes,
+    values: Sequence[float],
+    centre: float,
+    *,
+    colour: str,
+    width: float = 0.32,
+    label: str | None = None,
 ) -> None:
     """Draw a group as a column of dots with its median and its middle half."""
     values = np.asarray(values, dtype=float)
@@ -194,12 +266,20 @@ def dots(
         return
     alpha, size = (0.75, 20) if values.size <= 60 else (0.35, 9)
     axes.scatter(
-        jittered(values, centre, width=width), values, s=size, color=colour, alpha=alpha, linewidths=0, label=label
+        jittered(values, centre, width=width),
+        values,
+        s=size,
+        color=colour,
+        alpha=alpha,
+        linewidths=0,
+        label=label,
     )
     low, middle, high = np.percentile(values, (25, 50, 75))
     if values.size > 3:
         axes.plot([centre, centre], [low, high], color=INK, linewidth=1.2, alpha=0.8)
-    axes.plot([centre - width * 0.6, centre + width * 0.6], [middle, middle], color=INK, linewidth=2.2)
+    axes.plot(
+        [centre - width * 0.6, centre + width * 0.6], [middle, middle], color=INK, linewidth=2.2
+    )
 
 
 def label_bars(axes: Axes, bars, texts: Sequence[str], *, room: float = 0.16) -> None:

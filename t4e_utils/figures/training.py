@@ -1,6 +1,9 @@
-"""Pictures of training and segmentation quality: batches, curves, best to worst cases, Dice by group, thresholds.
+"""Pictures of training and segmentation quality.
 
-Images are `(H, W)`, masks `(R, H, W)`; histories are the tables that `training.fit` writes, a row an epoch.
+Batches, curves, best to worst cases, Dice by group, thresholds.
+
+Images are `(H, W)`, masks `(R, H, W)`; histories are the tables that `training.fit` writes, a row
+an epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 from t4e_utils import metrics
 from t4e_utils.figures import slices, style
 
-PHASES, WARM_UP = ("phase", "stage"), "warm-up"  # column of a history, and its value while the encoder is frozen
+# column of a history, and its value while the encoder is frozen
+PHASES, WARM_UP = ("phase", "stage"), "warm-up"
 TRAIN = {"linewidth": 1.3, "linestyle": (0, (4, 2)), "alpha": 0.85}
 SCORE_COLOURS = {"valid_loss": style.ACCENT, "score": style.INK}
 LOSSES = ("train_loss", "valid_loss")
@@ -26,9 +30,14 @@ NOT_SCORES = ("epoch", *PHASES, "lr", "seconds", *LOSSES)
 
 @style.styled
 def batch_grid(
-    images: np.ndarray, masks: np.ndarray | None = None, *, regions: Sequence[str] = slices.REGIONS, names: Sequence[str] = (),
-    columns: int = 8, title: str = "",
-) -> Figure:  # fmt: skip
+    images: np.ndarray,
+    masks: np.ndarray | None = None,
+    *,
+    regions: Sequence[str] = slices.REGIONS,
+    names: Sequence[str] = (),
+    columns: int = 8,
+    title: str = "",
+) -> Figure:
     """Show a batch as the network receives it, with its masks as contours.
 
     Args:
@@ -44,12 +53,27 @@ def batch_grid(
         return style.sentence("The batch is empty.")
     images = images[:, 0] if images.ndim == 4 else images
     columns = min(columns, len(images))
-    title = title or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, {images.dtype}"
-    picture, axes = slices.slice_grid([images.shape[1]] * -(-len(images) // columns), [images.shape[2]] * columns, title=slices.stated(title),
-                                      text=0.26 if len(names) else 0.08, legend=masks is not None)  # fmt: skip
+    title = (
+        title
+        or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, "
+        f"{images.dtype}"
+    )
+    picture, axes = slices.slice_grid(
+        [images.shape[1]] * -(-len(images) // columns),
+        [images.shape[2]] * columns,
+        title=slices.stated(title),
+        text=0.26 if len(names) else 0.08,
+        legend=masks is not None,
+    )
     for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
-        slices.draw_slice(each, image, truth=None if masks is None else masks[place], regions=regions,
-                          title=names[place] if place < len(names) else "", interpolation="nearest")  # fmt: skip
+        slices.draw_slice(
+            each,
+            image,
+            truth=None if masks is None else masks[place],
+            regions=regions,
+            title=names[place] if place < len(names) else "",
+            interpolation="nearest",
+        )
     if masks is not None:
         slices.region_legend(picture, regions)
     return picture
@@ -57,18 +81,24 @@ def batch_grid(
 
 @style.styled
 def training_curves(
-    history: pd.DataFrame | Mapping[str, pd.DataFrame], *, scores: Sequence[str] | None = None, best_epoch: int | Mapping[str, int] | None = None,
+    history: pd.DataFrame | Mapping[str, pd.DataFrame],
+    *,
+    scores: Sequence[str] | None = None,
+    best_epoch: int | Mapping[str, int] | None = None,
     title: str = "",
-) -> Figure:  # fmt: skip
-    """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch marked.
+) -> Figure:
+    """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch
+    marked.
 
     Args:
-        history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is frozen), train_loss, valid_loss and a
-            column a score; or several such tables by name, drawn in one picture.
-        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of several tables, "score" alone). Of
-            several tables each column gets a panel of its own, as the colours tell the tables apart.
-        best_epoch: Epoch to mark, of several tables one for each name; by default the one with the lowest valid_loss, else with the
-            highest "score".
+        history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is
+            frozen), train_loss, valid_loss and a column a score; or several such tables by name,
+            drawn in one picture.
+        scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of
+            several tables, "score" alone). Of several tables each column gets a panel of its own,
+            as the colours tell the tables apart.
+        best_epoch: Epoch to mark, of several tables one for each name; by default the one with the
+            lowest valid_loss, else with the highest "score".
         title: Title of the picture.
     """
     runs = {"": history} if isinstance(history, pd.DataFrame) else dict(history)
@@ -79,8 +109,14 @@ def training_curves(
         style.require_columns(run, ["epoch", "train_loss"])
     first = next(iter(runs.values()))
     scores = score_columns(first, is_alone=len(runs) == 1) if scores is None else list(scores)
-    panels = {score.replace("_", " "): [score] for score in scores} if len(runs) > 1 else {"score": scores}
-    panels = {"loss": [column for column in LOSSES if column in first and first[column].notna().any()]} | (panels if scores else {})
+    panels = (
+        {score.replace("_", " "): [score] for score in scores}
+        if len(runs) > 1
+        else {"score": scores}
+    )
+    panels = {
+        "loss": [column for column in LOSSES if column in first and first[column].notna().any()]
+    } | (panels if scores else {})
     picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
     axes = picture.subplots(1, len(panels), squeeze=False)[0]
     colours = _run_colours(runs)
@@ -106,25 +142,40 @@ def training_curves(
 
 
 def _run_colours(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return for each run the name in the legend and the colour; runs of one MRI type, such as its folds, share both."""
+    """Return for each run the name in the legend and the colour.
+
+    Runs of one MRI type, such as its folds, share both.
+    """
     known = {
-        name: name.split()[0] if name.split() and name.split()[0] in style.SERIES_COLOURS else name for name in names
+        name: name.split()[0] if name.split() and name.split()[0] in style.SERIES_COLOURS else name
+        for name in names
     }
     colours = style.colours_of(dict.fromkeys(known.values()))
     return {name: (group, colours[group]) for name, group in known.items()}
 
 
 def score_columns(history: pd.DataFrame, *, is_alone: bool = True) -> list[str]:
-    """Return the columns of a history that are scores; "score" only where no other column says the same."""
-    columns = [c for c in history if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(history[c])]
+    """Return the columns of a history that are scores.
+
+    "score" only where no other column says the same.
+    """
+    columns = [
+        c for c in history if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(history[c])
+    ]
     if not is_alone and "score" in columns:
         return ["score"]
-    same = any(history[c].equals(history["score"]) for c in columns if c != "score") if "score" in columns else False
+    same = (
+        any(history[c].equals(history["score"]) for c in columns if c != "score")
+        if "score" in columns
+        else False
+    )
     return [c for c in columns if not (same and c == "score")]
 
 
 def best_row(history: pd.DataFrame) -> int | None:
-    """Return the epoch with the lowest validation loss, else the one with the highest score, else None."""
+    """Return the epoch with the lowest validation loss, else the one with the highest score,
+    else None.
+    """
     if "valid_loss" in history and history["valid_loss"].notna().any():
         return int(history.loc[history["valid_loss"].idxmin(), "epoch"])
     if "score" in history and history["score"].notna().any():
@@ -132,13 +183,21 @@ def best_row(history: pd.DataFrame) -> int | None:
     return None
 
 
-def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str | None, best: int | None) -> None:
+def _curves(
+    axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str | None, best: int | None
+) -> None:
     """Draw columns of a history; one colour a run, or a colour a column where there is one run."""
     for place, column in enumerate(columns):
         faint = column == "train_loss"
         own = colour or (style.MUTED if faint else _score_colour(column, place))
-        axes.plot(run["epoch"], run[column], color=own, label=column.replace("_", " "), marker="o" if len(run) == 1 else None,
-                  **(TRAIN if faint else {}))  # fmt: skip
+        axes.plot(
+            run["epoch"],
+            run[column],
+            color=own,
+            label=column.replace("_", " "),
+            marker="o" if len(run) == 1 else None,
+            **(TRAIN if faint else {}),
+        )
         if best is not None and not faint and (run["epoch"] == best).any():
             value = run.loc[run["epoch"] == best, column].iloc[0]
             axes.plot(best, value, "o", color=own, markersize=7, markeredgecolor="white", zorder=4)
@@ -148,7 +207,9 @@ def _curves(axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str |
 
 def _score_colour(column: str, place: int) -> str:
     """Return the colour of the region that a column names, else one of its own."""
-    region = next((word.upper() for word in column.split("_") if word.upper() in style.REGION_COLOURS), None)
+    region = next(
+        (word.upper() for word in column.split("_") if word.upper() in style.REGION_COLOURS), None
+    )
     return (
         style.colour_of(region)
         if region
@@ -157,7 +218,9 @@ def _score_colour(column: str, place: int) -> str:
 
 
 def _shade_warm_up(axes: Axes, runs: Sequence[pd.DataFrame], *, height: float) -> None:
-    """Shade the epochs in which the encoder was frozen and limit the axis to the epochs there are."""
+    """Shade the epochs in which the encoder was frozen and limit the axis to the epochs there
+    are.
+    """
     frozen = [run.loc[run[c] == WARM_UP, "epoch"] for run in runs for c in PHASES if c in run]
     last = max((epochs.max() for epochs in frozen if len(epochs)), default=None)
     first, end = min(run["epoch"].min() for run in runs), max(run["epoch"].max() for run in runs)
@@ -176,7 +239,8 @@ def _shade_warm_up(axes: Axes, runs: Sequence[pd.DataFrame], *, height: float) -
 
 
 def best_median_worst(values: Sequence[float]) -> dict[str, int]:
-    """Return the places of the best, the median and the worst of some figures, higher being better, the worst last; NaN is left out.
+    """Return the places of the best, the median and the worst of some figures, higher being better,
+    the worst last; NaN is left out.
 
     Nobody is there twice: two figures are "best" and "worst", a single one is "only".
     """
@@ -189,11 +253,19 @@ def best_median_worst(values: Sequence[float]) -> dict[str, int]:
 
 @style.styled
 def triptychs(
-    images: Sequence[np.ndarray], truths: Sequence[np.ndarray], predictions: Sequence[np.ndarray], *, names: Sequence[str] = (),
-    regions: Sequence[str] = slices.REGIONS, spacings_mm: Sequence[tuple[float, float]] | None = None, planes: Sequence[str] = (),
+    images: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    *,
+    names: Sequence[str] = (),
+    regions: Sequence[str] = slices.REGIONS,
+    spacings_mm: Sequence[tuple[float, float]] | None = None,
+    planes: Sequence[str] = (),
     title: str = "",
-) -> Figure:  # fmt: skip
-    """Show cases side by side: image, expert, prediction with the expert's contour and the Dice of the slice.
+) -> Figure:
+    """Show cases side by side.
+
+    Image, expert, prediction with the expert's contour and the Dice of the slice.
 
     Args:
         images: A slice (H, W) for each case.
@@ -210,15 +282,25 @@ def triptychs(
     spacings = spacings_mm or [(1.0, 1.0)] * len(images)
     heights = [image.shape[0] * mm[0] for image, mm in zip(images, spacings, strict=True)]
     width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
-    picture, axes = slices.slice_grid(heights, [width] * 3, title=slices.stated(title), width=8.4, text=0.42, left=0.5, legend=True)
+    picture, axes = slices.slice_grid(
+        heights,
+        [width] * 3,
+        title=slices.stated(title),
+        width=8.4,
+        text=0.42,
+        left=0.5,
+        legend=True,
+    )
     for place, row in enumerate(axes):
         options = {
             "regions": regions,
             "spacing_mm": spacings[place],
             "letters": slices.PLANE_LETTERS.get(planes[place] if len(planes) else "", {}),
         }
-        figures = " · ".join(f"{name} {metrics.dice(p, t):.2f}"
-                             for name, t, p in zip(regions, truths[place], predictions[place], strict=True))  # fmt: skip
+        figures = " · ".join(
+            f"{name} {metrics.dice(p, t):.2f}"
+            for name, t, p in zip(regions, truths[place], predictions[place], strict=True)
+        )
         slices.draw_slice(row[0], images[place], title="image", **options)
         slices.draw_slice(row[1], images[place], truth=truths[place], title="expert", **options)
         slices.draw_slice(
@@ -236,12 +318,20 @@ def triptychs(
 
 @style.styled
 def dice_distribution(
-    table: pd.DataFrame, *, by: Sequence[str] = ("plane", "series"), score: str = "dice", size: str = "truth_ml", title: str = "",
-) -> Figure:  # fmt: skip
-    """Show how good the masks are per patient: by region within planes, MRI types and, where it is known, tumour size.
+    table: pd.DataFrame,
+    *,
+    by: Sequence[str] = ("plane", "series"),
+    score: str = "dice",
+    size: str = "truth_ml",
+    title: str = "",
+) -> Figure:
+    """Show how good the masks are per patient.
+
+    By region within planes, MRI types and, where it is known, tumour size.
 
     Args:
-        table: A row a patient, series, plane and region, with the columns patient_id, region, the score and those of `by`.
+        table: A row a patient, series, plane and region, with the columns patient_id, region, the
+            score and those of `by`.
         by: Columns that make a panel each.
         score: Column drawn.
         size: Column with the size of the true region in ml; a panel of its own if it is there.
@@ -253,7 +343,9 @@ def dice_distribution(
     with_size, colours = size in table, style.colours_of(dict.fromkeys(table["region"]))
     groups = [list(dict.fromkeys(table[column])) for column in by]
     picture = style.new_picture(
-        height=3.8, title=title or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on"
+        height=3.8,
+        title=title
+        or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on",
     )
     axes = picture.subplots(
         1,
@@ -273,7 +365,9 @@ def dice_distribution(
     return picture
 
 
-def _score_by_size(axes: Axes, table: pd.DataFrame, size: str, score: str, colours: Mapping[str, str]) -> None:
+def _score_by_size(
+    axes: Axes, table: pd.DataFrame, size: str, score: str, colours: Mapping[str, str]
+) -> None:
     """Draw a score against the size of the true region; regions that are not there have no size."""
     for name, group in table.groupby("region", sort=False):
         axes.scatter(group[size], group[score], s=14, color=colours[name], alpha=0.7, linewidths=0)
@@ -283,15 +377,29 @@ def _score_by_size(axes: Axes, table: pd.DataFrame, size: str, score: str, colou
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str, colours: Mapping) -> None:
-    """Draw a score as dots, groups by the values of a column and regions side by side, medians written below."""
+def _grouped_dots(
+    axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str, colours: Mapping
+) -> None:
+    """Draw a score as dots, groups by the values of a column and regions side by side, medians
+    written below.
+    """
     for place, value in enumerate(values):
         for number, (region, colour) in enumerate(colours.items()):
-            found = table.loc[(table[column] == value) & (table["region"] == region), score].dropna()
+            found = table.loc[
+                (table[column] == value) & (table["region"] == region), score
+            ].dropna()
             centre = place + 0.8 * ((number + 0.5) / len(colours) - 0.5)
             style.dots(axes, found, centre, colour=colour, width=0.55 / len(colours))
             if len(found):
-                axes.text(centre, -0.01, f"{found.median():.2f}", ha="center", va="bottom", fontsize=8, color=style.INK)
+                axes.text(
+                    centre,
+                    -0.01,
+                    f"{found.median():.2f}",
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                    color=style.INK,
+                )
     axes.set(
         title=column.replace("series", "MRI type"),
         xticks=range(len(values)),
@@ -305,7 +413,8 @@ def _grouped_dots(axes: Axes, table: pd.DataFrame, column: str, values: Sequence
 def threshold_sweep(
     table: pd.DataFrame, *, chosen: float = 0.5, score: str = "dice", axes: Axes | None = None
 ) -> Figure:
-    """Show the score against the threshold on the predicted probability, per region, with the best and the chosen one.
+    """Show the score against the threshold on the predicted probability, per region, with the best
+    and the chosen one.
 
     Args:
         table: Columns threshold, region and the score.
@@ -323,9 +432,18 @@ def threshold_sweep(
         best = group.loc[group[score].idxmax()]
         said = f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}"
         axes.plot(group["threshold"], group[score], color=colour, label=said)
-        axes.plot(best["threshold"], best[score], "o", color=colour, markersize=7, markeredgecolor="white")
-    axes.axvline(chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}")
-    axes.set(title="Threshold on the predicted probability", xlabel="threshold", ylabel=score.capitalize(), xlim=(0, 1))
+        axes.plot(
+            best["threshold"], best[score], "o", color=colour, markersize=7, markeredgecolor="white"
+        )
+    axes.axvline(
+        chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}"
+    )
+    axes.set(
+        title="Threshold on the predicted probability",
+        xlabel="threshold",
+        ylabel=score.capitalize(),
+        xlim=(0, 1),
+    )
     style.light_grid(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return axes.figure
