@@ -71,7 +71,7 @@ def folder_with(name):
 bundle = Path(folder_with("{mark}"))
 installed = importlib.metadata.distributions()
 present = {{found.metadata["Name"].lower().replace("_", "-") for found in installed}}
-options = ["--quiet", "--force-reinstall", "--no-index", "--no-deps", "--root-user-action", "ignore"]
+options = ["--quiet", "--force-reinstall", "--no-index", "--no-deps"]
 for wheel in sorted(bundle.glob("*.whl")):
     name = wheel.name.split("-")[0].lower().replace("_", "-")
     if name == "t4e-utils" or name not in present:
