@@ -22,13 +22,13 @@ lab: .venv/installed
 
 data: .venv/installed
 	$(PIP) --editable ".[kaggle]"
-	$(BIN)/python -m t4e_utils.competitions.brain_tumor_download data
+	$(BIN)/python -m t4e_utils.competitions.brain_tumor.download data
 
 report: .venv/installed
-	$(BIN)/python -m t4e_utils.report $(RUN)
+	$(BIN)/python -m t4e_utils.workflow.report $(RUN)
 
 gallery: demo
-	$(BIN)/python -m t4e_utils.gallery $(RUN)
+	$(BIN)/python -m t4e_utils.workflow.gallery $(RUN)
 
 test-browser: demo
 	$(PIP) --editable ".[browser]"

@@ -14,12 +14,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from t4e_utils import T4EError
-from t4e_utils.competitions.brain_tumor import COMPETITION
-from t4e_utils.executed import failure
+from t4e_utils.competitions.brain_tumor.data import COMPETITION
+from t4e_utils.workflow.executed import failure
 from t4e_utils.files import is_disk_full
-from t4e_utils.gpus import visible_gpus
-from t4e_utils.pipeline import NEEDS, NOTEBOOKS, read_plan
-from t4e_utils.run_lock import VARIABLE, hold_run
+from t4e_utils.workflow.gpus import visible_gpus
+from t4e_utils.workflow.plan import NEEDS, NOTEBOOKS, read_plan
+from t4e_utils.workflow.run_lock import VARIABLE, hold_run
 
 workdir: workflow.basedir
 
@@ -46,7 +46,7 @@ PAPERMILL = (
     " --log-output --no-progress-bar > {log.text:q} 2>&1"
 )
 
-ON_GPU = f"{{sys.executable}} -m t4e_utils.gpus --devices {{resources.gpu}} -- {PAPERMILL}" if N_GPUS else PAPERMILL
+ON_GPU = f"{{sys.executable}} -m t4e_utils.workflow.gpus --devices {{resources.gpu}} -- {PAPERMILL}" if N_GPUS else PAPERMILL
 
 
 def notebook(stage):
@@ -103,7 +103,7 @@ rule phantoms:
     log:
         f"{R}/logs/phantoms.txt",
     shell:
-        "{sys.executable} -m t4e_utils.phantoms data/phantoms > {log:q} 2>&1"
+        "{sys.executable} -m t4e_utils.competitions.brain_tumor.phantoms data/phantoms > {log:q} 2>&1"
 
 
 rule eda:
@@ -275,7 +275,7 @@ rule kaggle:
     resources:
         **needs("kaggle"),
     shell:
-        "{sys.executable} -m t4e_utils.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
+        "{sys.executable} -m t4e_utils.workflow.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
         " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"
         " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
@@ -296,7 +296,7 @@ rule report:
     resources:
         **needs("report"),
     shell:
-        "{sys.executable} -m t4e_utils.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
+        "{sys.executable} -m t4e_utils.workflow.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
 
 onstart:

@@ -28,10 +28,11 @@ import numpy as np
 import psutil
 import pydicom
 
-from t4e_utils import catalog
-from t4e_utils.competitions.brain_tumor import SERIES
-from t4e_utils.geometry import PLANES, display_affine
-from t4e_utils.volumes import Volume, write_dicom_series
+from t4e_utils.competitions.brain_tumor.data import SERIES
+from t4e_utils.scans.dicom_writing import write_dicom_series
+from t4e_utils.scans.geometry import PLANES, display_affine
+from t4e_utils.scans.volume import Volume
+from t4e_utils.tables import catalog, inventory
 
 ROOT = Path(__file__).parents[1]
 N_PATIENTS, FILES_A_SERIES = 585, 171  # 400,140 files
@@ -121,7 +122,9 @@ def scan(root: Path, n_jobs: int) -> dict:
             next((root / "rsna" / "train" / "00000" / SERIES[0]).iterdir()).unlink()
         start = time.perf_counter()
         found = catalog.find_series(root / "rsna", split="train", series=SERIES)
-        table, problems = catalog.inventory(found, n_jobs=n_jobs, cache=root / "headers.parquet")
+        table, problems = inventory.take_inventory(
+            found, n_jobs=n_jobs, cache=root / "headers.parquet"
+        )
         seconds.append(time.perf_counter() - start)
     assert len(problems) <= 1
     return {"files": int(table["n_files"].sum()) + 1, "series": len(table), "seconds": seconds}

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d -t disk_rehearsal.XXXXXX)
 export PYTHONPATH=$PWD OMP_NUM_THREADS=1
 mkdir "$work/disk" "$work/data"
-python -m t4e_utils.phantoms "$work/phantoms" --size 32 --n-brats 4 --n-overlap 1 --n-train 6 --n-test 2 --n-jobs 1 2> /dev/null
+python -m t4e_utils.competitions.brain_tumor.phantoms "$work/phantoms" --size 32 --n-brats 4 --n-overlap 1 --n-train 6 --n-test 2 --n-jobs 1 2> /dev/null
 mount --bind "$work/phantoms" "$work/data"
 mount -o remount,bind,ro "$work/data"
 mount -t tmpfs -o size=3m none "$work/disk"

@@ -22,14 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from t4e_utils.inference import load_network
-from t4e_utils.metrics import dice
-from t4e_utils.models import build_segmenter
-from t4e_utils.phantom_anatomy import make_head, paint
-from t4e_utils.phantom_scans import draw_phenotype, make_series
-from t4e_utils.preparation import window_to_uint8
-from t4e_utils.runs import read_json, versions
-from t4e_utils.sequences import REGIONS, SeriesRule, prepare_patient
+from t4e_utils.competitions.brain_tumor.sequences import REGIONS, SeriesRule, prepare_patient
+from t4e_utils.learning.networks import build_segmenter, load_network
+from t4e_utils.metrics.overlap import dice
+from t4e_utils.phantoms.head import make_head
+from t4e_utils.phantoms.head_painting import paint
+from t4e_utils.phantoms.head_scans import draw_phenotype, make_series
+from t4e_utils.scans.intensity import window_to_uint8
+from t4e_utils.tables.run import versions
+from t4e_utils.tables.store import read_json
 
 WEIGHTS = {"WT": {"FLAIR": 3, "T1wCE": 1, "T2w": 1}, "ET": {"T1wCE": 1}}  # as in notebook 04
 FIRST_SEED = 50_000  # far from those of the phantom data set

@@ -34,9 +34,10 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from t4e_utils import volumes
-from t4e_utils.geometry import display_affine
-from t4e_utils.problems import CODES, VolumeError
+from t4e_utils.scans import dicom_series, dicom_writing, nifti, reading
+from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.problems import CODES, VolumeError
+from t4e_utils.scans.volume import Volume
 
 ROOT = Path(__file__).parents[1]
 MEMORY_LIMIT = 2 << 30  # bytes of address space of the child
@@ -122,8 +123,8 @@ def _array(dtype: type, bits: int) -> np.ndarray:
 def _dicom(folder: Path, dtype: type, *, bits: int | None = None) -> Path:
     bits = bits or np.dtype(dtype).itemsize * 8
     affine = display_affine("axial", (3.0, 0.5, 0.75))
-    volume = volumes.Volume(_array(dtype, bits), (3.0, 0.5, 0.75), affine)
-    volumes.write_dicom_series(volume, folder, patient_id="00001", series_description="FLAIR")
+    volume = Volume(_array(dtype, bits), (3.0, 0.5, 0.75), affine)
+    dicom_writing.write_dicom_series(volume, folder, patient_id="00001", series_description="FLAIR")
     path = folder / "Image-2.dcm"
     dataset = pydicom.dcmread(path)
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
@@ -247,12 +248,12 @@ def read_mutant(files: dict[str, list[bytes]], i: int, *, seed: int, folder: Pat
     path = folder / ("scan.nii" if kind == "nifti" else "Image-2.dcm")
     path.write_bytes(data)
     reads = (
-        (volumes.nifti_header, volumes.read_nifti, lambda p: volumes.read_nifti(p, labels=True))
+        (nifti.nifti_header, nifti.read_nifti, lambda p: nifti.read_nifti(p, labels=True))
         if kind == "nifti"
         else (
-            volumes.series_header,
-            volumes.read_dicom_series,
-            lambda p: volumes.read_dicom_series(p.parent),
+            reading.series_header,
+            dicom_series.read_dicom_series,
+            lambda p: dicom_series.read_dicom_series(p.parent),
         )
     )
     outcomes = [_outcome(read, path) for read in reads]
@@ -268,7 +269,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
         return (
             "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
         )
-    if isinstance(volume, volumes.Volume):
+    if isinstance(volume, Volume):
         assert volume.array.ndim == 3
         assert volume.array.size
         assert np.isfinite(volume.affine).all()

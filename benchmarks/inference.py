@@ -34,19 +34,22 @@ import pandas as pd
 import torch
 from torch import nn
 
-from t4e_utils.catalog import find_series
-from t4e_utils.competitions import brain_tumor
-from t4e_utils.geometry import display_affine
-from t4e_utils.inference import autocast, load_network
-from t4e_utils.models import build_classifier, build_segmenter, normalise
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.prediction import predict_all
-from t4e_utils.preparation import window_to_uint8
-from t4e_utils.runs import versions
-from t4e_utils.sampling import chunk_bounds, from_square, to_square
-from t4e_utils.sequences import SeriesRule, prepare_series
-from t4e_utils.training import pick_device
-from t4e_utils.volumes import Volume, read_nifti, read_series, write_dicom_series
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.competitions.brain_tumor.prediction import predict_all
+from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, prepare_series
+from t4e_utils.learning.devices import autocast, pick_device
+from t4e_utils.learning.networks import build_classifier, build_segmenter, load_network, normalise
+from t4e_utils.sampling.chunks import chunk_bounds
+from t4e_utils.sampling.squares import from_square, to_square
+from t4e_utils.scans.dicom_writing import write_dicom_series
+from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.intensity import window_to_uint8
+from t4e_utils.scans.nifti import read_nifti
+from t4e_utils.scans.reading import read_series
+from t4e_utils.scans.volume import Volume
+from t4e_utils.tables.catalog import find_series
+from t4e_utils.tables.run import versions
 
 RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)
 SHAPE = {"size": 224, "is_stretched": True, "views": ("zoom_1.2",)}

@@ -22,23 +22,24 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from t4e_utils.classification import (
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.classifier import (
     ClassifierSettings,
-    auc_by_series,
-    out_of_fold_table,
     predict_held_out,
     train_classifier,
 )
-from t4e_utils.competitions import brain_tumor
-from t4e_utils.competitions.brain_tumor import DataFolders
-from t4e_utils.folds import make_folds, split_fold
-from t4e_utils.inference import load_network
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.preparation import SliceRule, chunk_table, cut_patients
-from t4e_utils.runs import versions
-from t4e_utils.segmentation import SegmenterSettings, train_segmenter
-from t4e_utils.sequences import SeriesRule, write_sequences
-from t4e_utils.training import TrainConfig
+from t4e_utils.competitions.brain_tumor.data import DataFolders
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.competitions.brain_tumor.rules import SliceRule
+from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings, train_segmenter
+from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
+from t4e_utils.learning.networks import load_network
+from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.prediction.out_of_fold import auc_by_series, out_of_fold_table
+from t4e_utils.sampling.chunks import chunk_table
+from t4e_utils.sampling.cutting import cut_patients
+from t4e_utils.tables.folds import make_folds, split_fold
+from t4e_utils.tables.run import versions
 
 SIZE = 48  # voxels a side of the phantoms
 SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=False)

@@ -31,11 +31,12 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from t4e_utils.catalog import find_series
-from t4e_utils.competitions import brain_tumor
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.preparation import SliceRule, cut_patient, cut_patients
-from t4e_utils.runs import versions
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.competitions.brain_tumor.rules import SliceRule
+from t4e_utils.sampling.cutting import cut_patient, cut_patients
+from t4e_utils.tables.catalog import find_series
+from t4e_utils.tables.run import versions
 
 RULE = SliceRule(brain_tumor.REGIONS)
 N_BRATS = 1251  # patients of BraTS 2021
@@ -151,9 +152,8 @@ def measure_output(files: pd.DataFrame) -> None:
 
 def compare_04(series: pd.DataFrame, *, size: int) -> None:
     import torch
-
-    from t4e_utils.models import build_segmenter
-    from t4e_utils.sequences import SeriesRule, write_sequences
+    from t4e_utils.learning.networks import build_segmenter
+    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
 
     class Timed(torch.nn.Module):
         """A segmenter that knows how long it worked, and how many slices it saw."""

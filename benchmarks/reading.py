@@ -22,9 +22,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 
-from t4e_utils.geometry import display_affine
-from t4e_utils.runs import versions
-from t4e_utils.volumes import Volume, read_dicom_series, read_nifti, write_dicom_series, write_nifti
+from t4e_utils.scans.dicom_series import read_dicom_series
+from t4e_utils.scans.dicom_writing import write_dicom_series
+from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.nifti import read_nifti, write_nifti
+from t4e_utils.scans.volume import Volume
+from t4e_utils.tables.run import versions
 
 DICOM_SHAPE, NIFTI_SHAPE = (200, 512, 512), (155, 240, 240)
 

@@ -27,10 +27,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from t4e_utils import catalog
-from t4e_utils.competitions import brain_tumor
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.runs import versions, write_table
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.tables import catalog
+from t4e_utils.tables.inventory import take_inventory
+from t4e_utils.tables.run import versions
+from t4e_utils.tables.store import write_table
 
 ROOT = Path(__file__).parents[1]
 N_DRAWN = 10
@@ -68,30 +69,31 @@ def multiply(drawn: Path, target: Path, n_patients: int) -> None:
 
 def inventory(data: Path, run: Path) -> None:
     for table, source in (
-        (catalog.find_series(data / "rsna", split="test", series=brain_tumor.SERIES), "dicom"),
-        (brain_tumor.brats_files(data / "brats21"), "nifti"),
+        (catalog.find_series(data / "rsna", split="test", series=data.SERIES), "dicom"),
+        (data.brats_files(data / "brats21"), "nifti"),
     ):
-        found, _ = catalog.inventory(table, source=source, n_jobs=1)
+        found, _ = take_inventory(table, source=source, n_jobs=1)
         write_table(found, run / f"{source}.parquet")
 
 
 def slices(data: Path, run: Path) -> None:
-    from t4e_utils.preparation import SliceRule, cut_patients
+    from t4e_utils.competitions.brain_tumor.rules import SliceRule
+    from t4e_utils.sampling.cutting import cut_patients
 
     table, _ = cut_patients(
-        brain_tumor.brats_files(data / "brats21"),
+        data.brats_files(data / "brats21"),
         run / "slices",
         root=run,
-        rule=SliceRule(brain_tumor.REGIONS),
+        rule=SliceRule(data.REGIONS),
         n_jobs=1,
     )
     write_table(table, run / "slices.parquet")
 
 
 def sequences(data: Path, run: Path) -> None:
-    from t4e_utils.models import build_segmenter
-    from t4e_utils.preparation import chunk_table
-    from t4e_utils.sequences import SeriesRule, write_sequences
+    from t4e_utils.learning.networks import build_segmenter
+    from t4e_utils.sampling.chunks import chunk_table
+    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
@@ -103,9 +105,10 @@ def sequences(data: Path, run: Path) -> None:
 
 
 def prediction(data: Path, run: Path) -> None:
-    from t4e_utils.models import build_classifier, build_segmenter
-    from t4e_utils.prediction import predict_all
-    from t4e_utils.sequences import SeriesRule
+    from t4e_utils.learning.networks import build_classifier, build_segmenter
+    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
+
+    from t4e_utils.competitions.brain_tumor.prediction import predict_all
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     classifiers = {

@@ -60,7 +60,7 @@ for _ in {1..50}; do [ "$(sinfo --noheader -o %t)" = idle ] && break || sleep 0.
 sinfo --version
 sinfo -N -o "%N %t %c cores %m MB %G"
 
-python -m t4e_utils.phantoms "$work/phantoms" --size 32 --n-brats 4 --n-overlap 1 --n-train 6 --n-test 2 --n-jobs 1 2> /dev/null
+python -m t4e_utils.competitions.brain_tumor.phantoms "$work/phantoms" --size 32 --n-brats 4 --n-overlap 1 --n-train 6 --n-test 2 --n-jobs 1 2> /dev/null
 pipeline() {
     python -m snakemake --configfile benchmarks/tiny.yaml "${@:2}" --config run_dir="$1" rsna_dir="$work/phantoms/rsna" brats_dir="$work/phantoms/brats21"
 }

@@ -19,20 +19,20 @@ from pathlib import Path
 import pandas as pd
 from joblib import Parallel, delayed
 
-from t4e_utils.competitions import brain_tumor
-from t4e_utils.folds import FoldSplit
-from t4e_utils.inference import load_network
-from t4e_utils.preparation import SliceRule, cut_patients, cut_synthetic_patients
-from t4e_utils.runs import versions
-from t4e_utils.segmentation import (
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.rules import SliceRule
+from t4e_utils.competitions.brain_tumor.segmenter import (
     SegmenterSettings,
-    evaluate_patients,
     mix_slices,
-    patient_dice,
     train_segmenter,
 )
-from t4e_utils.synthetic_heads import make_synthetic_patient
-from t4e_utils.training import TrainConfig
+from t4e_utils.learning.networks import load_network
+from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.phantoms.head_randomisation import make_synthetic_patient
+from t4e_utils.prediction.evaluation import evaluate_patients, patient_dice
+from t4e_utils.sampling.cutting import cut_patients, cut_synthetic_patients
+from t4e_utils.tables.folds import FoldSplit
+from t4e_utils.tables.run import versions
 
 SEGMENTER = SegmenterSettings(
     "tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce"

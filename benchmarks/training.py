@@ -30,29 +30,20 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from t4e_utils.classification import ClassifierSettings
-from t4e_utils.datasets import (
-    ChunkDataset,
-    SliceDataset,
-    augmentation,
-    default_workers,
-    make_loader,
-    set_epoch,
-)
-from t4e_utils.losses import segmentation_loss
-from t4e_utils.models import build_classifier, build_segmenter
-from t4e_utils.runs import versions
-from t4e_utils.sampling import chunk_bounds, write_slice
-from t4e_utils.segmentation import SegmenterSettings
-from t4e_utils.training import (
-    TrainConfig,
-    fit,
-    pick_device,
-    prepare_chunks,
-    prepare_slices,
-    seed_everything,
-)
-from t4e_utils.training_plan import resolve_precision
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
+from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+from t4e_utils.learning.augmentation import augmentation
+from t4e_utils.learning.batches import prepare_chunks, prepare_slices
+from t4e_utils.learning.datasets import ChunkDataset, SliceDataset
+from t4e_utils.learning.devices import pick_device, resolve_precision, seed_everything
+from t4e_utils.learning.fit import fit
+from t4e_utils.learning.loaders import default_workers, make_loader, set_epoch
+from t4e_utils.learning.losses import segmentation_loss
+from t4e_utils.learning.networks import build_classifier, build_segmenter
+from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.sampling.chunks import chunk_bounds
+from t4e_utils.sampling.pictures import write_slice
+from t4e_utils.tables.run import versions
 
 SEGMENTER, CLASSIFIER = SegmenterSettings(), ClassifierSettings()
 SLICE_SIDES = (240, 512)  # pixels of a BraTS slice and of a usual DICOM slice

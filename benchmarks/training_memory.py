@@ -18,11 +18,14 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.training import write_slices
-from t4e_utils.datasets import SliceDataset
-from t4e_utils.losses import segmentation_loss
-from t4e_utils.models import build_segmenter
-from t4e_utils.runs import versions
-from t4e_utils.training import TrainConfig, count_overlap, fit, prepare_slices
+from t4e_utils.learning.batches import prepare_slices
+from t4e_utils.learning.datasets import SliceDataset
+from t4e_utils.learning.fit import fit
+from t4e_utils.learning.losses import segmentation_loss
+from t4e_utils.learning.networks import build_segmenter
+from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.learning.scores import count_overlap
+from t4e_utils.tables.run import versions
 
 CASES = {"first": (300, 2), "ten times the epochs": (300, 20), "ten times the slices": (3000, 2)}
 SIDE, CACHE_MB, N_VALIDATION = 48, 16, 100

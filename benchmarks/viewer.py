@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from t4e_utils import geometry
 from t4e_utils.figures import slices, style
 from t4e_utils.figures.viewer import Viewer
-from t4e_utils.volumes import Volume
+from t4e_utils.scans import geometry
+from t4e_utils.scans.volume import Volume
 
 SHAPE, SPACING = (200, 512, 512), (1.0, 0.5, 0.5)
 N_SLICES = {"viewer": 100, "figure": 5}

@@ -10,7 +10,7 @@ def cases(tmp_path_factory):
     """A folder with `training_runs.write_cases`, its tables pickled so that other processes can
     read them.
     """
-    from training_runs import write_cases  # not for tests that need no torch
+    from helpers.training_runs import write_cases  # not for tests that need no torch
 
     root = tmp_path_factory.mktemp("cases")
     for name, table in zip(("slices", "chunks"), write_cases(root), strict=True):

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from t4e_utils.checkpoints import read_checkpoint, write_checkpoint
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.files import WriteError, is_disk_full, whole_file
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.runs import write_json, write_table
-from t4e_utils.sampling import read_slice, write_slice
-from t4e_utils.weights import save_weights
+from t4e_utils.learning.checkpoints import read_checkpoint, write_checkpoint
+from t4e_utils.learning.weights import save_weights
+from t4e_utils.sampling.pictures import read_slice, write_slice
+from t4e_utils.tables.store import write_json, write_table
 
 # PNG makes it no smaller than a megabyte
 NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)

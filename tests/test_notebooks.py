@@ -16,8 +16,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from t4e_utils import T4EError
-from t4e_utils.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.volumes import read_nifti, write_nifti
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.scans.nifti import read_nifti, write_nifti
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("01_eda", "02_seg_data", "03_train_seg", "04_cls_data", "05_train_cls", "06_submission")

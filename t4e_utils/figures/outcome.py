@@ -13,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from t4e_utils.figures import selection, slices, style
+from t4e_utils.figures import slices, style
+from t4e_utils.progress import duration
+from t4e_utils.sampling import pictures
 
 
 @style.styled
@@ -146,7 +148,7 @@ def _story_row(
     if not len(images):
         style.sentence("no slice was kept", axes=row[0])
         return
-    grey, masks = selection.split_channels(images)
+    grey, masks = pictures.split_channels(images)
     for each, index in zip(
         row, np.unique(np.linspace(0, len(images) - 1, len(row)).round().astype(int)), strict=False
     ):
@@ -220,7 +222,7 @@ def slice_influence(
     influence = np.asarray(influence, dtype=float)
     if not len(influence):
         return style.sentence(f"{title}: there is no slice.".lstrip(": "))
-    grey, masks = selection.split_channels(np.asarray(stored)[: len(influence)])
+    grey, masks = pictures.split_channels(np.asarray(stored)[: len(influence)])
     where = np.arange(len(influence)) if positions is None else np.asarray(positions)
     picture = style.new_picture(height=4.6, title=slices.stated(title))
     above, below = picture.subfigures(2, 1, height_ratios=[1.0, 1.05])
@@ -334,18 +336,6 @@ def stage_times(
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_visible(False)
     return axes.figure
-
-
-def duration(seconds: float) -> str:
-    """Write a duration the way a person says it: 8.2 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
 
 
 def fallback_list(report: pd.DataFrame, *, column: str = "fallback") -> list[str]:

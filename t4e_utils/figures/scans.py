@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from t4e_utils import geometry, intensity
-from t4e_utils.annotations import regions_from_labels
+from t4e_utils.annotations.regions import regions_from_labels
 from t4e_utils.figures import slices, style
-from t4e_utils.volumes import Volume
+from t4e_utils.scans import geometry, intensity
+from t4e_utils.scans.volume import Volume
 
 LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
 LABEL_COLOURS = {1: "#CC79A7", 2: "#009E73", 3: "#56B4E9", 4: "#E69F00"}

@@ -19,25 +19,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from t4e_utils.annotations.regions import area_shares
 from t4e_utils.figures import slices, style
+from t4e_utils.sampling.pictures import split_channels
 
 COUNT_COLOURS = LinearSegmentedColormap.from_list(
     "counts", ["#EAF2F8", "#7FB3D5", "#0072B2", "#023858"]
 )
-
-
-def area_shares(measures: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of the brain that WT and ET cover in each slice, 0 where there is no brain.
-
-    Columns WT and ET.
-    """
-    style.require_columns(measures, ["brain_area", "wt_area", "et_area"])
-    brain = measures["brain_area"].to_numpy(float)
-    shares = {
-        n: np.divide(measures[c].to_numpy(float), brain, out=np.zeros(len(brain)), where=brain > 0)
-        for n, c in (("WT", "wt_area"), ("ET", "et_area"))
-    }
-    return pd.DataFrame(shares, index=measures.index)
 
 
 @style.styled
@@ -293,20 +281,6 @@ def _examples(indices: np.ndarray, n: int) -> np.ndarray:
         if len(indices)
         else indices
     )
-
-
-def split_channels(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split stored slices into images and masks.
-
-    Args:
-        stored: 8-bit slices of shape (..., H, W, 3) or (..., 3, H, W).
-
-    Returns:
-        Images (..., H, W) and boolean masks (2, ..., H, W).
-    """
-    stored = np.asarray(stored)
-    last = stored if stored.shape[-1] == 3 else np.moveaxis(stored, -3, -1)
-    return last[..., 0], np.stack([last[..., 1], last[..., 2]]) > 127
 
 
 @style.styled

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from t4e_utils import geometry
 from t4e_utils.figures import style
+from t4e_utils.scans import geometry
 
 REGIONS = ("WT", "ET")
 # Edges of the image of each plane in the display convention of `geometry` (radiological: the

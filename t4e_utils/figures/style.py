@@ -47,7 +47,6 @@ OTHER_COLOURS = (
     "#5B2C83",
     "#98A4AF",
 )
-
 WIDTH = 10.5  # inches; 1,050 pixels in a notebook
 STYLE = {
     "figure.dpi": 100,

@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from t4e_utils import geometry, intensity
 from t4e_utils.figures import slices, style
-from t4e_utils.problems import VolumeError
-from t4e_utils.volumes import Volume
+from t4e_utils.scans import geometry, intensity
+from t4e_utils.scans.problems import VolumeError
+from t4e_utils.scans.volume import Volume
 
 HEIGHT = 460  # pixels of the longer side of a slice
 FONT, LETTER_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.55

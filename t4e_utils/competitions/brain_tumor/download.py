@@ -1,0 +1,112 @@
+"""Fetch the two data sets of the brain tumour challenge.
+
+`python -m t4e_utils.competitions.brain_tumor.download data`.
+
+    data/rsna/     train/00000/FLAIR/Image-1.dcm ...   test/...   train_labels.csv
+    sample_submission.csv data/brats21/  BraTS2021_00000/BraTS2021_00000_flair.nii.gz ...
+
+Both need a Kaggle account whose owner has accepted the terms on the two pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from t4e_utils import T4EError
+from t4e_utils.competitions.brain_tumor.data import COMPETITION
+from t4e_utils.workflow.download import DownloadError, fetch, unpack
+
+RSNA_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
+BRATS = "dschettler8845/brats-2021-task1"
+BRATS_PAGE = f"https://www.kaggle.com/datasets/{BRATS}"
+
+
+def fetch_all(root: Path) -> None:
+    """Fetch what is not there yet into `root/rsna` and `root/brats21`.
+
+    Raises:
+        DownloadError: as `download.fetch`, or an archive does not hold what it should.
+    """
+    if _is_missing(root / "rsna"):
+        archive = fetch(
+            ["competitions", "download", "-c", COMPETITION],
+            root / ".downloads" / "rsna",
+            name="the RSNA-MICCAI data",
+            page=RSNA_PAGE,
+        )
+        _require(unpack(archive, root / "rsna"), "train_labels.csv", page=RSNA_PAGE)
+    if _is_missing(root / "brats21"):
+        archive = fetch(
+            ["datasets", "download", BRATS],
+            root / ".downloads" / "brats21",
+            name="the BraTS 2021 data",
+            page=BRATS_PAGE,
+        )
+        _require(
+            unpack(archive, root / "brats21", take=take_brats),
+            "BraTS2021_*/*_seg.nii.gz",
+            page=BRATS_PAGE,
+        )
+
+
+def take_brats(archive: zipfile.ZipFile, member: str, folder: Path) -> None:
+    """Write the scans of one member, a tar archive of patients or a scan, to `folder/<patient>/`.
+
+    Anything else is left out.
+    """
+    with archive.open(member) as content:
+        if not member.endswith((".tar", ".tar.gz")):
+            _write_scan(member, content, folder)
+            return
+        with tarfile.open(fileobj=content, mode="r|*") as patients:
+            for entry in patients:
+                if entry.isfile():
+                    _write_scan(entry.name, patients.extractfile(entry), folder)
+
+
+def _write_scan(name: str, content: IO[bytes], folder: Path) -> None:
+    name = PurePosixPath(name).name
+    found = re.fullmatch(r"(BraTS2021_\d{5})_[a-z0-9]+\.nii(\.gz)?", name)
+    if not found or (target := folder / found.group(1) / name).exists():
+        return
+    target.parent.mkdir(exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+
+
+def _is_missing(folder: Path) -> bool:
+    if folder.exists():
+        print(f"{folder} is there: nothing is fetched. Remove it to fetch it anew.")
+    return not folder.exists()
+
+
+def _require(folder: Path, pattern: str, *, page: str) -> None:
+    if not any(folder.glob(pattern)):
+        raise DownloadError(
+            f"{folder} was unpacked, but holds no {pattern}: compare it with {page}, remove "
+            "it, and run this again."
+        )
+    print(f"{folder} is complete.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fetch both data sets into the folder named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m t4e_utils.competitions.brain_tumor.download",
+        description="Fetch the two data sets.",
+    )
+    parser.add_argument("root", type=Path, help="folder for rsna/ and brats21/, such as data")
+    try:
+        fetch_all(parser.parse_args(arguments).root)
+    except T4EError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Loaders whose order depends on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+WORKERS_PAY_FROM = 2000  # items; starting worker processes costs more than it saves on fewer
+
+
+class EpochSampler(Sampler):
+    """Order of a data set: as it is, or a permutation that depends on (seed, epoch) alone."""
+
+    def __init__(self, dataset: Dataset, *, shuffle: bool, seed: int = 0):
+        self.dataset, self.shuffle, self.seed, self.epoch = dataset, shuffle, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, of the order and of the data set's draws."""
+        self.epoch = epoch
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        return iter(order.tolist())
+
+
+def default_workers() -> int:
+    """Worker processes for a loader.
+
+    This process's share of the cores it may use, one left for itself, at most 16.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 0), 16)
+
+
+def make_loader(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    num_workers: int | None = None,
+    seed: int = 0,
+) -> DataLoader:
+    """Loader whose order depends on (seed, epoch) alone.
+
+    Call `set_epoch(loader, epoch)` before each epoch.
+
+    Args:
+        dataset: anything with a length; items are dictionaries.
+        batch_size: items of a batch; the last one may be smaller.
+        shuffle: a new order each epoch.
+        num_workers: processes that decode and augment; None: none for small data, else
+            `default_workers`.
+        seed: of the order.
+    """
+    if num_workers is None:
+        num_workers = default_workers() if len(dataset) >= WORKERS_PAY_FROM else 0
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(dataset, shuffle=shuffle, seed=seed),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_use_one_thread,
+        # of the workers' seeds, which would else be drawn from the network's dropout
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _use_one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the threads
+
+
+def set_epoch(loader: DataLoader, epoch: int) -> None:
+    """Tell a loader, its order and its data set which epoch comes next."""
+    if hasattr(loader, "set_epoch"):  # Accelerate's loaders, which pass it on to the sampler
+        loader.set_epoch(epoch)
+    else:
+        loader.sampler.set_epoch(epoch)

@@ -1,0 +1,208 @@
+"""Weights of networks on disk.
+
+Safetensors with a JSON card beside them, or the `.pth` state dicts that others published.
+
+Names and shapes must agree exactly with the network that loads them. Files of torch are read with
+`weights_only=True`: nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from t4e_utils import T4EError
+from t4e_utils.files import whole_file
+from t4e_utils.tables.store import write_json
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+class ModelError(T4EError):
+    """A network or its weights are not what was asked for."""
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> None:
+    """Write weights as safetensors and `card` as JSON beside them.
+
+    Each file appears complete or not at all.
+
+    Args:
+        model: its state dict is written; its `recipe`, if it has one, goes into the card under
+            `"model"`.
+        path: ends in `.safetensors`.
+        card: what a reader needs to know: data, settings, figures; anything JSON can hold.
+    """
+    save_state(
+        model.state_dict(),
+        path,
+        {"model": model.recipe, **card} if hasattr(model, "recipe") else card,
+    )
+
+
+def save_state(state: Mapping[str, Tensor], path: str | os.PathLike, card: Mapping) -> None:
+    """Write a state dict as `save_weights` writes that of a network."""
+    path = Path(path)
+    with whole_file(path) as temporary:
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary
+        )
+    write_json(card, path.with_suffix(".json"))
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike) -> nn.Module:
+    """Load a whole network's weights into `model`, in place; names and shapes must agree exactly.
+
+    Raises:
+        ModelError: if the file is missing, damaged, no state dict, or of another network.
+    """
+    load_strictly(model, read_weights(path), Path(path))
+    model.starts_from = str(path)
+    return model
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict into `model`, in place; `path` is named in the error.
+
+    Raises:
+        ModelError: if names or shapes differ.
+    """
+    require_entries_of(model, state, path)
+    model.load_state_dict(state)
+
+
+def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta
+    device.
+
+    Raises:
+        ModelError: if they differ.
+    """
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [
+        f"{name} {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].shape != state[name].shape
+    ]
+    for what, names in (("it lacks", missing), ("it should not have", extra), ("it has", shapes)):
+        if names:
+            raise ModelError(
+                f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of "
+                f"{len(own)} entries "
+                "are wrong in this way). Build the network with the settings that the file was "
+                "saved with."
+            )
+
+
+def read_card(path: str | os.PathLike) -> dict:
+    """The JSON card beside the weights at `path`."""
+    card = Path(path).with_suffix(".json")
+    try:
+        return json.loads(card.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.") from None
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{card} is damaged ({error}): write the weights again.") from None
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`),
+    on the CPU.
+
+    Raises:
+        ModelError: if the file is missing, damaged, or no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist: train first, or put the weights there.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # torch warns of odd pickles before it refuses them
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
+        raise ModelError(
+            f"{path} cannot be read as weights, it is truncated or no such file ({reason}): "
+            "fetch it again."
+        ) from None
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        raise ModelError(f"{path} is no state dict (names to tensors): save model.state_dict().")
+    return dict(state)
+
+
+def resolve_weights(weights: str | os.PathLike | None, *, model: str) -> Path | None:
+    """File that `weights` stands for.
+
+    Args:
+        weights: None; `"imagenet"` (fetched from the hub); a file; or a folder with
+            `<model>.safetensors` (or .pth, .pt, .bin).
+        model: name of the encoder or backbone.
+
+    Raises:
+        ModelError: if there is no such file, or the hub cannot be reached.
+    """
+    if weights is None:
+        return None
+    if weights == "imagenet":
+        return _fetch_imagenet(model)
+    path = Path(weights)
+    if path.is_dir():
+        files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
+        path = next((file for file in files if file.is_file()), files[0])
+    if not path.is_file():
+        raise ModelError(
+            f"There are no weights at {path}: put the file there, or start from random ones (None)."
+        )
+    return path
+
+
+def _fetch_imagenet(model: str) -> Path:
+    repo, revision = _hub_place(model)
+    cached = try_to_load_from_cache(repo, "model.safetensors", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(repo, "model.safetensors", revision=revision))
+    except LocalEntryNotFoundError:
+        name = f"{model.removeprefix('tu-')}.safetensors"
+        raise ModelError(
+            f"The hub cannot be reached for the ImageNet weights of {model}: fetch "
+            f"https://huggingface.co/{repo}/resolve/{revision or 'main'}/model.safetensors "
+            "elsewhere, put it "
+            f"into a folder as {name} and give that folder as weights, or start from random "
+            "ones (None)."
+        ) from None
+
+
+def _hub_place(model: str) -> tuple[str, str | None]:
+    """Repository and revision of ImageNet weights on the Hugging Face hub."""
+    settings = smp.encoders.encoders.get(model, {}).get("pretrained_settings", {})
+    if "imagenet" in settings:
+        return settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
+    name = model.removeprefix("tu-")
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None or not config.has_weights:
+        raise ModelError(
+            f"There are no ImageNet weights for {model!r}: give None or the path of a file."
+        )
+    return f"timm/{config.architecture}.{config.tag}", None

@@ -1,0 +1,157 @@
+"""Weights of the MRI types in a patient's mean, fitted on out-of-fold predictions.
+
+A table has one row a patient: patient_id, label, fold, and a probability for each type (NaN where
+there is none). Weights are not negative and add up to 1; a patient without some type gets the mean
+over the others with their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+
+from t4e_utils import T4EError
+from t4e_utils.metrics.intervals import auc_summary
+
+# probabilities are kept this far from 0 and 1: one sure mistake must not decide the weights
+CLIP = 1e-3
+
+
+class EnsembleError(T4EError):
+    """Weights cannot be fitted."""
+
+
+def weighted_mean(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean over the types that a patient has.
+
+    Args:
+        probabilities: (N, T), NaN where there is none.
+        weights: (T,), not negative.
+
+    Returns:
+        (N,); NaN where all types with a weight are missing.
+    """
+    is_there = np.isfinite(probabilities)
+    total = is_there @ weights
+    return np.divide(
+        np.where(is_there, probabilities, 0) @ weights,
+        total,
+        out=np.full(len(total), np.nan),
+        where=total > 0,
+    )
+
+
+def fit_weights(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, float]:
+    """Return the weights that minimise the log loss of the weighted mean.
+
+    The weights of types without any prediction are 0.
+
+    The log loss is convex in the weights and uses every patient, where the AUC has steps that few
+    patients decide.
+
+    Args:
+        table: out-of-fold predictions.
+        series: the MRI types.
+
+    Raises:
+        EnsembleError: there are fewer than two patients of a class, or a type has no predictions.
+    """
+    labels, probabilities = table["label"].to_numpy(float), table[list(series)].to_numpy(float)
+    if min((labels == 1).sum(), (labels == 0).sum()) < 2:
+        raise EnsembleError(
+            "Weights need two patients of each class, the out-of-fold table has "
+            f"{int(labels.sum())} positive of {len(labels)}: give type_weights."
+        )
+    if empty := [
+        name
+        for name, column in zip(series, probabilities.T, strict=True)
+        if not np.isfinite(column).any()
+    ]:
+        raise EnsembleError(
+            f"{empty[0]} has no out-of-fold prediction: train it in 05_train_cls, or leave it "
+            "out of mri_types."
+        )
+
+    def log_loss(weights: np.ndarray) -> float:
+        mean = weighted_mean(probabilities, np.maximum(weights, 1e-9)).clip(CLIP, 1 - CLIP)
+        return float(-np.nanmean(np.where(labels == 1, np.log(mean), np.log(1 - mean))))
+
+    n = len(series)
+    sums_to_one = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
+    found = minimize(
+        log_loss, np.full(n, 1 / n), bounds=[(0, 1)] * n, constraints=sums_to_one, method="SLSQP"
+    ).x
+    found = np.where(found < 1e-4, 0, found)
+    return dict(zip(series, (found / found.sum()).tolist(), strict=True))
+
+
+def type_weights_from(
+    series: Sequence[str], numbers: Sequence[float], out_of_fold: pd.DataFrame | None, *, fit: bool
+) -> dict[str, float] | None:
+    """Return the weights of the MRI types that were asked for; None: equal.
+
+    Args:
+        series: the MRI types.
+        numbers: one a type; or empty.
+        out_of_fold: table of out-of-fold predictions, if there is one.
+        fit: fit the weights on it.
+
+    Raises:
+        EnsembleError: the number of weights is wrong, both ways are asked for, or there is nothing
+            to fit on.
+    """
+    if numbers and fit:
+        raise EnsembleError(
+            "The weights are given (type_weights) and to be fitted (fit_type_weights): choose "
+            "one of the two."
+        )
+    if fit and out_of_fold is None:
+        raise EnsembleError(
+            "There are no out-of-fold predictions to fit weights on: run 05_train_cls, or "
+            "leave fit_type_weights off."
+        )
+    if numbers and len(numbers) != len(series):
+        raise EnsembleError(
+            f"type_weights = {list(numbers)} are {len(numbers)} numbers for the {len(series)} "
+            f"types {', '.join(series)}: give one a type."
+        )
+    if fit:
+        return fit_weights(out_of_fold, series=series)
+    return dict(zip(series, numbers, strict=True)) if numbers else None
+
+
+def nested_summary(
+    table: pd.DataFrame, *, series: Sequence[str], seed: int = 0
+) -> dict[str, Any] | None:
+    """Score fitted weights on patients that did not fit them.
+
+    For each fold, weights from the other folds.
+
+    The weights of all patients are not scored on these patients: that figure would be too good.
+    With one fold there is nothing honest to say.
+
+    Returns:
+        AUC, interval, n and permutation p, as `metrics.auc_summary`; None with fewer than two
+        folds, or where a fold's rest cannot be fitted.
+    """
+    if table["fold"].nunique() < 2:
+        return None
+    scored = []
+    for _, own in table.groupby("fold"):
+        try:
+            weights = fit_weights(table.drop(own.index), series=series)
+        except EnsembleError:
+            return None
+        scored.append(
+            own.assign(
+                nested=weighted_mean(
+                    own[list(series)].to_numpy(float), np.array([weights[name] for name in series])
+                )
+            )
+        )
+    found = pd.concat(scored).dropna(subset=["nested"])
+    return auc_summary(found["label"], found["nested"], seed=seed)

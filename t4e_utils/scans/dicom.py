@@ -1,0 +1,232 @@
+"""DICOM files as images: their pixels, and where these lie.
+
+Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array
+index instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of
+growing *column* index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+)
+
+from t4e_utils.scans.dicom_decoding import DecodingError, decode
+from t4e_utils.scans.dicom_elements import (
+    PIXEL_ELEMENTS,
+    READ_ERRORS,
+    Header,
+    plain_pixels,
+    read_header,
+    transfer_syntax,
+    value_of,
+)
+from t4e_utils.scans.folders import last_number
+from t4e_utils.scans.geometry import LPS_TO_RAS
+from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
+from t4e_utils.scans.stacks import Frame
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+NATIVE = {
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+}
+
+
+def read_file(
+    path: Path, problems: list[Problem], *, with_pixels: bool = True
+) -> tuple[list[Frame], dict[str, Any]]:
+    """Read the images of one file.
+
+    Args:
+        path: any file; suffix, preamble and meta header may be missing.
+        problems: what is odd but does not prevent reading is added here.
+        with_pixels: false reads the header only.
+
+    Returns:
+        One frame, or those of a multi-frame image in their order, and the facts modality,
+        transfer_syntax and bits_stored.
+
+    Raises:
+        VolumeError: the file is no readable grey image.
+    """
+    with warnings_as_problems(path, problems):
+        header = _image_header(path, problems, with_pixels)
+        pixels = _pixels(header) if with_pixels else [None] * header.n_frame_groups
+        frames = [
+            _frame(header.of_frame(i), i, image, is_only=len(pixels) == 1)
+            for i, image in enumerate(pixels)
+        ]
+        return frames, _facts(header)
+
+
+def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
+    """Read a file and refuse it if it is no grey image."""
+    header = read_header(path, problems, with_pixels=with_pixels)
+    if not (
+        (header.has_pixels or not with_pixels)
+        and header.integer("Rows")
+        and header.integer("Columns")
+    ):
+        raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
+    kind = header.text("PhotometricInterpretation")
+    if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
+        sentence = (
+            f"The image has colours, or does not say that it is grey ({kind!r}): only "
+            "grey images are scans."
+        )
+        raise VolumeError("colour_image", path, sentence)
+    if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
+        problems.append(
+            Problem(
+                "mosaic",
+                str(path),
+                "The image is a mosaic of slices, and was read as one: export one slice a file.",
+            )
+        )
+    return header
+
+
+def _pixels(header: Header) -> np.ndarray:
+    """Return the values of all frames, (N, H, W).
+
+    As stored, or looked up if the file brings a table for that.
+    """
+    syntax = transfer_syntax(header)
+    try:
+        pixels = (
+            _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
+        )
+        if value_of(header.dataset, "ModalityLUTSequence"):
+            pixels = apply_modality_lut(pixels, header.dataset)
+    except (*READ_ERRORS, DecodingError) as error:
+        raise VolumeError(
+            "damaged",
+            header.path,
+            f"The pixels cannot be decoded ({one_line(error)}): get the file again.",
+        ) from error
+    return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
+    if header.pixels is not None:
+        return plain_pixels(header)
+    stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
+    if stored < header.pixel_bytes:
+        raise VolumeError(
+            "truncated",
+            header.path,
+            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
+        )
+    return get_decoder(syntax).as_array(header.dataset)[0]
+
+
+def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
+    if not _has_decoder(syntax) or (
+        syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8
+    ):
+        sentence = (
+            f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
+            "file exported uncompressed."
+        )
+        raise VolumeError("no_decoder", header.path, sentence)
+    return decode(header.path)
+
+
+def _has_decoder(syntax: UID) -> bool:
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
+
+
+def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) -> Frame:
+    position = header.numbers("ImagePositionPatient", 3)
+    cosines = header.numbers("ImageOrientationPatient", 6)
+    spacing = header.numbers("PixelSpacing", 2)
+    slope = header.number("RescaleSlope")
+    return Frame(
+        path=str(header.path),
+        shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
+        series=header.text("SeriesInstanceUID"),
+        number=header.integer("InstanceNumber") if is_only else i + 1,
+        file_number=last_number(header.path),
+        position=None if position is None else position * LPS_TO_RAS,
+        directions=None if cosines is None else _directions(header, *cosines.tolist()),
+        spacing_mm=None
+        if spacing is None or (spacing <= 0).any()
+        else (float(spacing[0]), float(spacing[1])),
+        slice_mm=_slice_mm(header),
+        slope=1.0 if slope is None else slope,
+        intercept=header.number("RescaleIntercept") or 0.0,
+        padding=_padding(header),
+        is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
+        pixels=pixels,
+    )
+
+
+def _directions(header: Header, *cosines: float) -> np.ndarray | None:
+    """Return unit vectors of growing row and column index as columns, or None if the cosines
+    span no plane.
+    """
+    directions = _unit_vectors(*cosines)
+    if directions is None:
+        sentence = "ImageOrientationPatient is not two perpendicular directions and was left out."
+        header.problems.append(Problem("bad_value", str(header.path), sentence))
+    return directions
+
+
+@lru_cache(maxsize=1024)  # of a series, most are equal
+def _unit_vectors(*cosines: float) -> np.ndarray | None:
+    along_row, along_column = np.reshape(cosines, (2, 3)) * LPS_TO_RAS
+    lengths = math.hypot(*along_row), math.hypot(*along_column)
+    if min(lengths) < 0.9 or abs(along_row @ along_column) > 0.1:
+        return None
+    directions = np.column_stack([along_column / lengths[1], along_row / lengths[0]])
+    directions.flags.writeable = False
+    return directions
+
+
+def _slice_mm(header: Header) -> float | None:
+    stated = (header.number(keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((abs(mm) for mm in stated if mm), None)
+
+
+def _padding(header: Header) -> tuple[float, float] | None:
+    """Return the range of stored values outside of the image, DICOM PS3.3 C.7.5.1.1.2."""
+    value, limit = header.number("PixelPaddingValue"), header.number("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    ends = [_as_stored(end, header) for end in (value, value if limit is None else limit)]
+    return min(ends), max(ends)
+
+
+def _as_stored(value: float, header: Header) -> float:
+    """Return a value of signed pixels as it is stored, also if it was written unsigned (65536 -
+    2000 for -2000).
+    """
+    bits = header.integer("BitsAllocated") or 16
+    is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
+    return value - 2**bits if is_wrapped else value
+
+
+def _facts(header: Header) -> dict[str, Any]:
+    return {
+        "modality": header.text("Modality") or None,
+        "transfer_syntax": transfer_syntax(header).name,
+        "bits_stored": header.integer("BitsStored"),
+    }

@@ -1,0 +1,156 @@
+"""What the headers of many series say, kept from call to call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from t4e_utils import __version__
+from t4e_utils.progress import PROGRESS_SECONDS
+from t4e_utils.scans.nifti import nifti_header
+from t4e_utils.scans.problems import Problem, VolumeError
+from t4e_utils.scans.reading import series_header
+from t4e_utils.tables.store import write_table
+
+HEADER_FACTS = (
+    "n_files",
+    "n_slices",
+    "plane",
+    "rows",
+    "columns",
+    "spacing_slice_mm",
+    "spacing_row_mm",
+    "spacing_column_mm",
+    "transfer_syntax",
+    "bits_stored",
+    "modality",
+)
+
+
+def take_inventory(
+    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2, cache: Path | None = None
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Add header facts to a catalogue of series.
+
+    Number of files, plane, matrix, spacing, transfer syntax.
+
+    Args:
+        table: columns patient_id, series, path, as from `find_series` or `find_volumes`.
+        source: "dicom", "jpg" or "nifti".
+        n_jobs: processes.
+        cache: Parquet file that keeps what was found from call to call. A series is read again when
+            a file was added, removed, renamed or written since (by size and time of change).
+
+    Returns:
+        The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all
+        problems that headers show.
+    """
+    keys = [(path, files_mark(path, source)) for path in table["path"]]
+    known = _read_cache(cache)
+    missing = [key for key in keys if key not in known]
+    read = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_header)(path, source) for path, _ in missing
+    )
+    progress = tqdm(
+        read,
+        desc="headers",
+        mininterval=PROGRESS_SECONDS,
+        unit="series",
+        total=len(missing),
+        disable=not missing,
+    )
+    known.update(zip(missing, progress, strict=True))
+    found = [known[key] for key in keys]
+    if missing and cache is not None:
+        _write_cache(cache, dict(zip(keys, found, strict=True)))
+    rows = pd.DataFrame([header for header, _ in found], columns=list(HEADER_FACTS))
+    return pd.concat([table.reset_index(drop=True), rows], axis=1), [
+        problem for _, problems in found for problem in problems
+    ]
+
+
+def grid_problems(inventory: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
+    """Return a problem for each volume that does not lie on the grid of its patient's reference, as
+    far as headers show.
+
+    Args:
+        inventory: patient_id, series, path and header facts of volumes.
+        reference: series whose grid counts.
+    """
+    grid = ["n_slices", "rows", "columns"]
+    known = inventory.dropna(subset=grid)
+    expected = (
+        known[known["series"] == reference].set_index("patient_id")[grid].add_suffix("_expected")
+    )
+    both = known.join(expected, on="patient_id", how="inner")
+    problems = []
+    for row in both.to_dict("records"):
+        shape, other = (
+            tuple(int(row[f"{name}{end}"]) for name in grid) for end in ("", "_expected")
+        )
+        if shape != other:
+            problems.append(
+                Problem(
+                    "shape_differs",
+                    row["path"],
+                    f"The shape is {shape}, that of its {reference} {other}.",
+                )
+            )
+    return problems
+
+
+def _header(path: str, source: str) -> tuple[dict, list[Problem]]:
+    """Return facts and problems; no facts where a series cannot be read."""
+    try:
+        header = nifti_header(path) if source == "nifti" else series_header(path, source=source)
+    except VolumeError as error:
+        return {}, [error.as_problem()]
+    return header, list(header.pop("problems"))
+
+
+def files_mark(path: str, source: str) -> str:
+    """Return a text that changes when a file, or one of a folder, or the reader changes."""
+    digest = hashlib.sha256(f"{__version__} {source}".encode())
+    try:
+        if not os.path.isdir(path):
+            status = os.stat(path)
+            return f"{digest.hexdigest()} {status.st_size} {status.st_mtime_ns}"
+        with os.scandir(path) as entries:
+            files = sorted(
+                (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries
+            )
+    except OSError:  # reading says what is wrong
+        return ""
+    digest.update(repr(files).encode())
+    return digest.hexdigest()
+
+
+def _read_cache(cache: Path | None) -> dict[tuple[str, str], tuple[dict, list[Problem]]]:
+    if cache is None or not cache.is_file():
+        return {}
+    try:
+        table = pd.read_parquet(cache, columns=["path", "mark", "header", "problems"])
+    except (ValueError, OSError, KeyError):  # damaged, or of another version: it is only a cache
+        return {}
+    return {
+        (row.path, row.mark): (
+            json.loads(row.header),
+            [Problem(*problem) for problem in json.loads(row.problems)],
+        )
+        for row in table.itertuples()
+    }
+
+
+def _write_cache(cache: Path, found: Mapping[tuple[str, str], tuple[dict, list[Problem]]]) -> None:
+    rows = [
+        (*key, json.dumps(header), json.dumps(problems))
+        for key, (header, problems) in found.items()
+    ]
+    write_table(pd.DataFrame(rows, columns=["path", "mark", "header", "problems"]), cache)

@@ -1,0 +1,74 @@
+"""A run: where its folder is, and with which versions it works."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from t4e_utils import T4EError
+
+ROOT_MARK = "Snakefile"
+REPORTED_PACKAGES = (
+    "torch",
+    "timm",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "pydicom",
+    "nibabel",
+    "numpy",
+    "pandas",
+)
+
+
+class MissingInputError(T4EError):
+    """Something that another notebook makes, or that the user provides, is not there or not
+    usable.
+    """
+
+
+def project_root() -> Path:
+    """Return the folder above the working directory that holds the Snakefile, else the working
+    directory itself.
+    """
+    here = Path.cwd()
+    return next(
+        (folder for folder in (here, *here.parents) if (folder / ROOT_MARK).is_file()), here
+    )
+
+
+def resolve(path: str | Path) -> Path:
+    """Return `path` as it is when absolute, otherwise against the project root, wherever the
+    kernel was started.
+    """
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else project_root() / path
+
+
+def require_folder(path: str | Path, *, what: str, how: str) -> Path:
+    """Return the resolved folder, or say what is missing and how to get it.
+
+    Raises:
+        MissingInputError: the folder does not exist.
+    """
+    folder = resolve(path)
+    if not folder.is_dir():
+        raise MissingInputError(f"The folder {path} ({what}) is not there: {how}.")
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the results."""
+    found = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def environment(*, seed: int, device: str = "cpu") -> str:
+    """Return one line for the end of a notebook's imports: versions, device, seed."""
+    named = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{named} | device: {device} | seed: {seed}"

@@ -1,0 +1,172 @@
+"""Tables (Parquet) and cards (JSON) that are complete when they are there.
+
+A table is written last and atomically (temporary name, then rename), and carries the parameters it
+was made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from t4e_utils import T4EError
+from t4e_utils.files import whole_file
+from t4e_utils.tables.run import MissingInputError, project_root
+
+MADE_WITH = b"t4e_made_with"
+
+
+class StaleResultError(T4EError):
+    """A finished result was made with other parameters than the present ones."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return eight hexadecimal digits that change when any part (JSON-like values or tables)
+    changes.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        text = (
+            part.to_csv(index=False)
+            if isinstance(part, pd.DataFrame)
+            else json.dumps(part, sort_keys=True, default=str)
+        )
+        digest.update(text.encode())
+    return digest.hexdigest()[:8]
+
+
+def write_table(
+    table: pd.DataFrame, path: Path, *, made_with: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a Parquet table atomically: if the file is there, it is complete."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    note = json.dumps(made_with or {}, sort_keys=True, default=str).encode()
+    with whole_file(path) as temporary:
+        pq.write_table(
+            arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}),
+            temporary,
+        )
+    return path
+
+
+def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table that a notebook made.
+
+    Args:
+        path: the Parquet file.
+        made_by: the notebook that makes it, named in the error.
+        columns: columns that must be there.
+
+    Raises:
+        MissingInputError: the file is missing, damaged, or lacks a column.
+    """
+    if not path.is_file():
+        raise MissingInputError(
+            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
+            "this table."
+        )
+    try:
+        table = pd.read_parquet(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise MissingInputError(
+            f"{_shown(path)} cannot be read ({error}): delete it and run {made_by} again."
+        ) from error
+    if missing := [column for column in columns if column not in table.columns]:
+        raise MissingInputError(
+            f"{_shown(path)} has no column {', '.join(missing)} (it has "
+            f"{', '.join(table.columns)}): run {made_by} again with overwrite = True."
+        )
+    return table
+
+
+def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+    """Return whether the table is there and was made with these parameters.
+
+    Raises:
+        StaleResultError: it is there, but was made with other parameters and `overwrite` is off.
+    """
+    if overwrite or not path.is_file():
+        return False
+    before, now = made_with_of(path), json.loads(json.dumps(made_with, default=str))
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        differences = "; ".join(
+            f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in changed
+        )
+        raise StaleResultError(
+            f"{_shown(path)} was made with other parameters ({differences}): set overwrite = "
+            "True to make it anew, or choose another run_dir."
+        )
+    return True
+
+
+def is_current(path: Path, made_with: Mapping[str, Any]) -> bool:
+    """Return whether the table is there and was made with these parameters.
+
+    For what may be made anew without asking.
+    """
+    return path.is_file() and made_with_of(path) == json.loads(json.dumps(made_with, default=str))
+
+
+def made_with_of(path: Path) -> dict[str, Any]:
+    """Return the parameters that a table was made with.
+
+    Raises:
+        MissingInputError: the file is damaged.
+    """
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
+    except pa.ArrowInvalid as error:
+        raise MissingInputError(
+            f"{_shown(path)} is damaged ({error}): delete it, it will be made anew."
+        ) from error
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> Path:
+    """Write a JSON card atomically, readable by a person; NaN becomes null."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
+    """Read a JSON card that a notebook made.
+
+    Raises:
+        MissingInputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise MissingInputError(
+            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
+            "this file."
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise MissingInputError(
+            f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _shown(path: Path) -> str:
+    root = project_root()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,114 @@
+"""The facts of the competition.
+
+Who may train the segmenter, who is labelled, and what is said when data are missing.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.data import DataFolders
+from t4e_utils.tables.catalog import CatalogError
+from t4e_utils.tables.run import MissingInputError
+
+SMALL = brain_tumor.phantoms.PhantomConfig(size=32, n_brats=2, n_overlap=1, n_train=2, n_test=1)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Four BraTS patients (one without segmentation) and five RSNA ids, each found in another
+    place.
+    """
+    rsna, brats = tmp_path / "rsna", tmp_path / "brats21"
+    for patient in ("00001", "00002", "00003", "00009"):
+        folder = brats / f"BraTS2021_{patient}"
+        folder.mkdir(parents=True)
+        for suffix in ("flair", "t1", "t1ce", "t2", "seg"):
+            if (patient, suffix) != ("00009", "seg"):
+                (folder / f"BraTS2021_{patient}_{suffix}.nii.gz").touch()
+    for split, patient in (("train", "00002"), ("train", "00109"), ("test", "00007")):
+        for series in brain_tumor.SERIES:
+            (rsna / split / patient / series).mkdir(parents=True)
+    (rsna / "train" / "00005" / "FLAIR").mkdir(parents=True)
+    (rsna / "train_labels.csv").write_text(
+        "BraTS21ID,MGMT_value\n00002,1\n00005,0\n00006,0\n00109,1\n"
+    )
+    (rsna / "sample_submission.csv").write_text("BraTS21ID,MGMT_value\n00003,0.5\n00007,0.5\n")
+    return DataFolders(rsna, brats, is_phantom=False)
+
+
+def test_every_patient_that_the_classification_data_mention_is_left_out(folders):
+    assert brain_tumor.classification_ids(folders.rsna) == {
+        "00002",
+        "00003",
+        "00005",
+        "00006",
+        "00007",
+        "00109",
+    }
+    chosen = brain_tumor.segmentation_patients(folders)
+    assert chosen.ids == ["00001"]
+    assert chosen.excluded == ["00002", "00003"]
+    assert [problem.sentence for problem in chosen.problems] == ["Patient 00009 has no labels."]
+
+
+def test_when_nobody_is_left_to_segment_the_reason_is_given(folders):
+    (folders.rsna / "train" / "00001").mkdir()
+    with pytest.raises(CatalogError, match="3 also stand in the classification data"):
+        brain_tumor.segmentation_patients(folders)
+
+
+def test_labelled_patients_have_folders_and_are_not_the_faulty_ones(folders):
+    patients, series, problems = brain_tumor.training_patients(folders)
+    assert patients.to_dict("list") == {"patient_id": ["00002", "00005"], "label": [1, 0]}
+    assert len(series) == 5
+    assert (
+        sorted(problem.code for problem in problems)
+        == ["label_without_folder"] + ["missing_series"] * 3
+    )
+    everybody, _, _ = brain_tumor.training_patients(folders, excluded=[])
+    assert "00109" in set(everybody["patient_id"])
+
+
+def test_the_sample_keeps_its_order_and_a_missing_test_folder_is_no_error(folders):
+    assert brain_tumor.read_sample(folders.rsna)["patient_id"].tolist() == ["00003", "00007"]
+    assert len(brain_tumor.test_series(folders.rsna)) == 4
+    assert brain_tumor.test_series(folders.rsna / "nowhere").empty
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [("BraTS2021_00006", "00006"), ("BraTS-GLI-00006-000", "00006"), ("00006", "00006")],
+)
+def test_the_id_is_the_five_digits_of_the_folder_name(name, patient):
+    assert brain_tumor.brats_patient_id(name) == patient
+
+
+@pytest.mark.parametrize("name", ["BraTS_123456", "patient_6", ""])
+def test_a_folder_name_without_an_id_is_refused(name):
+    with pytest.raises(CatalogError, match="no five-digit patient id"):
+        brain_tumor.brats_patient_id(name)
+
+
+def test_the_teams_fold_table_has_ids_without_zeros(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("BraTS21ID,MGMT_value,fold\n2,1,4\n5,0,0\n")
+    assert brain_tumor.read_fold_table(path, pd.Series(["00005", "00002"])) == [0, 4]
+    with pytest.raises(CatalogError, match="no fold for 1 patients, such as 00006"):
+        brain_tumor.read_fold_table(path, pd.Series(["00006"]))
+
+
+def test_folders_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match="nowhere"):
+        brain_tumor.open_data("nowhere", "data/phantoms/brats21")
+
+
+def test_the_phantoms_are_drawn_where_nothing_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(brain_tumor.phantoms, "PhantomConfig", lambda: SMALL)
+    folders = brain_tumor.open_data("data/phantoms/rsna", "data/phantoms/brats21")
+    assert folders.is_phantom
+    assert len(brain_tumor.read_sample(folders.rsna)) == SMALL.n_test
+    assert np.isin(brain_tumor.training_patients(folders)[0]["label"], [0, 1]).all()

@@ -1,0 +1,467 @@
+"""The Kaggle bundle.
+
+Metadata that Kaggle's client accepts, and a rehearsal of the notebook in a tree like Kaggle's,
+without network.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.tiny_models import write_tiny_run
+
+from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
+from t4e_utils.competitions.brain_tumor.submission import PREVALENCE
+from t4e_utils.scans.dicom_writing import write_dicom_series
+from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.volume import Volume
+from t4e_utils.workflow import kaggle_bundle
+from t4e_utils.workflow.kaggle_bundle import (
+    BundleError,
+    build_package,
+    copy_models,
+    fetch_wheels,
+    main,
+    write_bundle,
+)
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "notebooks" / "06_submission.ipynb"
+COMPETITION = "some-challenge"
+SITE = Path(sysconfig.get_path("purelib"))
+OURS = ("t4e_utils", "__editable__")
+BROUGHT = ("segmentation_models_pytorch", "python_gdcm", "gdcm", "_gdcm")
+IN_THE_TREE = """
+import fcntl, runpy, socket, struct, subprocess, sys
+root, is_alone = sys.argv[1], sys.argv[2] == "alone"
+if is_alone:  # only the loopback device, through which a notebook talks to its kernel
+    # and input/ can be read only
+    fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 0x41))
+    subprocess.run(["mount", "--bind", f"{root}/input", f"{root}/input"], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", f"{root}/input"], check=True)
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=2)
+except OSError as error:
+    print("no network:", error)
+options = ["--cwd", f"{root}/working", "--no-progress-bar", "--log-output"]
+sys.argv = ["papermill", *sys.argv[3:], *options]
+runpy.run_module("papermill", run_name="__main__")
+"""
+REFUSE_SOCKETS = """
+import socket
+connect = socket.socket.connect
+def refuse(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError("the network is cut off")
+    return connect(self, address)
+socket.socket.connect = refuse
+"""
+
+
+def wheel_of(name, folder):
+    """A wheel made of an installed package, such as pip would download."""
+    found = metadata.distribution(name)
+    tag = found.read_text("WHEEL").split("Tag: ")[1].split()[0]
+    path = folder / f"{name.replace('-', '_')}-{found.version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in found.files:
+            if (
+                ".." not in file.parts
+                and file.suffix != ".pyc"
+                and file.name not in ("INSTALLER", "REQUESTED", "direct_url.json")
+            ):
+                archive.write(found.locate_file(file), str(file))
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
+    foreign = folder / "python_foreign-1.0-cp399-cp399-manylinux_2_28_x86_64.whl"
+    foreign.write_bytes(b"of another Python")
+    return [
+        build_package(ROOT, folder),
+        wheel_of("segmentation-models-pytorch", folder),
+        wheel_of("python-gdcm", folder),
+        foreign,
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_tiny_run(tmp_path_factory.mktemp("runs") / "tiny", folds=(0, 1))
+
+
+def bundle(run, target, wheels=(), **options):
+    given = {
+        "views": ["zoom_1.2", "hflip"],
+        "folds": [0],
+        "run_dir": "runs/elsewhere",
+        "rsna_dir": "data/elsewhere",
+    }
+    return write_bundle(
+        run,
+        target,
+        **{
+            "user": "some-user",
+            "competition": COMPETITION,
+            "notebook": NOTEBOOK,
+            "given": given,
+            "wheels": wheels,
+            **options,
+        },
+    )
+
+
+class Recorder:
+    """Stands for the connection to Kaggle: what would be sent is kept."""
+
+    def __init__(self):
+        self.sent = {}
+        self.kernels = SimpleNamespace(
+            kernels_api_client=SimpleNamespace(
+                save_kernel=lambda request: self.sent.setdefault("kernel", request)
+            )
+        )
+        self.datasets = SimpleNamespace(
+            dataset_api_client=SimpleNamespace(create_dataset=self.create)
+        )
+
+    def create(self, request):
+        self.sent["dataset"] = request
+        return SimpleNamespace(error="", status="ok")
+
+    @contextmanager
+    def connect(self):
+        yield self
+
+
+@pytest.fixture
+def client(monkeypatch, tmp_path):
+    """Kaggle's own client, with every check it makes before it sends, and nobody to send to.
+
+    It finds no token, and looks for one when imported.
+    """
+    for name in [name for name in os.environ if name.startswith("KAGGLE")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    import requests
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+    api, recorder = KaggleApi(), Recorder()
+    uploaded = []
+
+    def not_there(ref):
+        raise requests.exceptions.HTTPError(ref)
+
+    monkeypatch.setattr(api, "config_values", {api.CONFIG_NAME_USER: "some-user"})
+    monkeypatch.setattr(api, "build_kaggle_client", recorder.connect)
+    monkeypatch.setattr(api, "dataset_status", not_there)
+    monkeypatch.setattr(api, "_upload_file", lambda name, *given: uploaded.append(name))
+    return SimpleNamespace(api=api, sent=recorder.sent, uploaded=uploaded)
+
+
+def test_kaggles_client_accepts_both_folders_and_sends_what_was_meant(
+    client, run, tmp_path, capsys
+):
+    package = tmp_path / "t4e_utils-0-py3-none-any.whl"
+    package.write_bytes(b"")
+    dataset, kernel = bundle(run, tmp_path / "kaggle", [package])
+    assert client.api.dataset_create_new(str(dataset), dir_mode="zip", quiet=True).status == "ok"
+    sent = client.sent["dataset"]
+    assert (sent.owner_slug, sent.slug, sent.license_name, sent.is_private) == (
+        "some-user",
+        "t4e-tiny",
+        "other",
+        True,
+    )
+    assert {Path(name).name for name in client.uploaded} == {
+        "cls.zip",
+        "seg.zip",
+        package.name,
+        "t4e_bundle.json",
+    }
+    client.api.kernels_push(str(kernel))
+    sent = client.sent["kernel"]
+    assert (sent.enable_internet, sent.enable_gpu, sent.machine_shape, sent.is_private) == (
+        False,
+        True,
+        "NvidiaTeslaT4",
+        True,
+    )
+    assert (sent.slug, sent.dataset_data_sources, sent.competition_data_sources) == (
+        "some-user/t4e-tiny-submission",
+        ["some-user/t4e-tiny"],
+        [COMPETITION],
+    )
+    assert "does not resolve" not in capsys.readouterr().out
+
+
+def test_the_bundled_notebook_has_its_parameters_and_no_outputs(run, tmp_path):
+    executed = nbformat.read(NOTEBOOK, as_version=4)
+    executed.cells[2].outputs = [nbformat.v4.new_output("stream", text="left over")]
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+    _, kernel = bundle(run, tmp_path / "kaggle", notebook=tmp_path / "executed.ipynb")
+    found = nbformat.read(kernel / "t4e-tiny-submission.ipynb", as_version=4)
+    nbformat.validate(found)
+    assert not any(cell.get("outputs") for cell in found.cells)
+    injected = next(
+        cell.source
+        for cell in found.cells
+        if "injected-parameters" in cell.metadata.get("tags", [])
+    )
+    assert injected.startswith("# Parameters\n")
+    assert "views = ['zoom_1.2', 'hflip']" in injected
+    assert "mri_types = ['FLAIR', 'T2w']" in injected
+    assert "run_dir = '/kaggle/working'" in injected
+    assert "elsewhere" not in injected
+
+
+def test_only_the_folds_and_types_that_are_used_are_uploaded(run, tmp_path):
+    dataset, _ = bundle(run, tmp_path / "kaggle", given={"mri_types": ["T2w"], "folds": [1]})
+    assert {path.name for path in (dataset / "cls" / "models").iterdir()} == {
+        "T2w_fold1.json",
+        "T2w_fold1-b",
+    }
+    for path in dataset.rglob("best.*"):
+        assert path.read_bytes() == (run / path.relative_to(dataset)).read_bytes()
+
+
+def test_what_cannot_be_bundled_is_said_in_a_sentence(run, tmp_path):
+    with pytest.raises(
+        BundleError, match=r"kaggle_user = '' is no Kaggle user name: add `kaggle_user: NAME`"
+    ):
+        bundle(run, tmp_path / "a", user="")
+    with pytest.raises(BundleError, match="holds no classifier to upload"):
+        copy_models(tmp_path, tmp_path / "b", series=[])
+    shutil.copytree(run, tmp_path / "half")
+    (tmp_path / "half" / "seg" / "models" / "fold0-a" / "best.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"best\.safetensors is not there"):
+        bundle(tmp_path / "half", tmp_path / "c")
+    (tmp_path / ("long" * 12)).mkdir()
+    with pytest.raises(BundleError, match="is too long for a name on Kaggle"):
+        bundle(tmp_path / ("long" * 12), tmp_path / "d")
+    with pytest.raises(SystemExit, match="no Kaggle user name"):
+        main([str(run), "--target", str(tmp_path / "e"), "--competition", COMPETITION])
+
+
+def test_wheels_are_asked_for_kaggles_python_without_dependencies(tmp_path, monkeypatch):
+    calls = []
+
+    def pip(command, **options):
+        calls.append(command)
+        name, version = command[-1].split("==")
+        (
+            tmp_path / f"{name.replace('-', '_')}-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
+        ).write_bytes(b"")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(kaggle_bundle.subprocess, "run", pip)
+    found = fetch_wheels(tmp_path)
+    assert [path.name.split("-")[0] for path in found] == [
+        "segmentation_models_pytorch",
+        "python_gdcm",
+    ]
+    assert all(
+        {"--no-deps", "--only-binary=:all:"} <= set(call)
+        and call[call.index("--python-version") + 1] == "312"
+        for call in calls
+    )
+    assert fetch_wheels(tmp_path) == found
+    assert len(calls) == 2
+    monkeypatch.setattr(
+        kaggle_bundle.subprocess,
+        "run",
+        lambda *_, **__: SimpleNamespace(returncode=1, stderr="ERROR: no such host\n"),
+    )
+    found[1].unlink()
+    with pytest.raises(
+        BundleError, match=r"cannot make the wheel of python-gdcm \(ERROR: no such host\)"
+    ):
+        fetch_wheels(tmp_path)
+
+
+def phantom_input(folder):
+    """Kaggle's competition folder with five test patients and everything that can be wrong with
+    them.
+    """
+    write_phantoms(
+        folder / "phantoms",
+        PhantomConfig(size=32, n_brats=0, n_overlap=0, n_train=2, n_test=5),
+        n_jobs=1,
+    )
+    rsna = folder / COMPETITION
+    shutil.move(folder / "phantoms" / "rsna", rsna)
+    shutil.rmtree(folder / "phantoms")
+    ids = pd.read_csv(rsna / "sample_submission.csv", dtype=str)["BraTS21ID"].tolist()
+    for file in (rsna / "test" / ids[0] / "FLAIR").iterdir():
+        file.write_bytes(b"broken")
+    shutil.rmtree(rsna / "test" / ids[1] / "FLAIR")
+    (rsna / "test" / ids[1] / "FLAIR").mkdir()
+    shutil.rmtree(rsna / "test" / ids[2])
+    flat = Volume(
+        np.full((8, 24, 20), 9, np.uint16), (4, 1, 1), display_affine("axial", (4.0, 1.0, 1.0))
+    )
+    shutil.rmtree(rsna / "test" / ids[3] / "FLAIR")
+    write_dicom_series(
+        flat, rsna / "test" / ids[3] / "FLAIR", patient_id=ids[3], series_description="FLAIR"
+    )
+    odd = Volume(
+        np.arange(3 * 16 * 20, dtype=np.uint16).reshape(3, 16, 20),
+        (4, 1, 1),
+        display_affine("axial", (4.0, 1.0, 1.0)),
+    )
+    write_dicom_series(odd, folder / "odd", patient_id=ids[4], series_description="FLAIR")
+    for file in (folder / "odd").iterdir():
+        shutil.move(file, rsna / "test" / ids[4] / "FLAIR" / f"odd-{file.name}")
+    shutil.rmtree(folder / "odd")
+    shutil.copytree(rsna / "test" / ids[4], rsna / "test" / "54321")
+    return rsna, ids
+
+
+@pytest.fixture(scope="module")
+def kaggle(run, wheels, tmp_path_factory):
+    """A tree like Kaggle's, and a Python that has what its image has.
+
+    The installed libraries without this project and what it brings.
+    """
+    root = tmp_path_factory.mktemp("kaggle")
+    dataset, kernel = bundle(run, root / "bundle", wheels, root=str(root))
+    rsna, ids = phantom_input(root / "input")
+    shutil.copytree(dataset, root / "input" / "t4e-tiny")
+    (root / "working").mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "env")], check=True)
+    site = next((root / "env").glob("lib/python*/site-packages"))
+    for entry in SITE.iterdir():
+        if not entry.name.startswith((*OURS, *BROUGHT)) and entry.suffix != ".pth":
+            (site / entry.name).symlink_to(entry)
+    return SimpleNamespace(
+        root=root, notebook=kernel / "t4e-tiny-submission.ipynb", rsna=rsna, ids=ids, site=site
+    )
+
+
+def can_be_alone():
+    return (
+        shutil.which("unshare")
+        and not subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode
+    )
+
+
+def rehearse(kaggle):
+    """Run the bundled notebook in the tree; return its text outputs and the submission."""
+    keep = {
+        name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ
+    }
+    environment = {
+        **keep,
+        "HOME": str(kaggle.root / "working"),
+        "MPLCONFIGDIR": matplotlib.get_cachedir(),
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+    }
+    is_alone = can_be_alone()
+    if not is_alone:
+        (kaggle.site / "sitecustomize.py").write_text(REFUSE_SOCKETS)
+    python = str(kaggle.root / "env" / "bin" / "python")
+    script = kaggle.root / "in_the_tree.py"
+    script.write_text(IN_THE_TREE)
+    arguments = [
+        str(script),
+        str(kaggle.root),
+        "alone" if is_alone else "refused",
+        str(kaggle.notebook),
+        str(kaggle.root / "executed.ipynb"),
+    ]
+    done = subprocess.run(
+        [*(["unshare", "-rnm"] if is_alone else []), python, *arguments],
+        env=environment,
+        cwd=kaggle.root / "working",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "no network:" in done.stdout
+    found = subprocess.run(
+        [python, "-c", "import t4e_utils; print(t4e_utils.__file__)"],
+        env=environment,
+        cwd=kaggle.root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.startswith(str(kaggle.root / "env"))
+    executed = nbformat.read(kaggle.root / "executed.ipynb", as_version=4)
+    text = "\n".join(
+        output.get("text", "") for cell in executed.cells for output in cell.get("outputs", [])
+    )
+    report = pd.read_csv(
+        kaggle.root / "working" / "submission_report.csv",
+        dtype={"patient_id": str},
+        keep_default_na=False,
+    ).set_index("patient_id")
+    return (
+        text,
+        pd.read_csv(kaggle.root / "working" / "submission.csv", dtype={"BraTS21ID": str}),
+        report,
+    )
+
+
+def test_the_notebook_runs_without_network_and_predicts_every_patient_whatever_is_wrong(kaggle):
+    before = sorted(path.stat().st_mtime_ns for path in (kaggle.root / "input").rglob("*"))
+    text, submission, report = rehearse(kaggle)
+    assert submission["BraTS21ID"].tolist() == kaggle.ids
+    assert submission["MGMT_value"].between(0, 1).all()
+    assert sorted(path.stat().st_mtime_ns for path in (kaggle.root / "input").rglob("*")) == before
+    broken, empty, absent, constant, mixed = kaggle.ids
+    assert report["series_used"].tolist() == ["T2w", "T2w", "", "T2w", "FLAIR T2w"]
+    assert report.loc[absent, ["probability", "fallback"]].tolist() == [0.4, PREVALENCE]
+    assert all(
+        "FLAIR: no readable series" in report.loc[patient, "fallback"]
+        for patient in (broken, empty, constant)
+    )
+    assert report.loc[mixed, "n_chunks"] >= 2
+    for name in ("t4e_utils", "segmentation_models_pytorch", "python_gdcm"):
+        assert any(
+            line.startswith(name) and line.endswith("installed") for line in text.splitlines()
+        )
+    assert (
+        "python_foreign-1.0-cp399-cp399-manylinux_2_28_x86_64.whl does not fit this image" in text
+    )
+    assert "3 of 4 patients in" in text
+    assert "of 9 hours, within the limit" in text
+
+
+def test_other_patients_in_another_number_and_other_folders_of_kaggle_are_predicted_too(kaggle):
+    (kaggle.root / "input" / "competitions").mkdir()
+    (kaggle.root / "input" / "datasets" / "some-user").mkdir(parents=True)
+    shutil.move(
+        kaggle.root / "input" / "t4e-tiny",
+        kaggle.root / "input" / "datasets" / "some-user" / "t4e-tiny",
+    )
+    rsna = kaggle.root / "input" / "competitions" / COMPETITION
+    shutil.move(kaggle.rsna, rsna)
+    names = ["00006", "77777", "00100"]
+    good = rsna / "test" / "54321"
+    shutil.copytree(good, rsna / "test" / names[0])
+    shutil.move(good, rsna / "test" / names[2])
+    for patient in kaggle.ids:
+        shutil.rmtree(rsna / "test" / patient, ignore_errors=True)
+    (rsna / "sample_submission.csv").write_text(
+        "BraTS21ID,MGMT_value\n" + "".join(f"{name},0.5\n" for name in names)
+    )
+    _, submission, report = rehearse(kaggle)
+    assert submission["BraTS21ID"].tolist() == names
+    assert report["series_used"].tolist() == ["FLAIR T2w", "", "FLAIR T2w"]
+    assert submission["MGMT_value"][0] == pytest.approx(submission["MGMT_value"][2], abs=1e-6)

@@ -1,0 +1,369 @@
+"""The pipeline with notebooks that do nothing but write what they were given.
+
+Who gets which parameter, and what runs again when.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from t4e_utils.tables.parameters import ParameterError
+from t4e_utils.tables.run import MissingInputError
+from t4e_utils.workflow.plan import NEEDS, NOTEBOOKS, Plan, read_plan
+
+ROOT = Path(__file__).parents[2]
+SHARED = """run_dir: str = "runs/demo"
+rsna_dir: str = "data/phantoms/rsna"
+brats_dir: str = "data/phantoms/brats21"
+n_folds: int = 2
+seed: int = 0
+"""
+OWN = {
+    "eda": "n_grid: int = 12",
+    "seg_data": 'min_tumour_share: float = 0.01\nplanes: list = ["axial"]',
+    "train_seg": "folds: list = [0]\nlr: float = 1e-3\nnum_processes: int = 1\nsummarise: bool "
+    "= True",
+    "cls_data": 'segmenter_fold: int = 0\nweights: dict = {"WT": {"FLAIR": 3}}',
+    "train_cls": 'mri_types: list = ["FLAIR", "T1w"]\nfolds: list = []\nlr: float = '
+    "4e-3\nsummarise: bool = True",
+    "submission": 'tta_zoom: float = 1.2\nmodels_dir: str = ""\nmri_types: list = []\nfolds: '
+    "list = []",
+}
+OUTPUTS = {
+    "eda": "['eda/inventory.parquet', 'eda/problems.parquet']",
+    "seg_data": "['seg/slices.parquet', 'seg/patients.parquet', 'seg/synthetic.parquet']",
+    "train_seg": "['seg/dice.parquet'] if summarise else [f for k in folds for f in "
+    "(f'seg/models/fold{k}.json', f'seg/dice_fold{k}.parquet')]",
+    "cls_data": "['cls/slices.parquet', 'cls/chunks.parquet', 'cls/patients.parquet']",
+    "train_cls": "['cls/oof.parquet', 'cls/summary.json'] if summarise else"
+    " [f for t in mri_types for k in folds for f in (f'cls/models/{t}_fold{k}.json', "
+    "f'cls/oof/{t}_fold{k}.parquet')]",
+    "submission": "['submission.csv', 'submission_report.csv']",
+}
+WRITE = """from pathlib import Path
+assert n_folds != 13, "thirteen folds bring bad luck"
+for name in {outputs}:
+    Path(run_dir, name).parent.mkdir(parents=True, exist_ok=True)
+    Path(run_dir, name).write_text(repr({names}))"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the Snakefile and its profile, with stubs for notebooks and data that are no
+    phantoms.
+    """
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "notebooks").mkdir()
+    for stage, name in NOTEBOOKS.items():
+        names = [line.split(":")[0] for line in (SHARED + OWN[stage]).splitlines()]
+        cells = [
+            new_code_cell(SHARED + OWN[stage], metadata={"tags": ["parameters"]}),
+            new_markdown_cell("## Work\n\nNothing."),
+            new_code_cell(
+                WRITE.format(
+                    outputs=OUTPUTS[stage],
+                    names="{" + ", ".join(f"'{n}': {n}" for n in names) + "}",
+                )
+            ),
+        ]
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+        nbformat.write(
+            new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb"
+        )
+    return folder
+
+
+def snakemake(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(project / "cache"),
+        **variables,
+    }
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def plan(project: Path, **config) -> Plan:
+    return read_plan(config, project / "notebooks")
+
+
+def test_a_shared_key_goes_to_every_notebook_that_declares_it_and_a_section_to_its_own(project):
+    made = plan(project, seed=3, lr=0.1, train_cls={"lr": 0.2})
+    assert made.given["eda"] == {"seed": 3}
+    assert made.given["train_seg"] == {"seed": 3, "lr": 0.1}
+    assert made.given["train_cls"] == {"seed": 3, "lr": 0.2}
+    assert made.value("submission", "tta_zoom") == 1.2
+
+
+def test_text_from_yaml_and_from_the_command_line_becomes_the_declared_type(project):
+    made = plan(
+        project,
+        train_seg={"lr": "1e-4", "folds": ["0", "1"], "summarise": "false"},
+        seg_data={"planes": ["007"]},
+        seed="5",
+    )
+    assert made.given["train_seg"] == {"seed": 5, "lr": 1e-4, "folds": [0, 1], "summarise": False}
+    assert made.given["seg_data"] == {"seed": 5, "planes": ["007"]}
+    made = plan(project, cls_data={"weights": {"WT": {"FLAIR": "3", "T2w": "0.5"}, "ET": {}}})
+    assert made.given["cls_data"] == {"weights": {"WT": {"FLAIR": 3, "T2w": 0.5}, "ET": {}}}
+    assert yaml.safe_load(made.arguments("cls_data")) == made.given["cls_data"]
+
+
+def test_arguments_survive_the_yaml_that_papermill_reads(project):
+    text = plan(project, train_seg={"lr": 1e-6}).arguments("train_seg", folds=[1], summarise=False)
+    assert yaml.safe_load(text) == {"lr": 1e-6, "folds": [1], "summarise": False}
+    assert "\n" not in text
+
+
+def test_an_empty_list_of_folds_means_all(project):
+    made = plan(project, n_folds=3, seg_data={"n_folds": 4})
+    assert made.folds("train_cls") == [0, 1, 2]
+    assert made.folds("train_seg") == [0]
+
+
+def test_phantoms_are_drawn_only_for_the_default_folders(project):
+    assert plan(project).uses_phantoms
+    assert not plan(project, rsna_dir="data/rsna", brats_dir="data/brats21").uses_phantoms
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"n_fold": 2}, "n_fold, but no notebook has this parameter.* did you mean n_folds"),
+        (
+            {"train_seg": {"mri_types": ["FLAIR"]}},
+            "train_seg: mri_types, but 03_train_seg has no such parameter",
+        ),
+        ({"train_seg": 3}, "train_seg = 3 must be a section"),
+        ({"seed": "many"}, "seed = 'many' is str, but it must be int"),
+        ({"n_folds": 2.5}, "n_folds = 2.5 is float, but it must be int"),
+        ({"run_dir": 7}, "run_dir = 7 is int, but it must be str"),
+        (
+            {"train_cls": {"folds": [2]}},
+            "train_cls: fold 2 does not exist: with n_folds = 2 give 0 to 1",
+        ),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_with_a_sentence(project, config, message):
+    with pytest.raises(ParameterError, match=message):
+        plan(project, **config).folds("train_cls")
+
+
+def test_a_missing_notebook_is_named(tmp_path):
+    with pytest.raises(MissingInputError, match=r"01_eda\.ipynb is not there"):
+        read_plan({}, tmp_path)
+
+
+def test_the_configs_of_this_project_fit_its_notebooks():
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        assert read_plan(config, ROOT / "notebooks").run_dir == f"runs/{path.stem}"
+
+
+def test_a_run_is_done_once_and_a_changed_parameter_runs_only_what_depends_on_it(project):
+    config = [
+        "cls_summary",
+        "--config",
+        "run_dir=runs/a",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "n_folds=1",
+        "mri_types=[T1w]",
+    ]
+    done = snakemake(project, *config)
+    assert done.returncode == 0, done.stderr
+    out_of_fold = (project / "runs/a/cls/oof/T1w_fold0.parquet").read_text()
+    assert "'rsna_dir': 'x'" in out_of_fold
+    assert "'mri_types': ['T1w'], 'folds': [0]" in out_of_fold
+    assert {path.stem for path in (project / "runs/a/notebooks").iterdir()} == {
+        "02_seg_data",
+        "03_train_seg_fold0",
+        "04_cls_data",
+        "05_train_cls_T1w_fold0",
+        "05_train_cls",
+    }
+    assert "Nothing to be done" in snakemake(project, *config).stderr
+    plan_of_changed = snakemake(project, "--dry-run", *config, "train_cls={lr: 0.1}").stdout
+    assert {name for name in [*NOTEBOOKS, "cls_summary"] if f"\n{name} " in plan_of_changed} == {
+        "train_cls",
+        "cls_summary",
+    }
+
+
+def test_models_from_elsewhere_are_only_predicted_with_and_uploaded(project):
+    (project / "given" / "cls").mkdir(parents=True)
+    (project / "given" / "cls" / "summary.json").write_text("{}")
+    config = [
+        "--config",
+        "run_dir=runs/d",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "submission={models_dir: given, folds: [0]}",
+        "kaggle_user=some-user",
+    ]
+    planned = [
+        snakemake(project, "--dry-run", *target, *config).stdout for target in ([], ["kaggle"])
+    ]
+    jobs = [
+        {name for name in [*NOTEBOOKS, "kaggle", "report", "cls_summary"] if f"\n{name} " in text}
+        for text in planned
+    ]
+    assert jobs == [{"submission"}, {"kaggle"}]
+
+
+def test_the_bundle_needs_a_user_name_and_says_so(project):
+    refused = snakemake(
+        project,
+        "kaggle",
+        "--config",
+        "run_dir=runs/d",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "submission={models_dir: given, folds: [0]}",
+    )
+    assert refused.returncode == 1
+    assert (
+        "kaggle_user = '' is no Kaggle user name: add `kaggle_user: NAME` to the config"
+        in refused.stderr
+    )
+
+
+def test_a_failed_notebook_stops_the_run_names_the_cell_and_stays(project):
+    failed = snakemake(
+        project, "eda", "--config", "run_dir=runs/b", "rsna_dir=x", "brats_dir=y", "n_folds=13"
+    )
+    assert failed.returncode == 1
+    assert (
+        '01_eda stopped in cell In [3] under "Work": AssertionError: thirteen folds bring bad luck.'
+        in failed.stderr
+    )
+    copy = nbformat.read(project / "runs/b/notebooks/01_eda.ipynb", as_version=4)
+    assert "thirteen folds" in json.dumps(copy)
+    assert not (project / "runs/b/eda/inventory.parquet").exists()
+
+
+def test_an_unknown_key_stops_before_any_job(project):
+    refused = snakemake(project, "eda", "--config", "run_dir=runs/c", "sead=1")
+    assert refused.returncode == 1
+    assert "did you mean seed?" in refused.stderr
+    assert not (project / "runs/c").exists()
+
+
+def test_a_second_run_on_a_folder_is_refused_and_the_first_one_s_end_frees_it(project):
+    config = ["eda", "--config", "run_dir=runs/second", "rsna_dir=x", "brats_dir=y"]
+    (project / "runs/second").mkdir(parents=True)
+    with (project / "runs/second/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 1 on elsewhere since 2026-01-01")
+        lock.flush()
+        refused = snakemake(project, *config)
+        assert refused.returncode == 1
+        assert "Another run works on" in refused.stderr
+        assert (
+            "(process 1 on elsewhere since 2026-01-01): wait until it ends, or choose another "
+            "run_dir." in refused.stderr
+        )
+        assert "Traceback" not in refused.stderr
+        assert not (project / "runs/second/eda").exists()
+    assert snakemake(project, *config).returncode == 0
+
+
+def test_every_notebook_s_rule_asks_for_resources_and_on_a_cluster_each_gpu_job_for_a_device(
+    project,
+):
+    config = [
+        "--dry-run",
+        "--config",
+        "run_dir=runs/e",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "n_folds=1",
+        "mri_types=[T1w]",
+    ]
+    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm")
+    assert shown.returncode == 0, shown.stderr
+    asked = {block.split("\n")[0].strip(":"): block for block in shown.stdout.split("\nrule ")[1:]}
+    assert {name for name, block in asked.items() if "gpu=1" in block} == {
+        "train_seg",
+        "cls_data",
+        "train_cls",
+        "submission",
+    }
+    for name in [*NOTEBOOKS, "seg_summary", "cls_summary", "report"]:
+        assert f"runtime={NEEDS[name].minutes}" in asked[name]
+        assert f"mem_mb={NEEDS[name].memory_mb}" in asked[name]
+
+
+def test_jobs_that_run_side_by_side_get_a_gpu_each(project, tmp_path):
+    config = [
+        "--config",
+        "run_dir=runs/g",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "n_folds=1",
+        "mri_types=[FLAIR,T1w]",
+    ]
+    ran = snakemake(
+        project, "runs/g/submission.csv", *config, CUDA_VISIBLE_DEVICES="0,1", TMPDIR=str(tmp_path)
+    )
+    assert ran.returncode == 0, ran.stderr
+    first_lines = {
+        path.stem: path.read_text().split("\n")[0]
+        for path in (project / "runs/g/logs").glob("0*.txt")
+    }
+    assert {first_lines[f"05_train_cls_{name}_fold0"] for name in ("FLAIR", "T1w")} == {
+        "GPU 0",
+        "GPU 1",
+    }
+    assert {name for name, line in first_lines.items() if line.startswith("GPU ")} == {
+        "03_train_seg_fold0",
+        "04_cls_data",
+        "05_train_cls_FLAIR_fold0",
+        "05_train_cls_T1w_fold0",
+        "06_submission",
+    }
+
+
+def test_a_training_over_several_processes_asks_for_as_many_gpus(project):
+    config = [
+        "--dry-run",
+        "--config",
+        "run_dir=runs/h",
+        "rsna_dir=x",
+        "brats_dir=y",
+        "n_folds=1",
+        "num_processes=3",
+    ]
+    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm")
+    asked = {block.split("\n")[0].strip(":"): block for block in shown.stdout.split("\nrule ")[1:]}
+    assert "gpu=3" in asked["train_seg"]
+    assert "gpu=1" in asked["cls_data"]
+
+
+def test_a_damaged_executed_copy_and_a_full_disk_do_not_hide_the_sentence(project):
+    copies = project / "runs/f/notebooks"
+    copies.mkdir(parents=True)
+    (copies / "00_damaged.ipynb").write_text('{"cells": [')
+    failed = snakemake(
+        project, "eda", "--config", "run_dir=runs/f", "rsna_dir=x", "brats_dir=y", "n_folds=13"
+    )
+    assert "00_damaged.ipynb is no complete notebook" in failed.stderr
+    assert "thirteen folds bring bad luck." in failed.stderr
