@@ -19,7 +19,7 @@ from t4e_utils.workflow.executed import failure
 from t4e_utils.files import is_disk_full
 from t4e_utils.workflow.gpus import visible_gpus
 from t4e_utils.workflow.plan import NEEDS, NOTEBOOKS, read_plan
-from t4e_utils.workflow.run_lock import VARIABLE, hold_run
+from t4e_utils.workflow.run_lock import VARIABLE, lock_run
 
 workdir: workflow.basedir
 
@@ -301,7 +301,7 @@ rule report:
 
 onstart:
     try:
-        hold_run(Path(R))
+        lock_run(Path(R))
     except T4EError as error:
         raise WorkflowError(str(error)) from None
 

@@ -82,7 +82,7 @@ def write_patient(folder, n_slices, n_series):
     )
     noise = np.random.default_rng(0).integers(0, 40, (512, 512)).astype(np.uint16)
     rows = []
-    for name in brain_tumor.SERIES[:n_series]:
+    for name in brain_tumor.CONTRASTS[:n_series]:
         volume = np.repeat((head * (300 + noise))[None], n_slices, axis=0).astype(np.uint16)
         volume[int(TUMOUR[0] * n_slices) : int(TUMOUR[1] * n_slices), disc] = 1000
         write_dicom_series(
@@ -295,7 +295,7 @@ def time_one_patient(n_slices, n_series, stride, n_memory):
 def series_of(rsna):
     found = pd.concat(
         [
-            find_series(rsna, split=split, series=brain_tumor.SERIES)
+            find_series(rsna, split=split, series=brain_tumor.CONTRASTS)
             for split in ("train", "test")
             if (rsna / split).is_dir()
         ]
@@ -321,11 +321,11 @@ def compare_kept(models, name, items, strides):
     cards = [
         json.loads(path.read_text()) for path in sorted((models / "cls" / "models").glob("*.json"))
     ]
-    made_with = cards[0]["made_with"]
+    provenance = cards[0]["provenance"]
     rule = SeriesRule(
-        **{name: made_with[name] for name in SeriesRule.__dataclass_fields__ if name in made_with}
+        **{name: provenance[name] for name in SeriesRule.__dataclass_fields__ if name in provenance}
     )
-    segmenter = load_network(models / made_with["segmenter"], device=pick_device())
+    segmenter = load_network(models / provenance["segmenter"], device=pick_device())
     passed, kept, spacings, n_slices = [], {}, [], dict.fromkeys((1, *strides), 0)
     segmenter.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
     for patient, series, read in items:

@@ -26,7 +26,7 @@ import pandas as pd
 import psutil
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.tables.store import made_with_of
+from t4e_utils.tables.store import provenance_of
 from t4e_utils.workflow.run_lock import workers_of
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def _is_same_table(one: Path, other: Path) -> bool:
     is_there = one.is_file() and other.is_file()
     return (
         is_there
-        and made_with_of(one) == made_with_of(other)
+        and provenance_of(one) == provenance_of(other)
         and pd.read_parquet(one).equals(pd.read_parquet(other))
     )
 

@@ -69,7 +69,7 @@ def make_segmenter(root):
     )
     kept = slices[slices["is_kept"]].reset_index(drop=True)
     card = train_segmenter(
-        kept, split, root / "models", root=root, settings=SEGMENTER, config=config, made_with={}
+        kept, split, root / "models", root=root, settings=SEGMENTER, config=config, provenance={}
     )
     return root / card["weights"], card["best_score"]
 
@@ -113,7 +113,7 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
     predictions = []
     for fold in (0, 1):
         split = split_fold(patients, fold, select_share=0.25, seed=seed, select_on=select_on)
-        for name in brain_tumor.SERIES:
+        for name in brain_tumor.CONTRASTS:
             own, own_chunks = slices[slices["series"] == name], chunks[chunks["series"] == name]
             card = train_classifier(
                 own_chunks,
@@ -125,7 +125,7 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
                 root=root,
                 settings=CLASSIFIER,
                 config=config,
-                made_with={},
+                provenance={},
             )
             found = predict_held_out(
                 load_network(root / card["weights"]),
@@ -136,13 +136,13 @@ def run_seed(seed, root, segmenter_path, *, n_patients, signal, epochs, select_o
                 views=("identity",),
             )
             predictions.append(found.assign(series=name, fold=fold))
-    table = out_of_fold_table(pd.concat(predictions), patients, series=brain_tumor.SERIES)
+    table = out_of_fold_table(pd.concat(predictions), patients, series=brain_tumor.CONTRASTS)
     return {
         "seed": seed,
         "n": len(table),
         **{
             name: figures["auc"]
-            for name, figures in auc_by_series(table, series=brain_tumor.SERIES).items()
+            for name, figures in auc_by_series(table, series=brain_tumor.CONTRASTS).items()
         },
     }
 

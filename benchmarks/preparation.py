@@ -152,8 +152,9 @@ def measure_output(files: pd.DataFrame) -> None:
 
 def compare_04(series: pd.DataFrame, *, size: int) -> None:
     import torch
-    from t4e_utils.learning.networks import build_segmenter
+
     from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
+    from t4e_utils.learning.networks import build_segmenter
 
     class Timed(torch.nn.Module):
         """A segmenter that knows how long it worked, and how many slices it saw."""
@@ -226,7 +227,7 @@ def main() -> None:
             )
         if chosen.series:
             compare_04(
-                find_series(rsna, split="train", series=brain_tumor.SERIES).head(chosen.series),
+                find_series(rsna, split="train", series=brain_tumor.CONTRASTS).head(chosen.series),
                 size=224,
             )
 

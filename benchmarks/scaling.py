@@ -91,9 +91,9 @@ def slices(data: Path, run: Path) -> None:
 
 
 def sequences(data: Path, run: Path) -> None:
+    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
     from t4e_utils.learning.networks import build_segmenter
     from t4e_utils.sampling.chunks import chunk_table
-    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
@@ -105,10 +105,9 @@ def sequences(data: Path, run: Path) -> None:
 
 
 def prediction(data: Path, run: Path) -> None:
-    from t4e_utils.learning.networks import build_classifier, build_segmenter
-    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
-
     from t4e_utils.competitions.brain_tumor.prediction import predict_all
+    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
+    from t4e_utils.learning.networks import build_classifier, build_segmenter
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
     classifiers = {

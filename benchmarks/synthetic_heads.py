@@ -58,14 +58,14 @@ def learn_from(patient, others, slices, synthetic, root, *, is_helped, config):
         root=root,
         settings=SEGMENTER,
         config=config,
-        made_with={},
+        provenance={},
         synthetic=given,
         synthetic_share=SHARE,
     )
     scored = evaluate_patients(
         load_network(root / card["weights"]),
         others,
-        series=brain_tumor.SERIES,
+        series=brain_tumor.CONTRASTS,
         regions=brain_tumor.REGIONS,
         percentiles=(0.5, 99.5),
         size=SEGMENTER.image_size,

@@ -28,7 +28,7 @@ class WriteError(T4EError):
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to.
 
     It takes the name `path` if the block ends well, and is removed if not.

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.files import WriteError, is_disk_full, whole_file
+from t4e_utils.files import WriteError, atomic_write, is_disk_full
 from t4e_utils.learning.checkpoints import read_checkpoint, write_checkpoint
 from t4e_utils.learning.weights import save_weights
 from t4e_utils.sampling.pictures import read_slice, write_slice
@@ -25,7 +25,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (1024, 1024), dtype=np.uint8)
 
 def test_a_file_takes_its_name_when_the_block_has_ended_well(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole"
@@ -35,7 +35,7 @@ def test_a_file_takes_its_name_when_the_block_has_ended_well(tmp_path):
 def test_a_block_that_fails_leaves_what_was_there_and_its_own_error(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
-    with pytest.raises(UnicodeEncodeError), whole_file(path) as temporary:
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as temporary:
         temporary.write_text("half \ud800", encoding="utf-8")
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.txt"]
@@ -60,7 +60,7 @@ def test_a_block_that_fails_leaves_what_was_there_and_its_own_error(tmp_path):
     ],
 )
 def test_what_hinders_writing_is_said(tmp_path, error, sentence):
-    with pytest.raises(WriteError, match=sentence), whole_file(tmp_path / "a.txt"):
+    with pytest.raises(WriteError, match=sentence), atomic_write(tmp_path / "a.txt"):
         raise error
     assert not os.listdir(tmp_path)
 

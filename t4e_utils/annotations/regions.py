@@ -85,7 +85,7 @@ def measure_masks(masks: np.ndarray, areas: Sequence[np.ndarray] | None = None) 
     )
 
 
-def largest_piece(mask: np.ndarray) -> np.ndarray:
+def largest_component(mask: np.ndarray) -> np.ndarray:
     """Return the largest 26-connected piece of a mask (D, H, W), the first of equals.
 
     Bool, empty if the mask is.

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 
@@ -55,7 +55,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
     There is a whole one at any moment.
     """
-    with whole_file(folder / LAST) as temporary:
+    with atomic_write(folder / LAST) as temporary:
         # a path would stay open, and keep its room on the disk, after an error
         with temporary.open("wb") as file:
             torch.save(state, file)
@@ -88,7 +88,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 def write_history(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows of the epochs as a table, complete or not at all."""
-    with whole_file(folder / "history.csv") as temporary:
+    with atomic_write(folder / "history.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 
 

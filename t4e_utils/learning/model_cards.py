@@ -49,7 +49,7 @@ def write_card(
         "best_score": result.best_score,
         "select_on": split.select_on,
         **split.counts,
-        "trained_on": sorted({*split.fitted, *split.choosing}),
+        "trained_on": sorted({*split.train, *split.tune}),
         "held_out": sorted(split.held_out),
         **asdict(settings),
         "training": asdict(config),

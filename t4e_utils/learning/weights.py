@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 from t4e_utils.tables.store import write_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -56,7 +56,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> No
 def save_state(state: Mapping[str, Tensor], path: str | os.PathLike, card: Mapping) -> None:
     """Write a state dict as `save_weights` writes that of a network."""
     path = Path(path)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(
             {name: value.detach().cpu().contiguous() for name, value in state.items()}, temporary
         )

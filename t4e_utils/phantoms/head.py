@@ -52,7 +52,7 @@ LATTICE_MM = 3.5  # on which volumes and means of the tumour are measured
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """What phantoms of one kind have in common, however their anatomy is drawn."""
 
     # contrast -> tissue -> brightness
@@ -93,11 +93,15 @@ class Head:
     clouds: Waves
     ventricle_size: tuple[float, float]  # right, left
     tumour: Tumour
-    look: Look
+    appearance: Appearance
 
 
 def make_head(
-    seed: int, phenotype: int, *, tumour_ml: float | None = None, look: Look | None = None
+    seed: int,
+    phenotype: int,
+    *,
+    tumour_ml: float | None = None,
+    appearance: Appearance | None = None,
 ) -> Head:
     """Draw the numbers of a head.
 
@@ -106,9 +110,9 @@ def make_head(
         phenotype: 1 has a coarse oedema texture and a thick rim, 0 a fine one and a thin rim, at
             equal volume and mean brightness.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
-        look: Brightness and proportions; None is that of the phantom data set.
+        appearance: Brightness and proportions; None is that of the phantom data set.
     """
-    look = look or Look()
+    appearance = appearance or Appearance()
     rng = np.random.default_rng([seed, 1])
     volume_ml = tumour_ml if tumour_ml is not None else rng.uniform(*TUMOUR_ML)
     x, y, z = LOBES_MM[rng.choice(list(LOBES_MM))]
@@ -124,16 +128,16 @@ def make_head(
         },
     )
     right, left = rng.uniform(0.75, 0.95), rng.uniform(1.1, 1.35)
-    ventricles = (right * look.ventricle_size, left * look.ventricle_size)
+    ventricles = (right * appearance.ventricle_size, left * appearance.ventricle_size)
     folds, clouds = make_waves(rng, FOLD_MM), make_waves(rng, 45.0, n=10)
     pose = np.hstack([rotation(rng.uniform(-4, 4, 3)), rng.uniform(-3, 3, (3, 1))]).astype(
         np.float32
     )
-    head = Head(scale.astype(np.float32), pose, folds, clouds, ventricles, tumour, look)
+    head = Head(scale.astype(np.float32), pose, folds, clouds, ventricles, tumour, appearance)
     return replace(
         head,
         tumour=_fit_tumour(
-            head, volume_ml, look.rim_size * RIM_MM[phenotype] * rng.uniform(0.9, 1.1)
+            head, volume_ml, appearance.rim_size * RIM_MM[phenotype] * rng.uniform(0.9, 1.1)
         ),
     )
 
@@ -151,7 +155,7 @@ def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
     points = points[:, brain_distance(head, points)[0] < 0]
     outer, inner, nodes = tumour_distances(head, points)
     n_whole = min(round(volume_ml * 1000 / LATTICE_MM**3), points.shape[1] - 1)
-    n_core = round(head.look.core_share * n_whole)
+    n_core = round(head.appearance.core_share * n_whole)
     edge_mm = np.partition(inner, n_core)[n_core]
     is_core = inner < edge_mm
     outer = np.where(

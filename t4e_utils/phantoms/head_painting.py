@@ -110,11 +110,11 @@ def _colour(head: Head, contrast: str, tissue: str, points: np.ndarray) -> np.nd
 
     The tumour's own so that its mean does not tell the phenotype.
     """
-    table, tumour = head.look.intensities[contrast], head.tumour
+    table, tumour = head.appearance.intensities[contrast], head.tumour
     oedema, rim, core = tumour.brightness[contrast] * [table["oedema"], table["rim"], table["core"]]
     if tissue == "oedema":
         grain = np.clip((tumour.grain(points) - tumour.grain_mean) / tumour.grain_std, -2, 2)
-        return oedema * (1 + np.sign(table["oedema"] - 1) * head.look.grain_contrast * grain)
+        return oedema * (1 + np.sign(table["oedema"] - 1) * head.appearance.grain_contrast * grain)
     usual, found = (share * rim + (1 - share) * core for share in (RIM_SHARE, tumour.rim_share))
     return {"rim": rim * usual / found, "core": core * usual / found}.get(tissue, table.get(tissue))
 

@@ -1,4 +1,4 @@
-"""Annotated heads of random look, for a segmenter that has few real patients to learn from.
+"""Annotated heads of random appearance, for a segmenter that has few real patients to learn from.
 
 With one or two annotated patients a network remembers where their tumours lie. Heads whose
 brightness, contrast, tumour and surroundings are drawn far wider than real ones leave it nothing to
@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from t4e_utils.phantoms.head import Head, Look, brain_distance
+from t4e_utils.phantoms.head import Appearance, Head, brain_distance
 from t4e_utils.phantoms.head_painting import points_of_slices
 from t4e_utils.phantoms.head_scans import NOISE, Patient, make_patient
 from t4e_utils.phantoms.shapes import make_waves
@@ -94,7 +94,7 @@ def make_synthetic_patient(seed: int, *, size: int = 64) -> Patient:
     """
     rng = np.random.default_rng([seed, 6])
     is_enhancing = rng.random() < ENHANCING_CHANCE
-    look = Look(
+    appearance = Appearance(
         intensities={
             contrast: _draw_brain(rng, ranges, is_enhancing=is_enhancing)
             for contrast, ranges in BRAIN.items()
@@ -105,7 +105,11 @@ def make_synthetic_patient(seed: int, *, size: int = 64) -> Patient:
         ventricle_size=_draw(rng, VENTRICLE_SIZE),
     )
     drawn = make_patient(
-        seed, int(rng.integers(2)), size=size, tumour_ml=_draw(rng, TUMOUR_ML), look=look
+        seed,
+        int(rng.integers(2)),
+        size=size,
+        tumour_ml=_draw(rng, TUMOUR_ML),
+        appearance=appearance,
     )
     layers = _layers_outside(drawn.head, drawn.labels, rng) if rng.random() < SKULL_CHANCE else {}
     contrasts = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from t4e_utils.phantoms.head import INTENSITIES, Head, Look, make_head
+from t4e_utils.phantoms.head import INTENSITIES, Appearance, Head, make_head
 from t4e_utils.phantoms.head_painting import paint
 from t4e_utils.scans.geometry import display_affine, spacing_of
 from t4e_utils.scans.volume import Volume
@@ -51,7 +51,7 @@ def make_patient(
     size: int = 64,
     label_signal: float = 1.0,
     tumour_ml: float | None = None,
-    look: Look | None = None,
+    appearance: Appearance | None = None,
 ) -> Patient:
     """Draw an annotated patient as BraTS21 has them.
 
@@ -63,7 +63,7 @@ def make_patient(
         size: Rows and columns; there are three quarters as many slices.
         label_signal: Chance that the image shows the label, see `draw_phenotype`.
         tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
-        look: Brightness and proportions; None is that of the phantom data set.
+        appearance: Brightness and proportions; None is that of the phantom data set.
     """
     shape = (round(0.75 * size), size, size)
     affine = display_affine("axial", (FIELD_MM / size,) * 3)
@@ -71,7 +71,7 @@ def make_patient(
     affine[1, 3] = (size - 1) * FIELD_MM / size
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     head = replace(
-        _head(seed, label, label_signal, tumour_ml, look),
+        _head(seed, label, label_signal, tumour_ml, appearance),
         pose=np.column_stack([np.eye(3), middle - CENTRE_MM]),
     )
     values, labels = paint(head, affine, shape, list(INTENSITIES))
@@ -115,10 +115,14 @@ def draw_phenotype(seed: int, label: int, label_signal: float) -> int:
 
 
 def _head(
-    seed: int, label: int, label_signal: float, tumour_ml: float | None, look: Look | None = None
+    seed: int,
+    label: int,
+    label_signal: float,
+    tumour_ml: float | None,
+    appearance: Appearance | None = None,
 ) -> Head:
     return make_head(
-        seed, draw_phenotype(seed, label, label_signal), tumour_ml=tumour_ml, look=look
+        seed, draw_phenotype(seed, label, label_signal), tumour_ml=tumour_ml, appearance=appearance
     )
 
 

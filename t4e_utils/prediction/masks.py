@@ -14,7 +14,7 @@ from torch import nn
 
 from t4e_utils.learning.devices import device_of
 from t4e_utils.learning.networks import normalise
-from t4e_utils.prediction.tta import turn, turn_back
+from t4e_utils.prediction.tta import turn, undo_view
 from t4e_utils.sampling.squares import from_square, to_square
 
 
@@ -41,7 +41,7 @@ def region_probabilities(
         size: side of the square that the segmenter sees.
         is_stretched: stretch to the square; otherwise pad.
         zoom: about the centre, before segmenting; what it cuts off counts as not tumour.
-        views: some of `TURNS`; the maps are turned back and averaged.
+        views: some of `MASK_VIEWS`; the maps are turned back and averaged.
         batch_size: slices a pass.
 
     Yields:
@@ -51,7 +51,7 @@ def region_probabilities(
     for part in parts_of(len(images), batch_size):
         squares = to_square(images[part], size, stretch=is_stretched, zoom=zoom)
         maps = np.mean(
-            [turn_back(_maps(segmenter, turn(squares, view), device), view) for view in views],
+            [undo_view(_maps(segmenter, turn(squares, view), device), view) for view in views],
             axis=0,
         ).transpose(0, 3, 1, 2)
         n, n_regions = maps.shape[:2]

@@ -7,8 +7,8 @@ import numpy as np
 
 # degrees, counter-clockwise; within the 45 of the augmentation
 ROTATIONS = {"rotate_10": 10.0, "rotate_-10": -10.0}
-TURNS = ("identity", "hflip", "vflip", *ROTATIONS)  # what a mask can be turned back from
-VIEWS = (*TURNS, "zoom_1.2")
+MASK_VIEWS = ("identity", "hflip", "vflip", *ROTATIONS)  # what a mask can be turned back from
+VIEWS = (*MASK_VIEWS, "zoom_1.2")
 
 
 def turn(squares: np.ndarray, view: str) -> np.ndarray:
@@ -20,7 +20,7 @@ def turn(squares: np.ndarray, view: str) -> np.ndarray:
     return _rotate(squares, ROTATIONS[view]) if view in ROTATIONS else squares
 
 
-def turn_back(squares: np.ndarray, view: str) -> np.ndarray:
+def undo_view(squares: np.ndarray, view: str) -> np.ndarray:
     """Undo `turn`: exactly for flips, up to interpolation for rotations.
 
     What a rotation moved out stays 0.

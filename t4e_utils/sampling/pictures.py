@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 
 
 def split_channels(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
     wt, et = (mask.astype(bool) * np.uint8(255) for mask in masks)
     # cv2 orders colours B, G, R
     _, data = cv2.imencode(".png", cv2.merge([et, wt, np.ascontiguousarray(image)]))
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return path
 

@@ -1,6 +1,6 @@
 """Folds of patients.
 
-Who is fitted, who chooses the checkpoint, who is held out, and that nobody stands on two sides.
+Who is train, who chooses the checkpoint, who is held out, and that nobody stands on two sides.
 
 Patient ids are strings. A split is always of patients, never of their series or slices.
 """
@@ -69,8 +69,8 @@ class FoldSplit:
     """Who trains, who chooses the checkpoint, and who is held out and only scored."""
 
     fold: int
-    fitted: list[str]
-    choosing: list[str]  # empty: nobody chooses, the last epoch is taken
+    train: list[str]
+    tune: list[str]  # empty: nobody chooses, the last epoch is taken
     held_out: list[str]
     select_on: str
 
@@ -78,8 +78,8 @@ class FoldSplit:
     def counts(self) -> dict[str, int]:
         """Numbers of patients, for a card or a table."""
         return {
-            "n_fitted": len(self.fitted),
-            "n_choosing": len(self.choosing),
+            "n_train": len(self.train),
+            "n_tune": len(self.tune),
             "n_held_out": len(self.held_out),
         }
 
@@ -112,10 +112,10 @@ def split_fold(
         )
     if select_on == "outer":
         return FoldSplit(fold, training["patient_id"].tolist(), held_out, held_out, select_on)
-    fitted, choosing = _inner_split(training, share=select_share, seed=seed)
-    assert_disjoint(fitted, choosing, what="the inner split")
-    assert_disjoint([*fitted, *choosing], held_out, what=f"fold {fold}")
-    return FoldSplit(fold, fitted, choosing, held_out, select_on if choosing else "last epoch")
+    train, tune = _inner_split(training, share=select_share, seed=seed)
+    assert_disjoint(train, tune, what="the inner split")
+    assert_disjoint([*train, *tune], held_out, what=f"fold {fold}")
+    return FoldSplit(fold, train, tune, held_out, select_on if tune else "last epoch")
 
 
 def _inner_split(training: pd.DataFrame, *, share: float, seed: int) -> tuple[list[str], list[str]]:

@@ -52,7 +52,7 @@ def take_inventory(
         The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all
         problems that headers show.
     """
-    keys = [(path, files_mark(path, source)) for path in table["path"]]
+    keys = [(path, files_fingerprint(path, source)) for path in table["path"]]
     known = _read_cache(cache)
     missing = [key for key in keys if key not in known]
     read = Parallel(n_jobs=n_jobs, return_as="generator")(
@@ -115,7 +115,7 @@ def _header(path: str, source: str) -> tuple[dict, list[Problem]]:
     return header, list(header.pop("problems"))
 
 
-def files_mark(path: str, source: str) -> str:
+def files_fingerprint(path: str, source: str) -> str:
     """Return a text that changes when a file, or one of a folder, or the reader changes."""
     digest = hashlib.sha256(f"{__version__} {source}".encode())
     try:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 from t4e_utils.tables.run import MissingInputError, project_root
 
-MADE_WITH = b"t4e_made_with"
+PROVENANCE = b"t4e_provenance"
 
 
 class StaleResultError(T4EError):
@@ -43,14 +43,14 @@ def fingerprint(*parts: Any) -> str:
 
 
 def write_table(
-    table: pd.DataFrame, path: Path, *, made_with: Mapping[str, Any] | None = None
+    table: pd.DataFrame, path: Path, *, provenance: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a Parquet table atomically: if the file is there, it is complete."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    note = json.dumps(made_with or {}, sort_keys=True, default=str).encode()
-    with whole_file(path) as temporary:
+    note = json.dumps(provenance or {}, sort_keys=True, default=str).encode()
+    with atomic_write(path) as temporary:
         pq.write_table(
-            arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), MADE_WITH: note}),
+            arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), PROVENANCE: note}),
             temporary,
         )
     return path
@@ -86,7 +86,7 @@ def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.D
     return table
 
 
-def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+def is_finished(path: Path, provenance: Mapping[str, Any], *, overwrite: bool = False) -> bool:
     """Return whether the table is there and was made with these parameters.
 
     Raises:
@@ -94,7 +94,7 @@ def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = F
     """
     if overwrite or not path.is_file():
         return False
-    before, now = made_with_of(path), json.loads(json.dumps(made_with, default=str))
+    before, now = provenance_of(path), json.loads(json.dumps(provenance, default=str))
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
         differences = "; ".join(
@@ -107,22 +107,22 @@ def is_finished(path: Path, made_with: Mapping[str, Any], *, overwrite: bool = F
     return True
 
 
-def is_current(path: Path, made_with: Mapping[str, Any]) -> bool:
+def is_current(path: Path, provenance: Mapping[str, Any]) -> bool:
     """Return whether the table is there and was made with these parameters.
 
     For what may be made anew without asking.
     """
-    return path.is_file() and made_with_of(path) == json.loads(json.dumps(made_with, default=str))
+    return path.is_file() and provenance_of(path) == json.loads(json.dumps(provenance, default=str))
 
 
-def made_with_of(path: Path) -> dict[str, Any]:
+def provenance_of(path: Path) -> dict[str, Any]:
     """Return the parameters that a table was made with.
 
     Raises:
         MissingInputError: the file is damaged.
     """
     try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(MADE_WITH, b"{}"))
+        return json.loads((pq.read_schema(path).metadata or {}).get(PROVENANCE, b"{}"))
     except pa.ArrowInvalid as error:
         raise MissingInputError(
             f"{_shown(path)} is damaged ({error}): delete it, it will be made anew."
@@ -131,7 +131,7 @@ def made_with_of(path: Path) -> dict[str, Any]:
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:
     """Write a JSON card atomically, readable by a person; NaN becomes null."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
     return path
 

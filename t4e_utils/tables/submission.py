@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 
 
 class SubmissionError(T4EError):
@@ -80,5 +80,5 @@ def validate(
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)

@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from t4e_utils import T4EError
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
@@ -295,6 +295,6 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace(
         'href="README.md"', 'href="../index.html"'
     )
-    with whole_file(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
     return target

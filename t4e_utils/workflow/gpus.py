@@ -58,7 +58,7 @@ def visible_gpus() -> list[str]:
     return asked.stdout.split() if asked.returncode == 0 else []
 
 
-def take_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, IO[str]]:
+def lock_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, IO[str]]:
     """Wait until n of the GPUs are free, and hold them as long as the files returned are open.
 
     Args:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if gpus := visible_gpus():
         try:
-            taken = take_gpus(gpus, chosen.devices)
+            taken = lock_gpus(gpus, chosen.devices)
         except GpuError as error:
             sys.exit(str(error))
         for lock in taken.values():

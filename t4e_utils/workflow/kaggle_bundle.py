@@ -171,8 +171,8 @@ def copy_models(
             f"{run} holds no classifier to upload: run the pipeline with this config first."
         )
     cards = classifier_cards(run, series=series, folds=folds)
-    made_with = common_preparation(cards)
-    weights = [made_with["segmenter"], *[card["weights"] for card in cards]]
+    provenance = common_preparation(cards)
+    weights = [provenance["segmenter"], *[card["weights"] for card in cards]]
     files = [
         *weights,
         *[str(Path(path).with_suffix(".json")) for path in weights],

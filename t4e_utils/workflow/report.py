@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError, __version__
-from t4e_utils.files import whole_file
+from t4e_utils.files import atomic_write
 from t4e_utils.metrics.intervals import median_interval
 from t4e_utils.progress import duration
 from t4e_utils.tables.run import MissingInputError, require_folder, resolve, versions
-from t4e_utils.tables.store import made_with_of, read_json, read_table, write_json
+from t4e_utils.tables.store import provenance_of, read_json, read_table, write_json
 from t4e_utils.workflow import executed
 from t4e_utils.workflow.plan import NOTEBOOKS
 
@@ -83,7 +83,7 @@ def write_report(run_dir: str | Path) -> Path:
     )
     environment.filters |= {"figure": figure, "duration": duration}
     page = folder / "index.html"
-    with whole_file(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(
             environment.get_template("report.html").render(facts), encoding="utf-8"
         )
@@ -182,7 +182,7 @@ def data_kind(run: Path) -> str:
     "unknown" before any table is there.
     """
     for table in (run / "eda" / "inventory.parquet", run / "seg" / "patients.parquet"):
-        if table.is_file() and (folder := made_with_of(table).get("rsna_dir")):
+        if table.is_file() and (folder := provenance_of(table).get("rsna_dir")):
             is_phantom = folder == DEFAULT_RSNA or (resolve(folder).parent / PHANTOM_CARD).is_file()
             return "phantoms" if is_phantom else "scans"
     return "unknown"

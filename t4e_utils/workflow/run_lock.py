@@ -32,7 +32,7 @@ class RunLockError(T4EError):
     """Another pipeline, or what is left of one, works on the run folder."""
 
 
-def hold_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
+def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
     """Take a run folder for this process until it ends.
 
     Args:

@@ -7,7 +7,7 @@ from t4e_utils.annotations.regions import (
     areas_along_axes,
     areas_of,
     count_components,
-    largest_piece,
+    largest_component,
     measure_slices,
     regions_from_labels,
 )
@@ -116,6 +116,6 @@ def test_the_largest_piece_holds_voxels_that_touch_at_a_corner_and_an_empty_mask
     mask[0, 0, :2] = True  # two voxels
     # three, each touching the next at a corner alone
     mask[1, 3, 3] = mask[2, 4, 4] = mask[3, 3, 5] = True
-    found = largest_piece(mask)
+    found = largest_component(mask)
     assert sorted(map(tuple, np.argwhere(found).tolist())) == [(1, 3, 3), (2, 4, 4), (3, 3, 5)]
-    assert not largest_piece(np.zeros_like(mask)).any()
+    assert not largest_component(np.zeros_like(mask)).any()

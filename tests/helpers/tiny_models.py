@@ -20,7 +20,7 @@ def write_tiny_run(run, *, series=("FLAIR", "T2w"), folds=(0,), prevalence=0.4):
     torch.manual_seed(0)
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8))
     save_weights(segmenter, run / "seg" / "models" / "fold0-a" / "best.safetensors", {})
-    made_with = {**asdict(RULE), "segmenter": "seg/models/fold0-a/best.safetensors"}
+    provenance = {**asdict(RULE), "segmenter": "seg/models/fold0-a/best.safetensors"}
     for name in series:
         for fold in folds:
             weights = f"cls/models/{name}_fold{fold}-b/best.safetensors"
@@ -32,12 +32,12 @@ def write_tiny_run(run, *, series=("FLAIR", "T2w"), folds=(0,), prevalence=0.4):
             card = {
                 "series": name,
                 "control": "none",
-                "made_with": made_with,
+                "provenance": provenance,
                 "fold": fold,
                 "weights": weights,
                 "best_epoch": 1,
                 "select_on": "inner",
-                "n_fitted": 1,
+                "n_train": 1,
                 "trained_on": ["99991"],
                 "backbone": "test_nfnet",
                 "image_size": 32,

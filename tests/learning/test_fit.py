@@ -637,8 +637,8 @@ def test_two_tiny_batches_are_learnt_by_heart(cases, tmp_path, stage, batch_size
 
 
 def test_predictions_do_not_depend_on_the_batch_size(cases):
-    from t4e_utils.learning.datasets import SliceDataset
     from t4e_utils.learning.batches import prepare_slices
+    from t4e_utils.learning.datasets import SliceDataset
 
     slices = pd.read_pickle(cases / "slices.pkl")[:7]
     dataset = SliceDataset(slices, cases, image_size=32)

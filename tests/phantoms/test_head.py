@@ -136,7 +136,7 @@ def test_contrasts_follow_the_real_ones(seed, label):
     values, labels = clean(patient)
     points = head_points(patient).reshape(3, -1).astype(np.float32)
     csf = (head.ventricle_distance(patient.head, points) < -2).reshape(labels.shape) & (labels == 0)
-    pushed = head_painting.pushed(patient.head, points)
+    pushed = head.pushed_aside(patient.head, points)
     grey = (
         (head_painting._nuclei_distance(pushed) < -3).reshape(labels.shape) & (labels == 0) & ~csf
     )

@@ -17,7 +17,7 @@ from t4e_utils.prediction.sequences import (
     embed_slices,
     view_of,
 )
-from t4e_utils.prediction.tta import TURNS, VIEWS, turn, turn_back
+from t4e_utils.prediction.tta import MASK_VIEWS, VIEWS, turn, undo_view
 from t4e_utils.sampling.chunks import chunk_bounds
 
 
@@ -134,14 +134,14 @@ def test_a_rotation_turns_counter_clockwise_about_the_centre():
     )
 
 
-@pytest.mark.parametrize("view", TURNS)
+@pytest.mark.parametrize("view", MASK_VIEWS)
 def test_turned_back_a_mask_is_where_it_was(view):
     truth = disc((64, 64), (24, 38), 11)[None]
-    back = turn_back(turn(truth.astype(np.float32), view), view) > 0.5
+    back = undo_view(turn(truth.astype(np.float32), view), view) > 0.5
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.98
 
 
-@pytest.mark.parametrize("views", [("rotate_10",), ("hflip", "vflip"), TURNS])
+@pytest.mark.parametrize("views", [("rotate_10",), ("hflip", "vflip"), MASK_VIEWS])
 def test_masks_of_turned_views_land_where_the_tissue_is(views):
     truth = disc((60, 48), (33, 20), 9)
     images = np.where(truth, 200, 30)[None].astype(np.uint8)

@@ -81,9 +81,9 @@ def test_folds_that_cannot_be_dealt_are_refused():
 def test_a_fold_has_three_groups_that_share_nobody_and_miss_nobody():
     patients = cohort(30)
     split = folds.split_fold(patients, 1, select_share=0.2, seed=0)
-    groups = [split.fitted, split.choosing, split.held_out]
+    groups = [split.train, split.tune, split.held_out]
     assert sorted(patient for group in groups for patient in group) == ids(30)
-    assert split.counts == {"n_fitted": 16, "n_choosing": 4, "n_held_out": 10}
+    assert split.counts == {"n_train": 16, "n_tune": 4, "n_held_out": 10}
     assert set(split.held_out) == set(patients.loc[patients["fold"] == 1, "patient_id"])
     assert split.select_on == "inner"
 
@@ -100,15 +100,15 @@ def test_the_inner_split_does_not_see_the_labels_of_held_out_patients():
 
 def test_with_outer_selection_the_held_out_patients_choose_and_all_others_are_fitted():
     split = folds.split_fold(cohort(30), 1, select_share=0.2, seed=0, select_on="outer")
-    assert split.choosing == split.held_out
-    assert len(split.fitted) == 20
+    assert split.tune == split.held_out
+    assert len(split.train) == 20
     assert split.select_on == "outer"
 
 
 @pytest.mark.parametrize(("n", "share"), [(30, 0.0), (4, 0.2)])
 def test_without_a_share_or_with_few_patients_nobody_chooses(n, share):
     split = folds.split_fold(cohort(n, n_folds=2), 0, select_share=share, seed=0)
-    assert split.choosing == []
+    assert split.tune == []
     assert split.select_on == "last epoch"
 
 

@@ -169,9 +169,9 @@ def test_a_fingerprint_is_the_same_in_another_process():
 
 
 def test_a_table_comes_back_as_it_was_with_text_ids_and_without_leftovers(tmp_path):
-    path = store.write_table(TABLE, tmp_path / "a" / "t.parquet", made_with={"seed": 3})
+    path = store.write_table(TABLE, tmp_path / "a" / "t.parquet", provenance={"seed": 3})
     pd.testing.assert_frame_equal(store.read_table(path, made_by="01_eda", columns=["dice"]), TABLE)
-    assert store.made_with_of(path) == {"seed": 3}
+    assert store.provenance_of(path) == {"seed": 3}
     assert [p.name for p in path.parent.iterdir()] == ["t.parquet"]
 
 
@@ -201,7 +201,7 @@ def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_
     path = tmp_path / "t.parquet"
     assert not store.is_finished(path, {"seed": 1})
     assert not store.is_current(path, {"seed": 1})
-    store.write_table(TABLE, path, made_with={"seed": 1, "planes": ("axial",)})
+    store.write_table(TABLE, path, provenance={"seed": 1, "planes": ("axial",)})
     assert store.is_finished(path, {"seed": 1, "planes": ["axial"]})
     assert store.is_current(path, {"seed": 1, "planes": ["axial"]})
     assert not store.is_current(path, {"seed": 2, "planes": ["axial"]})

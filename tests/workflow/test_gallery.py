@@ -94,7 +94,7 @@ def run(tmp_path):
     write_table(
         pd.DataFrame({"series": ["FLAIR"]}),
         folder / "eda" / "inventory.parquet",
-        made_with={"rsna_dir": "data/phantoms/rsna"},
+        provenance={"rsna_dir": "data/phantoms/rsna"},
     )
     (folder / "notebooks").mkdir()
     picture = new_output(
@@ -179,7 +179,7 @@ def test_a_run_on_scans_is_not_published(run, tmp_path):
     write_table(
         pd.DataFrame({"series": ["FLAIR"]}),
         run / "eda" / "inventory.parquet",
-        made_with={"rsna_dir": str(tmp_path / "rsna")},
+        provenance={"rsna_dir": str(tmp_path / "rsna")},
     )
     with pytest.raises(
         gallery.GalleryError, match="does not show phantoms: only these may be published"

@@ -79,7 +79,7 @@ def run(tmp_path):
     store.write_table(
         pd.DataFrame({"a": [1]}),
         run / "eda" / "inventory.parquet",
-        made_with={"rsna_dir": str(tmp_path / "data" / "rsna")},
+        provenance={"rsna_dir": str(tmp_path / "data" / "rsna")},
     )
     store.write_table(problems, run / "eda" / "problems.parquet")
     rows = [

@@ -11,11 +11,11 @@ import sys
 import pytest
 
 from t4e_utils.files import WriteError
-from t4e_utils.workflow.run_lock import LOCK, VARIABLE, RunLockError, hold_run, workers_of
+from t4e_utils.workflow.run_lock import LOCK, VARIABLE, RunLockError, lock_run, workers_of
 
 HOLD = (
-    "import sys, time, pathlib; from t4e_utils.workflow.run_lock import hold_run; "
-    "hold_run(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    "import sys, time, pathlib; from t4e_utils.workflow.run_lock import lock_run; "
+    "lock_run(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 )
 
 
@@ -38,11 +38,11 @@ def test_a_second_run_is_refused_with_the_name_of_the_first_until_that_is_killed
         match=rf"Another run works on .*run \(process {holder.pid} on .* since 2.*\): wait "
         r"until it ends",
     ):
-        hold_run(tmp_path / "run")
-    hold_run(tmp_path / "another run")
+        lock_run(tmp_path / "run")
+    lock_run(tmp_path / "another run")
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    hold_run(tmp_path / "run")
+    lock_run(tmp_path / "run")
     assert f"process {os.getpid()} " in (tmp_path / "run" / LOCK).read_text()
 
 
@@ -55,7 +55,7 @@ def test_jobs_that_outlive_their_run_are_waited_for_and_then_named(tmp_path):
             RunLockError,
             match=rf"Jobs of an earlier run still write to .*run: .* \(kill {job.pid}\)",
         ):
-            hold_run(tmp_path / "run", patience_s=0.2)
+            lock_run(tmp_path / "run", patience_s=0.2)
     finally:
         job.kill()
         job.wait()
@@ -65,4 +65,4 @@ def test_jobs_that_outlive_their_run_are_waited_for_and_then_named(tmp_path):
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"cannot be written \(.*\): choose a folder"):
-        hold_run(tmp_path / "file" / "run")
+        lock_run(tmp_path / "file" / "run")

@@ -61,7 +61,7 @@ def train_classifier(
     root: Path,
     settings: ClassifierSettings,
     config: TrainConfig,
-    made_with: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     control: str = "none",
     train_on_fallback: bool = False,
     num_processes: int = 1,
@@ -80,7 +80,7 @@ def train_classifier(
         root: of the paths in the tables and the card.
         settings: network and input.
         config: of the loop.
-        made_with: parameters that the slices were made with, part of the fingerprint.
+        provenance: parameters that the slices were made with, part of the fingerprint.
         control: one of `CONTROLS`; other than "none" it takes something away that the classifier
             might use.
         train_on_fallback: learn also from series in which no slice passed the filter; done anyway
@@ -91,20 +91,20 @@ def train_classifier(
     Returns:
         The card.
     """
-    known = {patient: labels[patient] for patient in [*split.fitted, *split.choosing]}
+    known = {patient: labels[patient] for patient in [*split.train, *split.tune]}
     if control == "shuffled labels":
         known = shuffled_labels(known, seed=config.seed)
     if control == "shuffled order":
         slices = shuffled_order(slices, seed=config.seed)
     passed = chunks[chunks["patient_id"].isin(slices.loc[slices["fallback"] == "", "patient_id"])]
-    uses_fallback = train_on_fallback or not passed["patient_id"].isin(split.fitted).any()
+    uses_fallback = train_on_fallback or not passed["patient_id"].isin(split.train).any()
     tables = [
         _with_labels(chunks if uses_fallback else passed, ids, known)
-        for ids in (split.fitted, split.choosing)
+        for ids in (split.train, split.tune)
     ]
     used = slices[slices["patient_id"].isin(known)][["path", "brain_area", "wt_area", "et_area"]]
     identity = fingerprint(
-        asdict(settings), asdict(config), split.select_on, control, made_with, used, *tables
+        asdict(settings), asdict(config), split.select_on, control, provenance, used, *tables
     )
     options = {
         "image_size": settings.image_size,
@@ -139,7 +139,7 @@ def train_classifier(
         "series": name,
         "control": control,
         "uses_fallback": uses_fallback,
-        "made_with": dict(made_with),
+        "provenance": dict(provenance),
     }
     return write_card(
         result,

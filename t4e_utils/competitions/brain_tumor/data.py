@@ -29,7 +29,7 @@ from t4e_utils.tables.folds import assert_disjoint
 from t4e_utils.tables.run import require_folder, resolve
 
 COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
-SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
+CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 LABEL_VALUES = (0, 1, 2, 4)
@@ -169,7 +169,7 @@ def training_patients(
     Returns:
         Patients (patient_id, label), series (patient_id, split, series, path), problems.
     """
-    found = find_series(folders.rsna, split="train", series=SERIES)
+    found = find_series(folders.rsna, split="train", series=CONTRASTS)
     labels = read_labels(
         folders.rsna / "train_labels.csv", id_column=ID_COLUMN, label_column=LABEL_COLUMN
     )
@@ -177,7 +177,7 @@ def training_patients(
     patients, problems = join_labels(found, labels, root=folders.rsna / "train")
     found = found[found["patient_id"].isin(patients["patient_id"])].reset_index(drop=True)
     problems += missing_series(
-        found, patients["patient_id"], series=SERIES, root=folders.rsna / "train"
+        found, patients["patient_id"], series=CONTRASTS, root=folders.rsna / "train"
     )
     return patients, found, problems
 
@@ -216,4 +216,4 @@ def test_series(rsna: Path) -> pd.DataFrame:
     """
     if not (rsna / "test").is_dir():
         return pd.DataFrame(columns=["patient_id", "split", "series", "path"])
-    return find_series(rsna, split="test", series=SERIES)
+    return find_series(rsna, split="test", series=CONTRASTS)

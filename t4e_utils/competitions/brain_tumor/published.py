@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from t4e_utils import T4EError
-from t4e_utils.competitions.brain_tumor.data import SERIES
+from t4e_utils.competitions.brain_tumor.data import CONTRASTS
 from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
 from t4e_utils.learning.networks import blueprint, build_classifier, build_segmenter
 from t4e_utils.learning.weights import read_weights, require_entries_of, save_state
@@ -90,12 +90,12 @@ def _card(name: str, weights: str) -> dict[str, Any]:
     return {
         "series": name,
         "control": "none",
-        "made_with": {**asdict(RULE), "segmenter": SEGMENTER_WEIGHTS},
+        "provenance": {**asdict(RULE), "segmenter": SEGMENTER_WEIGHTS},
         "fold": 0,
         "weights": weights,
         "best_epoch": None,  # not published
         "select_on": "outer",  # the team chose its checkpoints by the held-out fold
-        "n_fitted": None,
+        "n_train": None,
         "trained_on": [],  # not needed: training and test patients of the challenge are apart
         "backbone": "eca_nfnet_l0",
         "image_size": 224,
@@ -120,7 +120,7 @@ def convert_start(path: Path, target: Path, *, model: str) -> None:
 
 
 def fetch_published(
-    target: Path, *, series: Sequence[str] = SERIES, with_start: bool = True
+    target: Path, *, series: Sequence[str] = CONTRASTS, with_start: bool = True
 ) -> None:
     """Fetch and convert what is not there yet.
 

@@ -55,7 +55,7 @@ def train_segmenter(
     root: Path,
     settings: SegmenterSettings,
     config: TrainConfig,
-    made_with: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     synthetic: pd.DataFrame | None = None,
     synthetic_share: float = 0.65,
     num_processes: int = 1,
@@ -70,7 +70,7 @@ def train_segmenter(
         root: of the paths in the tables and the card.
         settings: network and input.
         config: of the loop.
-        made_with: parameters that the slices were made with, part of the fingerprint.
+        provenance: parameters that the slices were made with, part of the fingerprint.
         synthetic: kept slices of synthetic heads, columns as `slices`, to learn from beside those
             of the fitted patients; they choose nothing.
         synthetic_share: of the slices of an epoch; those of the patients are repeated until they
@@ -83,7 +83,7 @@ def train_segmenter(
     """
     tables = [
         slices[slices["patient_id"].isin(ids)].reset_index(drop=True)
-        for ids in (split.fitted, split.choosing)
+        for ids in (split.train, split.tune)
     ]
     if synthetic is not None:
         tables[0] = mix_slices(tables[0], synthetic, synthetic_share=synthetic_share)
@@ -91,7 +91,7 @@ def train_segmenter(
         asdict(settings),
         asdict(config),
         split.select_on,
-        made_with,
+        provenance,
         *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables),
     )
     options = {

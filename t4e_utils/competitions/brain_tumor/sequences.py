@@ -24,7 +24,7 @@ from torch import nn
 from tqdm import tqdm
 
 from t4e_utils import T4EError
-from t4e_utils.annotations.regions import largest_piece, measure_slices
+from t4e_utils.annotations.regions import largest_component, measure_slices
 from t4e_utils.competitions.brain_tumor.rules import select_sequence_slices
 from t4e_utils.learning.devices import device_of
 from t4e_utils.prediction.fusion import fuse_maps
@@ -36,7 +36,7 @@ from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import read_series
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.catalog import CatalogError
-from t4e_utils.tables.inventory import files_mark
+from t4e_utils.tables.inventory import files_fingerprint
 from t4e_utils.tables.store import is_current, read_table, write_table
 
 READ_AHEAD = 2  # series read while the networks work; bounds the memory
@@ -79,7 +79,9 @@ class SeriesRule:
     # 1: every slice; k: every k-th (COARSE_MM apart at most), then all around those that show
     # tumour
     segmentation_stride: int = 1
-    segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of inference.TURNS
+    segmentation_views: Sequence[str] = (
+        "identity",
+    )  # averaged masks, some of inference.MASK_VIEWS
     # For "WT" and "ET", what each series of a patient says counts so much in the masks of all of
     # them, see `fusion`; {}: each draws its own.
     series_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -358,7 +360,7 @@ def _select(
     kept, fallback = select_sequence_slices(measures, n_pixels, **options)
     # what lies elsewhere is more often false: its slices are not kept
     if fallback == "largest tumour":
-        piece = measures.assign(wt_area=largest_piece(masks[0]).sum(axis=(1, 2)))
+        piece = measures.assign(wt_area=largest_component(masks[0]).sum(axis=(1, 2)))
         kept, _ = select_sequence_slices(piece, n_pixels, **options)
     return measures, kept, fallback
 
@@ -446,7 +448,7 @@ def write_sequences(
     *,
     root: Path,
     batch_size: int = 32,
-    made_with: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Prepare many series and write their kept slices to `folder/<patient>/<series>/<slice>.png`,
@@ -462,7 +464,7 @@ def write_sequences(
         folder: of the slices.
         root: paths in the rows are relative to it.
         batch_size: slices a pass.
-        made_with: what else decides about the slices, such as the segmenter's weights.
+        provenance: what else decides about the slices, such as the segmenter's weights.
         overwrite: prepare every series anew.
 
     Returns:
@@ -480,10 +482,10 @@ def write_sequences(
         )
     series = in_patients(series, rule)
     places = [folder / row.patient_id / row.series for row in series.itertuples()]
-    marks = series.assign(mark=[files_mark(path, rule.source) for path in series["path"]])
+    marks = series.assign(mark=[files_fingerprint(path, rule.source) for path in series["path"]])
     if rule.series_weights:  # what one series shows decides about the others
         marks["mark"] = marks["patient_id"].map(marks.groupby("patient_id")["mark"].agg(list))
-    notes = [{**asdict(rule), **(made_with or {}), "files": mark} for mark in marks["mark"]]
+    notes = [{**asdict(rule), **(provenance or {}), "files": mark} for mark in marks["mark"]]
     is_there = pd.Series(
         [
             not overwrite and is_current(place / TABLE, note)
@@ -512,7 +514,7 @@ def write_sequences(
             )
         )
         if not result.problems:
-            write_table(tables[-1], place / TABLE, made_with=note)
+            write_table(tables[-1], place / TABLE, provenance=note)
     next(results, None)  # so that its progress bar ends
     if not tables:
         raise CatalogError(

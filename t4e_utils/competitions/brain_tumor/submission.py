@@ -54,14 +54,14 @@ def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         SubmissionError: the classifiers do not agree.
     """
-    for name in ("made_with", "image_size", "is_stretched", "control"):
+    for name in ("provenance", "image_size", "is_stretched", "control"):
         values = {json.dumps(card[name], sort_keys=True) for card in cards}
         if len(values) > 1:
             raise SubmissionError(
                 f"The classifiers differ in {name}, they cannot be averaged over one "
                 f"preparation: {' | '.join(sorted(values))}."
             )
-    return dict(cards[0]["made_with"])
+    return dict(cards[0]["provenance"])
 
 
 def assemble(

@@ -101,7 +101,7 @@ def train_and_predict(
         root=root,
         settings=settings,
         config=CONFIG,
-        made_with={},
+        provenance={},
         **options,
     )
     classifier = load_network(root / card["weights"])
@@ -153,9 +153,9 @@ def test_validation_patients_are_not_training_patients(data):
     _, _, patients = data
     labels = patients.set_index("patient_id")["label"].to_dict()
     card, _, split = train_and_predict(data, labels, "f")
-    assert not set(split.fitted) & set(split.choosing)
+    assert not set(split.train) & set(split.tune)
     assert not set(card["trained_on"]) & set(card["held_out"])
-    assert (card["n_fitted"], card["n_choosing"], card["n_held_out"]) == (4, 2, 6)
+    assert (card["n_train"], card["n_tune"], card["n_held_out"]) == (4, 2, 6)
     outer, _, _ = train_and_predict(data, labels, "g", select_on="outer")
     assert outer["select_on"] == "outer"
 
@@ -191,11 +191,11 @@ def test_series_without_a_slice_that_passed_are_learnt_from_when_asked_or_when_t
         assert sorted(predictions["patient_id"].unique()) == sorted(split.held_out)
         return card["uses_fallback"], (root / card["weights"]).read_bytes()
 
-    all_learnt, one_left_out = weights("j", []), weights("k", split.fitted[:1])
+    all_learnt, one_left_out = weights("j", []), weights("k", split.train[:1])
     assert (all_learnt[0], one_left_out[0]) == (False, False)
     assert one_left_out[1] != all_learnt[1]
-    assert weights("l", split.fitted[:1], train_on_fallback=True) == (True, all_learnt[1])
-    assert weights("m", split.fitted) == (True, all_learnt[1])
+    assert weights("l", split.train[:1], train_on_fallback=True) == (True, all_learnt[1])
+    assert weights("m", split.train) == (True, all_learnt[1])
 
 
 def test_shuffled_labels_keep_their_numbers_and_repeat_with_the_seed():

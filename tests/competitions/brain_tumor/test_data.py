@@ -28,7 +28,7 @@ def folders(tmp_path):
             if (patient, suffix) != ("00009", "seg"):
                 (folder / f"BraTS2021_{patient}_{suffix}.nii.gz").touch()
     for split, patient in (("train", "00002"), ("train", "00109"), ("test", "00007")):
-        for series in brain_tumor.SERIES:
+        for series in brain_tumor.CONTRASTS:
             (rsna / split / patient / series).mkdir(parents=True)
     (rsna / "train" / "00005" / "FLAIR").mkdir(parents=True)
     (rsna / "train_labels.csv").write_text(

@@ -46,7 +46,7 @@ def files(tmp_path_factory):
     """What is on Google Drive, by file name."""
     folder = tmp_path_factory.mktemp("drive")
     torch.save(state_like("segmentation"), folder / published.SEGMENTER_FILE)
-    for name in brain_tumor.SERIES:
+    for name in brain_tumor.CONTRASTS:
         torch.save(state_like("classification"), folder / published.CLASSIFIER_FILE.format(name))
     encoder = {
         key: value
@@ -81,8 +81,8 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
     published.fetch_published(tmp_path, series=["T1wCE"], with_start=False)
     assert "nothing is said about the weights" in capsys.readouterr().out
     (card,) = classifier_cards(tmp_path, series=["T1wCE"], folds=[0])
-    made_with = common_preparation([card])
-    rule = SeriesRule(**{name: made_with[name] for name in SeriesRule.__dataclass_fields__})
+    provenance = common_preparation([card])
+    rule = SeriesRule(**{name: provenance[name] for name in SeriesRule.__dataclass_fields__})
     assert (
         tuple(rule.percentiles),
         rule.segmenter_size,
@@ -90,7 +90,7 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
         rule.segmentation_zoom,
     ) == ((0, 100), 224, True, 1.2)
     for path, part in (
-        (made_with["segmenter"], "segmentation"),
+        (provenance["segmenter"], "segmentation"),
         (card["weights"], "classification"),
     ):
         loaded, expected = load_model(tmp_path / path).state_dict(), state_like(part)

@@ -55,7 +55,7 @@ def data(tmp_path_factory):
 def train(data, split, folder):
     root, _, slices = data
     return train_segmenter(
-        slices, split, root / folder, root=root, settings=SETTINGS, config=CONFIG, made_with={}
+        slices, split, root / folder, root=root, settings=SETTINGS, config=CONFIG, provenance={}
     )
 
 
@@ -90,7 +90,7 @@ def test_synthetic_slices_are_learnt_from_and_choose_nothing(data):
             root=root,
             settings=SETTINGS,
             config=CONFIG,
-            made_with={},
+            provenance={},
             synthetic=drawn,
             synthetic_share=0.5,
         )

@@ -404,10 +404,10 @@ class BreaksDown(Counting):
 
 
 def test_interrupted_work_goes_on_with_the_series_that_are_missing(series, tmp_path):
-    options = {"root": tmp_path, "made_with": {"segmenter": "a"}}
+    options = {"root": tmp_path, "provenance": {"segmenter": "a"}}
     whole = Counting().eval()
     undisturbed, problems = write_sequences(
-        series, whole, RULE, tmp_path / "undisturbed", root=tmp_path, made_with={"segmenter": "a"}
+        series, whole, RULE, tmp_path / "undisturbed", root=tmp_path, provenance={"segmenter": "a"}
     )
     n_first = len(read_for_segmentation(series["path"][0], RULE)[1][2:14])
     with pytest.raises(KeyboardInterrupt):
@@ -431,7 +431,7 @@ def test_interrupted_work_goes_on_with_the_series_that_are_missing(series, tmp_p
 )
 def test_what_decides_about_slices_prepares_them_again(series, tmp_path, changed):
     own, first = series.head(1), Counting().eval()
-    write_sequences(own, first, RULE, tmp_path, root=tmp_path, made_with={"segmenter": "a"})
+    write_sequences(own, first, RULE, tmp_path, root=tmp_path, provenance={"segmenter": "a"})
     if changed == "another file":
         copied = shutil.copytree(own["path"][0], tmp_path / "copy")
         write_sequences(
@@ -440,11 +440,11 @@ def test_what_decides_about_slices_prepares_them_again(series, tmp_path, changed
             RULE,
             tmp_path,
             root=tmp_path,
-            made_with={"segmenter": "a"},
+            provenance={"segmenter": "a"},
         )
         os.utime(next(copied.iterdir()), (1, 1))
         own = own.assign(path=str(copied))
-    made_with = {"segmenter": "b" if changed == "another segmenter" else "a"}
+    provenance = {"segmenter": "b" if changed == "another segmenter" else "a"}
     second = Counting().eval()
     rule = replace(RULE, mask_threshold=0.6) if changed == "another rule" else RULE
     write_sequences(
@@ -453,7 +453,7 @@ def test_what_decides_about_slices_prepares_them_again(series, tmp_path, changed
         rule,
         tmp_path,
         root=tmp_path,
-        made_with=made_with,
+        provenance=provenance,
         overwrite=changed == "everything anew",
     )
     assert second.n_slices == first.n_slices > 0
