@@ -137,29 +137,6 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Score:
-    """A number that says how good something is, with what belongs beside it."""
-
-    name: str
-    value: float | None  # None or NaN: not defined
-    ci95: Sequence[float] | None = None
-    n: int | None = None
-    unit: str = ""
-
-
-def write_scores(
-    path: Path,
-    title: str,
-    scores: Iterable[Score],
-    notes: Iterable[str] = (),
-    summary: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a score file for the report."""
-    content = {"title": title, "scores": [asdict(score) for score in scores]}
-    return write_json({**content, "notes": list(notes), "summary": summary or {}}, path)
-
-
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     """Read a JSON card that a notebook made.
 
@@ -176,6 +153,61 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise MissingInputError(
             f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that a stage gives, and how sure it is."""
+
+    name: str
+    value: float | None  # None: it could not be computed
+    ci95: Sequence[float] | None = None  # lower and upper end of the 95 % interval
+    n: int | None = None  # how many patients (or what `unit` and the notes say) stand behind it
+    unit: str = ""
+
+
+def write_scores(
+    path: Path,
+    title: str,
+    scores: Iterable[Score],
+    *,
+    notes: Iterable[str] = (),
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the scores of a stage for the report, atomically.
+
+    Args:
+        path: below `scores` in the run folder, named like the stage.
+        title: heading above the scores.
+        scores: a value that is not finite becomes null, an interval with such an end too.
+        notes: sentences below the scores.
+        summary: keys that the run's summary.json takes as they are.
+    """
+    rows = _plain([asdict(score) for score in scores])
+    for row in rows:
+        row["ci95"] = None if None in (row["ci95"] or ()) else row["ci95"]
+    content = {"title": title, "scores": rows, "notes": list(notes), "summary": summary or {}}
+    return write_json(content, path)
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Read what `write_scores` wrote.
+
+    Returns:
+        title; scores, dicts with the fields of `Score`; notes; summary.
+
+    Raises:
+        MissingInputError: the file is missing, damaged, or holds something else.
+    """
+    maker = f"the stage that writes {path.name}"
+    content = read_json(path, made_by=maker)
+    try:
+        rows = [asdict(Score(**row)) for row in content["scores"]]
+        return {name: content[name] for name in ("title", "notes", "summary")} | {"scores": rows}
+    except (KeyError, TypeError) as error:
+        raise MissingInputError(
+            f"{_shown(path)} holds no scores ({error}): delete it and run {maker} again."
         ) from error
 
 

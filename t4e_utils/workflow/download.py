@@ -103,22 +103,17 @@ def fetch_from_drive(file_id: str, path: Path, *, name: str) -> Path:
             "gdown is not installed, which fetches from Google Drive: run `pip install gdown`."
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, page = (
-        path.with_name(f".{path.name}.partial"),
-        f"https://drive.google.com/file/d/{file_id}",
-    )
+    partial, reason, cause = path.with_name(f".{path.name}.partial"), "", None
     try:
-        found = gdown.download(id=file_id, output=str(partial))
+        if not gdown.download(id=file_id, output=str(partial)) or not partial.exists():
+            reason = "Google Drive gave no file"
     except Exception as error:  # gdown, its HTTP library and the disk each have their own
+        reason, cause = _last_line(error), error
+    if reason:
         raise PipelineError(
-            f"{name} cannot be fetched ({_last_line(error)}): open {page} in a browser and "
-            f"save it as {path}."
-        ) from error
-    if not found or not partial.exists():
-        raise PipelineError(
-            f"{name} cannot be fetched (Google Drive gave no file): open {page} in a browser "
-            f"and save it as {path}."
-        )
+            f"{name} cannot be fetched ({reason}): open https://drive.google.com/file/d/{file_id} "
+            f"in a browser and save it as {path}."
+        ) from cause
     partial.rename(path)
     return path
 

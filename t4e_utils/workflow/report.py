@@ -27,7 +27,7 @@ from t4e_utils import T4EError, __version__
 from t4e_utils.files import atomic_write
 from t4e_utils.progress import duration
 from t4e_utils.tables.run import MissingInputError, require_folder, versions
-from t4e_utils.tables.store import provenance_of, read_json, read_table, write_json
+from t4e_utils.tables.store import provenance_of, read_scores, read_table, write_json
 from t4e_utils.workflow import executed
 from t4e_utils.workflow.collection import open_collection
 from t4e_utils.workflow.plan import Stage
@@ -108,8 +108,8 @@ def gather(run: Path, stages: Mapping[str, Stage]) -> dict[str, Any]:
         },
         "data": data_kind(run),
         "parts": find_scores(run / "scores", notebooks, missing),
-        "submission": _part(missing, lambda: submission_facts(run, made_by=names[-1])),
-        "problems": _part(missing, lambda: problems_found(run, made_by=names[0])),
+        "submission": _part(missing, submission_facts, run, names[-1]),
+        "problems": _part(missing, problems_found, run, names[0]),
         "seconds": seconds_by_stage(copies, stages),
         "versions": versions(),
         "missing": missing,
@@ -118,31 +118,31 @@ def gather(run: Path, stages: Mapping[str, Stage]) -> dict[str, Any]:
     }
 
 
-def _part(missing: list[str], collect: Callable[[], Any]) -> Any:
+def _part(missing: list[str], collect: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return collect()
+        return collect(*arguments)
     except MissingInputError as error:
         missing.append(str(error))
         return None
 
 
-def _stage_of(stem: str, names: Mapping[str, str]) -> str | None:
-    """Return the stage whose name is the file's, or its begin up to an underscore."""
-    fits = [stage for stage, name in names.items() if f"{stem}_".startswith(f"{name}_")]
-    return max(fits, key=lambda stage: len(names[stage]), default=None)
+def _named(stem: str, names: Iterable[str]) -> str | None:
+    """Return the name that a file has, or that its name begins with up to an underscore."""
+    fits = [name for name in names if f"{stem}_".startswith(f"{name}_")]
+    return max(fits, key=len, default=None)
 
 
 def find_copies(folder: Path, notebooks: Mapping[str, str]) -> list[Copy]:
     """Return the executed notebooks by stage, those side by side before their summary."""
-    found = []
+    found, stages = [], {notebook: stage for stage, notebook in notebooks.items()}
     for path in folder.glob("*.ipynb"):
-        if stage := _stage_of(path.stem, notebooks):
+        if name := _named(path.stem, stages):
             notebook = executed.read(path)
             found.append(
                 Copy(
                     path,
-                    stage,
-                    path.stem == notebooks[stage],
+                    stages[name],
+                    path.stem == name,
                     executed.title_of(notebook) or path.stem,
                     executed.span(notebook),
                     executed.failure(path),
@@ -162,20 +162,13 @@ def find_scores(
 
     Each has "title", "scores", "notes", "summary" and "is_share": whether all lie within 0 and 1.
     """
-    order, found = list(notebooks), []
-    keys = {stage: stage for stage in order}
-    files = [(_stage_of(path.stem, keys), path) for path in folder.glob("*.json")]
-    for stage, path in sorted(files, key=lambda file: ([*order, None].index(file[0]), file[1])):
-        made_by = notebooks.get(stage, "its notebook")
-        part = _part(missing, lambda path=path, by=made_by: read_json(path, made_by=by))
-        if part is None:
-            continue
-        if not {"title", "scores", "notes", "summary"} <= set(part):
-            missing.append(f"scores/{path.name} is no score file: run {made_by} again.")
-            continue
-        values = [value for row in part["scores"] for value in (row["value"], *(row["ci95"] or ()))]
-        is_share = all(0 <= value <= 1 for value in values if value is not None)
-        found.append({**part, "is_share": is_share})
+    order, found = [*notebooks, None], []
+    stages = {path: _named(path.stem, notebooks) for path in folder.glob("*.json")}
+    for path in sorted(stages, key=lambda path: (order.index(stages[path]), path)):
+        if part := _part(missing, read_scores, path):
+            ends = [end for row in part["scores"] for end in (row["value"], *(row["ci95"] or ()))]
+            is_share = all(0 <= end <= 1 for end in ends if end is not None)
+            found.append({**part, "is_share": is_share})
     if not found:
         missing.append("There are no scores yet: they appear with the notebooks that train.")
     return found
@@ -204,7 +197,7 @@ def data_kind(run: Path) -> str:
     return next((kind for kind in ("scans", "phantoms") if kind in kinds), "unknown")
 
 
-def submission_facts(run: Path, *, made_by: str) -> dict[str, Any]:
+def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
     """Return the first rows of the submission, and what rests on a fallback.
 
     Raises:
@@ -241,7 +234,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def problems_found(run: Path, *, made_by: str) -> list[dict[str, Any]] | None:
+def problems_found(run: Path, made_by: str) -> list[dict[str, Any]] | None:
     """Return what is odd about the data, grouped by kind, the most frequent first.
 
     None if no notebook has looked.
@@ -280,7 +273,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def cell_text(text: str) -> str:
-    """Return a cell of the submission: four digits of a number, the begin of a long text."""
+    """Return a cell of the submission: four digits of a number, the beginning of a long text."""
     if re.fullmatch(r"-?\d+\.\d+(e[-+]?\d+)?", text):
         return number(float(text), 4)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

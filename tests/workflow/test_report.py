@@ -82,7 +82,11 @@ def run(tmp_path):
     store.write_table(problems, run / "eda" / "problems.parquet", provenance={"data": "phantoms"})
     write_scores(run / "scores" / "train_more.json", "Ranking", AUC, summary={"chosen_by": "tune"})
     write_scores(
-        run / "scores" / "train_b.json", "Losses", LOSS, ["A note."], {"losses": {"n": 40}}
+        run / "scores" / "train_b.json",
+        "Losses",
+        LOSS,
+        notes=["A note."],
+        summary={"losses": {"n": 40}},
     )
     (run / "submission.csv").write_text("id,p\n00002,0.25\n00013,0.5\n")
     (run / "submission_report.csv").write_text(
@@ -191,7 +195,9 @@ def test_what_files_say_is_shown_as_text_and_never_runs(run):
     store.write_table(table, run / "eda" / "problems.parquet")
     (run / "submission.csv").write_text(f'id,{EVIL}\n"{EVIL}",0.25\n')
     (run / "submission_report.csv").write_text(f'{EVIL},fallback\n"{EVIL}","{EVIL}"\n')
-    write_scores(run / "scores" / "train.json", EVIL, [Score(EVIL, 0.5, n=EVIL, unit=EVIL)], [EVIL])
+    write_scores(
+        run / "scores" / "train.json", EVIL, [Score(EVIL, 0.5, n=EVIL, unit=EVIL)], notes=[EVIL]
+    )
     executed_copy(
         run,
         "02_train",
@@ -226,7 +232,10 @@ def test_a_run_without_one_part_has_a_report_that_names_it(run, missing, sentenc
 @pytest.mark.parametrize(
     ("damaged", "sentence"),
     [
-        ("scores/train_b.json", r"train_b\.json is damaged .* run 02_train again"),
+        (
+            "scores/train_b.json",
+            r"train_b\.json is damaged .* run the stage that writes train_b\.json",
+        ),
         ("eda/problems.parquet", r"problems\.parquet cannot be read .* run 01_look again"),
         ("submission_report.csv", "submission_report.csv has no column fallback: run 04_submit"),
     ],
@@ -240,7 +249,7 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(run, damaged, sentence):
 
 def test_a_card_that_holds_no_scores_is_named(run):
     store.write_json({"auc": 0.5}, run / "scores" / "other.json")
-    assert "scores/other.json is no score file: run its notebook again." in page_of(run)
+    assert "other.json holds no scores" in page_of(run)
 
 
 def test_an_empty_run_has_a_report_too(tmp_path):

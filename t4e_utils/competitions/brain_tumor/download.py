@@ -35,26 +35,16 @@ def fetch_all(root: Path) -> None:
     Raises:
         PipelineError: as `download.fetch`, or an archive does not hold what it should.
     """
-    if _is_missing(root / "rsna"):
-        archive = fetch(
-            ["competitions", "download", "-c", COMPETITION],
-            root / ".downloads" / "rsna",
-            name="the RSNA-MICCAI data",
-            page=RSNA_PAGE,
-        )
-        _require(unpack(archive, root / "rsna"), "train_labels.csv", page=RSNA_PAGE)
-    if _is_missing(root / "brats21"):
-        archive = fetch(
-            ["datasets", "download", BRATS],
-            root / ".downloads" / "brats21",
-            name="the BraTS 2021 data",
-            page=BRATS_PAGE,
-        )
-        _require(
-            unpack(archive, root / "brats21", take=take_brats),
-            "BraTS2021_*/*_seg.nii.gz",
-            page=BRATS_PAGE,
-        )
+    if _is_missing(folder := root / "rsna"):
+        command = ["competitions", "download", "-c", COMPETITION]
+        place = root / ".downloads" / "rsna"
+        archive = fetch(command, place, name="the RSNA-MICCAI data", page=RSNA_PAGE)
+        _require(unpack(archive, folder), "train_labels.csv", page=RSNA_PAGE)
+    if _is_missing(folder := root / "brats21"):
+        command, place = ["datasets", "download", BRATS], root / ".downloads" / "brats21"
+        archive = fetch(command, place, name="the BraTS 2021 data", page=BRATS_PAGE)
+        unpack(archive, folder, take=take_brats)
+        _require(folder, "BraTS2021_*/*_seg.nii.gz", page=BRATS_PAGE)
 
 
 def take_brats(archive: zipfile.ZipFile, member: str, folder: Path) -> None:

@@ -36,7 +36,7 @@ def segmentation_scores(dice: pd.DataFrame) -> dict[str, Any]:
         values = by_patient[region].to_numpy(float)
         median, ci95 = float(np.median(values)), median_interval(values)
         name = region.lower()
-        scores.append(Score(f"{name}_dice", median, _interval(ci95), len(values), "median Dice"))
+        scores.append(Score(f"{name}_dice", median, ci95, len(values), "median Dice"))
         summary[name] = {"dice_median": median, "ci95": ci95, "worst": float(values.min())}
     return {
         "title": "Segmentation",
@@ -80,11 +80,7 @@ def classification_scores(
 
 def _auc_of(found: Mapping[str, Any]) -> tuple[float | None, list[float] | None]:
     """Return an AUC and its interval; nothing for a handful of patients."""
-    return (None, None) if found["n"] < TOO_FEW else (found["auc"], _interval(found["ci95"]))
-
-
-def _interval(ci95: list[float]) -> list[float] | None:
-    return ci95 if np.isfinite(ci95).all() else None
+    return (None, None) if found["n"] < TOO_FEW else (found["auc"], found["ci95"])
 
 
 def _notes(
