@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
@@ -24,3 +29,12 @@ def expected_finish(seconds: float, done: int, total: int) -> datetime:
     seconds until now.
     """
     return datetime.now().astimezone() + timedelta(seconds=seconds / done * (total - done))
+
+
+def parallel(
+    function: Callable[..., Any], items: Sequence[Any], *, n_jobs: int, desc: str, unit: str = "it"
+) -> list[Any]:
+    """Return what a function gives for each item, in order."""
+    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(function)(i) for i in items)
+    options = {"mininterval": PROGRESS_SECONDS, "unit": unit, "disable": not len(items)}
+    return list(tqdm(jobs, desc=desc, total=len(items), **options))

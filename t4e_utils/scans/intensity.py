@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from t4e_utils import T4EError
-from t4e_utils.scans.volume import Volume
 
 CHUNK_VALUES = 1 << 20  # converted at a time, so that a volume is never in memory as float
 
@@ -111,9 +110,6 @@ def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.rint(np.clip(levels, 0.0, 255.0, out=levels), out=levels).astype(np.uint8)
 
 
-def window_to_uint8(volume: Volume, percentiles: Sequence[float]) -> np.ndarray:
-    """Return the volume in 8 bits, windowed by its own percentiles.
-
-    The one way from scans to pictures, in both stages.
-    """
-    return to_uint8(volume.array, window_from_percentiles(volume.array, percentiles))
+def window_to_uint8(array: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+    """Return a volume in 8 bits, windowed by its own percentiles."""
+    return to_uint8(array, window_from_percentiles(array, percentiles))

@@ -32,11 +32,9 @@ COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name 
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
-LABEL_VALUES = (0, 1, 2, 4)
 ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
 PHANTOM_ROOT = "data/phantoms"
-N_PUBLIC_TEST = 87
 BRATS_FILES = {
     "FLAIR": ("_flair", "-t2f"),
     "T1w": ("_t1", "-t1n"),
@@ -53,6 +51,11 @@ class DataFolders:
     rsna: Path  # train/, test/, train_labels.csv, sample_submission.csv
     brats: Path | None  # BraTS2021_00000/ ...; None where only patients are to be predicted
     is_phantom: bool  # drawn by this package, not scanned
+
+    @property
+    def kind(self) -> str:
+        """What the data are, for the provenance of tables."""
+        return "phantoms" if self.is_phantom else "scans"
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,7 @@ def classification_ids(rsna: Path) -> set[str]:
 
 
 def segmentation_patients(folders: DataFolders) -> SegmentationPatients:
-    """Return the BraTS patients who are not in the classification data (two thirds of a leak is
-    still a leak).
+    """Return the BraTS patients who are not in the classification data.
 
     Raises:
         CatalogError: none is left, or none of them has a segmentation.
@@ -146,7 +148,9 @@ def segmentation_patients(folders: DataFolders) -> SegmentationPatients:
     known = classification_ids(folders.rsna)
     excluded = sorted(set(files["patient_id"]) & known)
     kept = files[~files["patient_id"].isin(excluded)].reset_index(drop=True)
-    assert_disjoint(kept["patient_id"], known, what="segmentation and classification data")
+    # once more by the names of the folders on the disk, not by the column that was filtered
+    on_disk = {brats_patient_id(Path(path).parent.name) for path in kept["path"]}
+    assert_disjoint(on_disk, known, what="segmentation and classification data")
     patients = set(kept["patient_id"])
     problems = missing_series(kept, patients, series=tuple(BRATS_FILES), root=folders.brats)
     labelled = set(kept.loc[kept["series"] == "labels", "patient_id"])
