@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
 
@@ -24,3 +29,12 @@ def expected_finish(seconds: float, done: int, total: int) -> datetime:
     seconds until now.
     """
     return datetime.now().astimezone() + timedelta(seconds=seconds / done * (total - done))
+
+
+def parallel(
+    function: Callable[[Any], Any], items: Iterable, *, n_jobs: int, desc: str, unit: str = ""
+) -> list:
+    """Return what a function gives for each item, in their order, with a bar of finished ones."""
+    items = list(items)
+    results = Parallel(n_jobs, return_as="generator")(delayed(function)(item) for item in items)
+    return list(tqdm(results, desc, len(items), unit=unit, mininterval=PROGRESS_SECONDS))
