@@ -1,8 +1,7 @@
 """What the header of a DICOM file says: attributes by keyword, of multi-frame images by frame.
 
-A header holds some twenty attributes that are used, and a data set has 400,000 headers: common
-kinds of value are converted here, all others are left to pydicom. Values that identify a person are
-never read.
+Some twenty attributes are used. Common kinds of value are converted here, all others are left to
+pydicom. Values that identify a person are never read.
 """
 
 from __future__ import annotations
@@ -219,16 +218,16 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
     return dataset[tag].value
 
 
-@lru_cache(maxsize=4096)  # of a series, most values are equal
-def _decimals(value: bytes) -> float | tuple[float, ...]:
-    numbers = tuple(float(part) for part in value.split(b"\\"))
-    return numbers if len(numbers) > 1 else numbers[0]
-
-
 @cache
 def tag_of(keyword: str) -> BaseTag:
     """Return the tag of an attribute."""
     return Tag(keyword)
+
+
+@lru_cache(maxsize=4096)  # of a series, most values are equal
+def _decimals(value: bytes) -> float | tuple[float, ...]:
+    numbers = tuple(float(part) for part in value.split(b"\\"))
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 @cache

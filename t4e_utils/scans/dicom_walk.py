@@ -1,8 +1,8 @@
 """Read a DICOM file: its header, and the array if that is simple.
 
-Ordinary headers are walked through in one piece; all other files are left to pydicom. Reading the
-header of a small file so takes a fourteenth of the time of pydicom's `specific_tags`
-(`benchmarks/reading.py`).
+A data set has 400,000 headers. Ordinary ones are walked through in one piece, in a sixth of the
+time that pydicom takes with the same `specific_tags` (`benchmarks/reading.py`); all other files are
+left to pydicom.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
         array = array.astype(np.float32, copy=False)
-        # faster than asking each value: what is not finite, or a sum too large, is asked below
+        # faster than a look at each value, which follows if one, or the sum, is not finite
         if np.isfinite(array.sum()):
             return array
     is_finite = np.isfinite(array)
