@@ -199,7 +199,8 @@ def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> _H
 
 def _scaled(data: bytes | np.ndarray) -> np.ndarray:
     """Return the values with slope and intercept applied."""
-    return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
+    with np.errstate(over="ignore", invalid="ignore"):  # `_plain` reports what is not finite
+        return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
 
 
 def _stored(data: bytes | np.ndarray, header: _Header) -> np.ndarray:

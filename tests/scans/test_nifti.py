@@ -122,6 +122,16 @@ def test_values_that_are_not_finite_become_zero_and_are_reported(tmp_path):
     )
 
 
+def test_a_signalling_nan_is_scaled_without_a_warning(tmp_path):
+    array = np.ones((4, 5, 6), np.float32)
+    array.view(np.uint32)[1, 2, 3] = 0x7F800001
+    path = saved(tmp_path / "scan.nii", array)
+    patch(path, scl_slope=2.0, scl_inter=0.0)
+    volume = read_nifti(path)
+    assert codes(volume) == ["not_finite"]
+    assert (np.count_nonzero(volume.array), volume.array.max()) == (119, 2.0)
+
+
 def test_numbers_too_large_for_single_precision_become_zero(tmp_path):
     array = array_of(np.float64)
     array[1, 1, 1] = 1e300
