@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from t4e_utils.annotations.regions import labels_of
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
+from t4e_utils.scans.reading import read_each
+from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.catalog import (
     CatalogError,
     find_series,
@@ -27,12 +32,17 @@ from t4e_utils.tables.catalog import (
 )
 from t4e_utils.tables.folds import assert_disjoint
 from t4e_utils.tables.run import require_folder, resolve
+from t4e_utils.tables.submission import SubmissionForm
 
 COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
+LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
 ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
+SUBMISSION = SubmissionForm(ID_COLUMN, (LABEL_COLUMN,))
+# on the private board, 87 patients
+PUBLISHED_AUC = {"T4E, private board": 0.60696, "winner, private board": 0.62174}
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
 PHANTOM_ROOT = "data/phantoms"
 BRATS_FILES = {
@@ -119,6 +129,44 @@ def brats_files(brats: Path) -> pd.DataFrame:
     Columns patient_id, series (contrast or "labels"), path.
     """
     return find_volumes(brats, contrasts=BRATS_FILES, patient_id=brats_patient_id)
+
+
+def read_annotated_patient(
+    files: pd.DataFrame, patient_id: str
+) -> tuple[dict[str, Volume], Volume | None]:
+    """Read the contrasts of a patient, and its labels if there are any; what is damaged is left out.
+
+    Args:
+        files: from `brats_files`.
+        patient_id: whom.
+    """
+    paths = files[files["patient_id"] == patient_id].set_index("series")["path"]
+    contrasts, _ = read_each(read_nifti, paths.reindex(CONTRASTS).dropna())
+    read = partial(read_nifti, labels=True, allowed=labels_of(REGIONS))
+    labels, _ = read_each(read, paths.reindex(["labels"]).dropna())
+    return contrasts, labels.get("labels")
+
+
+def first_annotated(
+    patients: SegmentationPatients, *, start: int = 0
+) -> tuple[str, dict[str, Volume], Volume]:
+    """Return the first patient whose labels and at least one contrast can be read.
+
+    Args:
+        patients: to choose from.
+        start: number of the one to begin with.
+
+    Raises:
+        CatalogError: nobody can be read.
+    """
+    ids = patients.ids
+    for patient in [*ids[start % len(ids) :], *ids[: start % len(ids)]]:
+        contrasts, labels = read_annotated_patient(patients.files, patient)
+        if contrasts and labels is not None:
+            return patient, contrasts, labels
+    raise CatalogError(
+        f"None of {len(ids)} annotated patients can be read, such as {ids[0]}: fetch the data again."
+    )
 
 
 def classification_ids(rsna: Path) -> set[str]:
