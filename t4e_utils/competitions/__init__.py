@@ -1,4 +1,1 @@
-"""Facts of single competitions: file patterns, label names, columns. One module a competition.
-
-Nothing else imports them.
-"""
+"""One leaf for each competition: what is known about it alone. No leaf imports another."""
