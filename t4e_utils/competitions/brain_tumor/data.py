@@ -15,11 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.competitions.brain_tumor.folders import find_series, find_volumes
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables.catalog import (
     CatalogError,
-    find_series,
-    find_volumes,
     join_labels,
     missing_series,
     read_ids,
