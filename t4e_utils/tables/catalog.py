@@ -1,8 +1,8 @@
 """Catalogues of patients and series: what is there and how it is labelled.
 
 Patient ids are strings and stay strings ("00006", not 6). Whatever is odd about a data set becomes
-a row of the problems table (code, path, sentence); only what makes all further work pointless is an
-error.
+a row of the problems table (code, path, sentence). Only what makes all further work pointless is
+an error.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def make_folds(
     """Deal patients into folds: shuffled, stratified by label, of like size.
 
     Without groups, patients of one label are dealt one after the other, and the next label goes on
-    where the last stopped; so folds differ by at most one in each label and in all. With groups,
+    where the last stopped. So folds differ by at most one in each label and in all. With groups,
     the largest are dealt first, each to the fold that has least of what it brings.
 
     Args:

@@ -34,7 +34,7 @@ HEADER_FACTS = (
 
 
 def take_inventory(
-    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2, cache: Path | None = None
+    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int, cache: Path | None = None
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Add header facts to a catalogue of series.
 
@@ -44,9 +44,9 @@ def take_inventory(
         table: column path, and any others, as from `catalog.find_scans`.
         source: "dicom", "jpg" or "nifti".
         n_jobs: processes.
-        cache: Parquet file that keeps what was found from call to call. A series is read again when
-            a file was added, removed, renamed or written since (by size and time of change), or
-            when `READER` has grown.
+        cache: Parquet file that keeps what was found from call to call. A series is read again if
+            a file was added, removed, renamed or written since, by size and time of change, or if
+            `READER` has grown.
 
     Returns:
         The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all
