@@ -17,14 +17,13 @@ import pandas as pd
 
 from t4e_utils.annotations.regions import labels_of
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.competitions.brain_tumor.folders import find_series, find_volumes
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
 from t4e_utils.scans.reading import read_each
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.catalog import (
     CatalogError,
-    find_series,
-    find_volumes,
     join_labels,
     missing_series,
     read_ids,
