@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.figures.palette import Palette
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables.catalog import (
     CatalogError,
@@ -32,6 +33,18 @@ COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name 
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
+LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
+PALETTE = Palette(
+    colours={"WT": "#56B4E9", "ET": "#E69F00"}
+    | {"FLAIR": "#0072B2", "T1w": "#009E73", "T1wCE": "#D55E00", "T2w": "#CC79A7"}
+    | {"mean": "#1F2933"}  # of the contrasts
+    | {"necrotic core": "#CC79A7", "oedema": "#009E73", "enhancing": "#E69F00"},
+    regions=tuple(REGIONS),
+    classes={0: "unmethylated", 1: "methylated"},
+    outcome="methylation",
+    foreground="brain",
+    finding="tumour",
+)
 LABEL_VALUES = (0, 1, 2, 4)
 ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
