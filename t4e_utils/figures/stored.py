@@ -35,21 +35,20 @@ def as_pictures(items: Iterable) -> list[Picture]:
     """Return pictures of what a data set gives; a `Picture` stays as it is.
 
     Args:
-        items: `Picture`s; mappings with "image" (H, W) or (C, H, W) and, where there are any,
-            "masks" (R, H, W); or channels, (C, H, W) or (H, W, C).
+        items: `Picture`s; items of a data set, mappings with "inputs" (C, H, W) and "targets",
+            masks (R, H, W) of the first channel or labels (n,); or channels, (C, H, W) or
+            (H, W, C).
     """
     return [item if isinstance(item, Picture) else _as_picture(item) for item in items]
 
 
 def _as_picture(item) -> Picture:
-    if isinstance(item, Mapping):
-        image = np.asarray(item["image"])
-        image = image[0] if image.ndim == 3 else image
-        masks = (np.asarray(mask, bool) * np.uint8(255) for mask in item.get("masks", ()))
-        channels = np.stack([image, *masks], axis=-1)
-    else:
-        channels = np.asarray(item)
-        channels = channels if channels.shape[-1] <= 4 else np.moveaxis(channels, 0, -1)
+    targets = np.asarray(item["targets"]) if isinstance(item, Mapping) else np.empty(0)
+    channels = np.asarray(item["inputs"] if isinstance(item, Mapping) else item)
+    if targets.ndim == 3:
+        channels = np.stack([channels[0], *(targets.astype(bool) * np.uint8(255))], axis=-1)
+    elif channels.shape[-1] > 4:
+        channels = np.moveaxis(channels, 0, -1)
     return Picture(channels, ("image", *style.region_names(channels.shape[-1] - 1)))
 
 

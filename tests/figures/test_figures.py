@@ -399,7 +399,10 @@ def test_a_picture_takes_colours_names_and_words_from_the_palette(name, palette)
 # what is drawn without a palette from data that name nothing of one competition
 GENERAL = {
     "area_profile": ((VESSEL_MEASURES,), {"threshold": 0.01, "max_components": 0}),
-    "batch_grid": (([{"image": image, "masks": image[None] > 0} for image in IMAGES],), {}),
+    "batch_grid": (
+        ([{"inputs": image[None], "targets": image[None] > 0} for image in IMAGES],),
+        {},
+    ),
     "film_strip": ((STORED[..., :2],), {}),
     "kept_and_dropped": ((VESSELS, VESSEL_MEASURES), {}),
     "patient_story": (

@@ -25,8 +25,10 @@ def test_what_a_data_set_gives_becomes_pictures():
     masks = np.zeros((3, 4, 6), bool)
     masks[2, 1, 1] = True
     channels = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
-    items = [own, {"image": channels[0], "masks": masks}, {"image": channels}, channels]
-    found = stored.as_pictures([*items, np.moveaxis(channels, 0, -1)])
+    items = [own, {"inputs": channels[:1], "targets": masks.astype(np.uint8)}]
+    items += [{"inputs": channels[:1], "targets": np.ones(2)}, channels]
+    items += [{"inputs": channels, "targets": np.float32(1)}, np.moveaxis(channels, 0, -1)]
+    found = stored.as_pictures(items)
     assert found[0] is own
     assert found[1].names == ("image", "WT", "ET", "region 3")
     assert np.array_equal(found[1].masks, masks)

@@ -96,7 +96,7 @@ class DataSet:
         self.read.append(index)
         masks = np.zeros((2, 6, 6), bool)
         masks[0, 2:4, 2:4] = True
-        return {"image": np.full((6, 6), index, np.uint8), "masks": masks}
+        return {"inputs": np.full((1, 6, 6), index, np.uint8), "targets": masks}
 
 
 def test_of_a_data_set_only_the_items_shown_are_read():

@@ -162,7 +162,7 @@ def _stage_two(axes: Axes, y: float) -> None:
     caption(axes, 10.05, y - 0.75, "one model for each contrast")
     arrow(axes, (12.02, y), (12.4, y))
     _bars(axes, 12.55, y, (0.62, 0.48, 0.71, 0.55))
-    caption(axes, 13.1, y - 0.87, "mean over chunks,\nthen over types")
+    caption(axes, 13.1, y - 0.87, "mean over chunks,\nthen over contrasts")
 
 
 def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
