@@ -18,6 +18,7 @@ import pandas as pd
 from t4e_utils.annotations.regions import labels_of
 from t4e_utils.competitions.brain_tumor import phantoms
 from t4e_utils.competitions.brain_tumor.folders import find_series, find_volumes
+from t4e_utils.figures.palette import Palette
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
 from t4e_utils.scans.reading import read_each
@@ -38,6 +39,17 @@ CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
+PALETTE = Palette(
+    colours={"WT": "#56B4E9", "ET": "#E69F00"}
+    | {"FLAIR": "#0072B2", "T1w": "#009E73", "T1wCE": "#D55E00", "T2w": "#CC79A7"}
+    | {"mean": "#1F2933"}  # of the contrasts
+    | {"necrotic core": "#CC79A7", "oedema": "#009E73", "enhancing": "#E69F00"},
+    regions=tuple(REGIONS),
+    classes={0: "unmethylated", 1: "methylated"},
+    outcome="methylation",
+    foreground="brain",
+    finding="tumour",
+)
 ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
 SUBMISSION = SubmissionForm(ID_COLUMN, (LABEL_COLUMN,))
 # on the private board, 87 patients
@@ -133,7 +145,7 @@ def brats_files(brats: Path) -> pd.DataFrame:
 def read_annotated_patient(
     files: pd.DataFrame, patient_id: str
 ) -> tuple[dict[str, Volume], Volume | None]:
-    """Read the contrasts of a patient, and its labels if there are any; what is damaged is left out.
+    """Read the contrasts of a patient, and its labels if there are any, but nothing damaged.
 
     Args:
         files: from `brats_files`.
@@ -164,7 +176,7 @@ def first_annotated(
         if contrasts and labels is not None:
             return patient, contrasts, labels
     raise CatalogError(
-        f"None of {len(ids)} annotated patients can be read, such as {ids[0]}: fetch the data again."
+        f"None of {len(ids)} annotated patients can be read (such as {ids[0]}): fetch them again."
     )
 
 
