@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from t4e_utils.figures import style
 from t4e_utils.metrics import intervals, ranking
-from t4e_utils.metrics.ranking import both_classes, complete
+from t4e_utils.metrics.ranking import has_both_classes, complete
 
 
 def auc_text(labels: np.ndarray, scores: np.ndarray) -> str:
     """Write an AUC with its 95% interval and the number of patients."""
-    if not both_classes(labels):
+    if not has_both_classes(labels):
         return f"AUC not defined, n = {len(labels)}"
     found = intervals.auc_summary(labels, scores)
     return f"{found['auc']:.2f} [{found['ci95'][0]:.2f}, {found['ci95'][1]:.2f}], n = {found['n']}"
@@ -42,7 +42,7 @@ def roc(
     """
     several = dict(scores) if isinstance(scores, Mapping) else {"": scores}
     pairs = {name: complete(labels, values) for name, values in several.items()}
-    defined = [name for name, (known, _) in pairs.items() if both_classes(known)]
+    defined = [name for name, (known, _) in pairs.items() if has_both_classes(known)]
     if not defined:
         return style.sentence("An ROC needs patients of both classes; there are none.", axes=axes)
     axes = style.axes_or_new(axes, width=8.2, height=4.6)

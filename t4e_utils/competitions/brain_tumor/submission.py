@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
@@ -66,7 +69,8 @@ def bundled_files(run: Path, given: Mapping[str, Any]) -> list[str]:
         SubmissionError: the classifiers do not agree.
     """
     cards = classifier_cards(run, series=given["mri_types"], folds=given.get("folds", ()))
-    weights = [common_preparation(cards)["segmenter"], *[card["weights"] for card in cards]]
+    rule_of(cards)
+    weights = [cards[0]["provenance"]["segmenter"], *[card["weights"] for card in cards]]
     return [
         *weights,
         *[str(Path(path).with_suffix(".json")) for path in weights],
@@ -76,22 +80,31 @@ def bundled_files(run: Path, given: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the parameters that the classifiers' training data were made with.
-
-    Test data must be made the same way.
+def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
+    """Return how the classifiers' training data were made: test data must be made the same way.
 
     Raises:
         SubmissionError: the classifiers do not agree.
     """
-    for name in ("provenance", "image_size", "is_stretched", "control"):
-        values = {json.dumps(card[name], sort_keys=True) for card in cards}
+    made = [_preparation(card) for card in cards]
+    for name in made[0]:
+        values = {json.dumps(one[name], sort_keys=True) for one in made}
         if len(values) > 1:
             raise SubmissionError(
                 f"The classifiers differ in {name}, they cannot be averaged over one "
                 f"preparation: {' | '.join(sorted(values))}."
             )
-    return dict(cards[0]["provenance"])
+    return SeriesRule(**{rule.name: made[0][rule.name] for rule in fields(SeriesRule)})
+
+
+def _preparation(card: Mapping[str, Any]) -> dict[str, Any]:
+    picture = {name: card["model"][name] for name in ("size", "is_stretched")}
+    return {**card["provenance"], **picture, "control": card["control"]}
+
+
+def table_of(report: pd.DataFrame) -> pd.DataFrame:
+    """Return a report with the columns of the submission."""
+    return report.rename(columns={"patient_id": ID_COLUMN, "probability": LABEL_COLUMN})
 
 
 def assemble(
