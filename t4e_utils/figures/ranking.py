@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from t4e_utils.figures import style
 from t4e_utils.metrics import intervals, ranking
-from t4e_utils.metrics.ranking import has_both_classes, complete
+from t4e_utils.metrics.ranking import complete, has_both_classes
 
 
 def auc_text(labels: np.ndarray, scores: np.ndarray) -> str:

@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from t4e_utils.annotations.regions import regions_from_labels
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.data import CONTRASTS, PALETTE, REGIONS
 from t4e_utils.figures import slices, style
 from t4e_utils.figures.drawing import arrow, box, canvas, caption, panel
+from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.phantoms import head_scans
 from t4e_utils.scans import intensity
 
@@ -174,37 +176,28 @@ def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
 
 
 @style.styled
-def classifier_drawing(
-    *,
-    backbone: str = "eca_nfnet_l0",
-    embedding: int = 2304,
-    hidden: int = 64,
-    length: int = 35,
-    image_size: int = 224,
-) -> Figure:
+def classifier_drawing(recipe: Recipe) -> Figure:
     """Draw the sequence classifier: a backbone for each slice, a bidirectional LSTM, one logit.
 
     Args:
-        backbone: Name of the image network.
-        embedding: Numbers that it gives for a slice.
-        hidden: LSTM units in each direction.
-        length: Slices of a sequence.
-        image_size: Side of the square images.
+        recipe: Of the network.
     """
+    length, hidden = (recipe.options[name] for name in ("sequence_length", "lstm_hidden"))
+    embedding = build(recipe).backbone.num_features
     axes = canvas(13, 5.5)
     rows = {4.9: ("slice 1", 0.35), 3.8: ("slice 2", 0.45), 2.7: ("slice 3", 0.55)}
     rows[1.0] = (f"slice {length}", 0.7)
     for y, (name, level) in rows.items():
         axes.text(1.05, y, name, ha="right", va="center", fontsize=9)
         thumbnail(axes, 1.65, y, 0.95, level=level, draw="prediction")
-        _branch(axes, y, backbone, f"LSTM {hidden} × 2")
+        _branch(axes, y, recipe.backbone, f"LSTM {hidden} × 2")
     for above, below in itertools.pairwise(rows):
         ends, look = [(8.1, above - 0.33), (8.1, below + 0.33)], {"shrinkA": 0, "shrinkB": 0}
         look |= {"arrowstyle": "<|-|>", "mutation_scale": 10, "color": style.WARM}
         axes.add_patch(FancyArrowPatch(*ends, **look))
     for x in (1.65, 3.95, 6.25):
         axes.text(x, 1.85, "⋮", ha="center", va="center", fontsize=15, color=style.MUTED)
-    caption(axes, 1.65, 0.42, f"3 channels, {image_size} × {image_size}")
+    caption(axes, 1.65, 0.42, f"3 channels, {recipe.size} × {recipe.size}")
     caption(axes, 3.95, 0.6, "the same weights for every slice")
     caption(axes, 6.25, 0.6, f"{embedding:,} numbers each")
     caption(axes, 8.1, 0.6, "both directions")
@@ -231,8 +224,10 @@ def main(folder: str = "docs/figures") -> None:
     """Draw the method and the classifier as PNG files."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("pipeline", pipeline_drawing), ("classifier", classifier_drawing)):
-        draw().savefig(target / f"{name}.png", dpi=130)
+    recipe = ClassifierSettings().recipe((0.5, 99.5), "fp32")
+    drawn = {"pipeline": pipeline_drawing(), "classifier": classifier_drawing(recipe)}
+    for name, figure in drawn.items():
+        figure.savefig(target / f"{name}.png", dpi=130)
         print(f"wrote {target / name}.png")
 
 

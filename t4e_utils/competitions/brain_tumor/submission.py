@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN
+from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN, SUBMISSION
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
@@ -102,9 +102,10 @@ def _preparation(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**card["provenance"], **picture, "control": card["control"]}
 
 
-def table_of(report: pd.DataFrame) -> pd.DataFrame:
-    """Return a report with the columns of the submission."""
-    return report.rename(columns={"patient_id": ID_COLUMN, "probability": LABEL_COLUMN})
+def table_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return of a report, or of a sample, the columns of the submission."""
+    named = rows.rename(columns={"patient_id": ID_COLUMN, "probability": LABEL_COLUMN})
+    return named.reindex(columns=[name for name in SUBMISSION.columns if name in named])
 
 
 def assemble(
