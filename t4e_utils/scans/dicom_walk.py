@@ -24,7 +24,7 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
-from t4e_utils.scans.problems import Problem, VolumeError, one_line
+from t4e_utils.scans.problems import Problem, VolumeError
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in KEYWORDS}
@@ -66,8 +66,10 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
             dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels
         )
     except READ_ERRORS as error:
+        # pydicom's own text may quote raw bytes of the header, who the patient is among them
+        what = getattr(error, "strerror", None) or type(error).__name__
         raise VolumeError(
-            "damaged", path, f"The file cannot be read ({one_line(error)}): get it again."
+            "damaged", path, f"The file cannot be read ({what}): get it again."
         ) from error
 
 

@@ -148,29 +148,6 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Score:
-    """A number that says how good something is, with what belongs beside it."""
-
-    name: str
-    value: float | None  # None or NaN: not defined
-    ci95: Sequence[float] | None = None
-    n: int | None = None
-    unit: str = ""
-
-
-def write_scores(
-    path: Path,
-    title: str,
-    scores: Iterable[Score],
-    notes: Iterable[str] = (),
-    summary: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a score file for the report."""
-    content = {"title": title, "scores": [asdict(score) for score in scores]}
-    return write_json({**content, "notes": list(notes), "summary": summary or {}}, path)
-
-
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
     """Read a JSON card that a notebook made.
 

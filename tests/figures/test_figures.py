@@ -150,7 +150,10 @@ EXAMPLES = {
     "chance_auc": ((87,), {"positive_share": 306 / 582, "observed": {"here": 0.6}}),
     "chunk_spread": ((CHUNKS,), {}),
     "chunk_windows": (([(0, 35), (5, 36)], 36), {"length": 35}),
-    "classifier_drawing": ((ClassifierSettings(backbone="test_nfnet").recipe((0.5, 99.5), "fp32"),), {}),
+    "classifier_drawing": (
+        (ClassifierSettings(backbone="test_nfnet").recipe((0.5, 99.5), "fp32"),),
+        {},
+    ),
     "counts": ((["late", "late", "early"],), {}),
     "dice_distribution": ((DICE,), {}),
     "film_strip": ((titled(PICTURES_OF_A_SERIES, FRAMES),), {}),

@@ -69,3 +69,12 @@ def test_bits_above_those_stored_are_left_out_as_pydicom_does(tmp_path):
     edit(folder, setting(BitsStored=12, HighBit=11))
     np.testing.assert_array_equal(read_dicom_series(folder).array, array)
     assert pydicom.dcmread(folder / "Image-1.dcm").pixel_array.tolist() == array[0].tolist()
+
+
+def test_no_part_of_the_header_is_in_what_is_said_of_a_damaged_file(tmp_path):
+    name = b"\x10\0\x20\0LO\x0a\0Meier^4711"
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(bytes(128) + b"DICM\x02\0\0\0UL\xc9\0" + name + bytes(400))
+    with pytest.raises(VolumeError, match="cannot be read") as caught:
+        dicom_walk.read_header(path, [], with_pixels=False)
+    assert "Meier" not in str(caught.value)
