@@ -4,7 +4,7 @@ All headers of all series, and again with nothing changed.
 
     python -m benchmarks.catalog --files 25000 100000 400000
 
-Header-only files in 585 patients x 4 series (fewer patients for fewer files). Each MRI type has a
+Header-only files in 585 patients x 4 series (fewer patients for fewer files). Each contrast has a
 few series with headers of their own, of which all others are hard links: what is measured is the
 work of the processor on files that the system has in memory, not the disk. The processor time is
 that of all three calls, with starting the processes. The peak is the resident memory of the process
@@ -29,7 +29,7 @@ import psutil
 import pydicom
 
 from t4e_utils.competitions.brain_tumor import folders
-from t4e_utils.competitions.brain_tumor.data import SERIES
+from t4e_utils.competitions.brain_tumor.data import CONTRASTS
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import PLANES, display_affine
 from t4e_utils.scans.volume import Volume
@@ -37,7 +37,7 @@ from t4e_utils.tables import inventory
 
 ROOT = Path(__file__).parents[1]
 N_PATIENTS, FILES_A_SERIES = 585, 171  # 400,140 files
-N_VARIANTS = 4  # series with headers of their own, per MRI type
+N_VARIANTS = 4  # series with headers of their own, per contrast
 # What files of the challenge carry beside the geometry: scanner settings and what is left of the
 # description.
 MORE = {
@@ -98,18 +98,18 @@ def write_template(folder: Path, number: int) -> None:
 
 def write_tree(root: Path, n_files: int) -> int:
     """Write about n files below `root/rsna/train` and return how many there are."""
-    templates = [root / "templates" / str(i) for i in range(N_VARIANTS * len(SERIES))]
+    templates = [root / "templates" / str(i) for i in range(N_VARIANTS * len(CONTRASTS))]
     for i, folder in enumerate(templates):
         write_template(folder, i)
-    n_patients = max(1, round(n_files / (FILES_A_SERIES * len(SERIES))))
+    n_patients = max(1, round(n_files / (FILES_A_SERIES * len(CONTRASTS))))
     for patient in range(n_patients):
-        for i, series in enumerate(SERIES):
+        for i, series in enumerate(CONTRASTS):
             folder = root / "rsna" / "train" / f"{patient:05d}" / series
             folder.mkdir(parents=True)
-            template = templates[(patient % N_VARIANTS) * len(SERIES) + i]
+            template = templates[(patient % N_VARIANTS) * len(CONTRASTS) + i]
             for name in os.listdir(template):
                 os.link(template / name, folder / name)
-    return n_patients * len(SERIES) * FILES_A_SERIES
+    return n_patients * len(CONTRASTS) * FILES_A_SERIES
 
 
 def scan(root: Path, n_jobs: int) -> dict:
@@ -120,9 +120,9 @@ def scan(root: Path, n_jobs: int) -> dict:
     seconds = []
     for n_missing in (0, 0, 1):
         if n_missing:
-            next((root / "rsna" / "train" / "00000" / SERIES[0]).iterdir()).unlink()
+            next((root / "rsna" / "train" / "00000" / CONTRASTS[0]).iterdir()).unlink()
         start = time.perf_counter()
-        found = folders.find_series(root / "rsna", split="train", series=SERIES)
+        found = folders.find_series(root / "rsna", split="train", series=CONTRASTS)
         table, problems = inventory.take_inventory(
             found, n_jobs=n_jobs, cache=root / "headers.parquet"
         )
@@ -178,7 +178,7 @@ def main() -> None:
         "--files",
         type=int,
         nargs="+",
-        default=[25_000, 100_000, N_PATIENTS * len(SERIES) * FILES_A_SERIES],
+        default=[25_000, 100_000, N_PATIENTS * len(CONTRASTS) * FILES_A_SERIES],
     )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(

@@ -24,9 +24,9 @@ python - "$work/disk/run" << 'END'
 import sys
 from pathlib import Path
 
-from t4e_utils.sampling import read_slice
+from t4e_utils.sampling.pictures import read_picture
 
-found = [read_slice(path).shape for path in Path(sys.argv[1]).rglob("*.png")]
+found = [read_picture(path).shape for path in Path(sys.argv[1]).rglob("*.png")]
 print(f"each of the {len(found)} is whole")
 END
 

@@ -16,14 +16,16 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor.sequences import REGIONS, SeriesRule, prepare_patient
-from t4e_utils.learning.networks import build_segmenter, load_network
+from t4e_utils.competitions.brain_tumor.data import REGIONS
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+from t4e_utils.competitions.brain_tumor.sequences import Preparer
+from t4e_utils.learning.networks import build, load_network
 from t4e_utils.metrics.overlap import dice
 from t4e_utils.phantoms.head import make_head
 from t4e_utils.phantoms.head_painting import paint
@@ -36,15 +38,25 @@ WEIGHTS = {"WT": {"FLAIR": 3, "T1wCE": 1, "T2w": 1}, "ET": {"T1wCE": 1}}  # as i
 FIRST_SEED = 50_000  # far from those of the phantom data set
 
 
-def score(seed, label, series, segmenter, rule):
-    """Dice of all regions and series of a phantom on the slices that were kept, and the seconds."""
-    read = {
-        name: (volume, window_to_uint8(volume, rule.percentiles)) for name, volume in series.items()
-    }
-    head = make_head(seed, draw_phenotype(seed, label, 1.0))
+def preparers(segmenter):
+    """Return both ways to masks, by what they are called in the tables."""
+    rules = {"each for itself": SeriesRule(), "votes": SeriesRule(series_weights=WEIGHTS)}
+    return {name: Preparer(segmenter, rule) for name, rule in rules.items()}
+
+
+def prepare(series, preparer):
+    """Return the prepared series of a patient and the seconds, without those of the windows."""
+    percentiles = preparer.segmenter.recipe.percentiles
+    read = {name: (own, window_to_uint8(own.array, percentiles)) for name, own in series.items()}
     begin = time.perf_counter()
-    prepared = prepare_patient(read, segmenter, rule)
-    seconds = time.perf_counter() - begin
+    prepared = preparer.prepare_patient(read)
+    return prepared, time.perf_counter() - begin
+
+
+def score(seed, label, series, preparer):
+    """Dice of all regions and series of a phantom on the slices that were kept, and the seconds."""
+    head = make_head(seed, draw_phenotype(seed, label, 1.0))
+    prepared, seconds = prepare(series, preparer)
     rows = []
     for name, found in prepared.items():
         labels = paint(head, found.volume.affine, found.volume.array.shape, ["FLAIR"])[1][
@@ -65,16 +77,13 @@ def score(seed, label, series, segmenter, rule):
     return pd.DataFrame(rows), seconds
 
 
-def time_full(series, rules):
-    """Seconds of each rule with UNet++ on DenseNet-121 at 224, turn by turn."""
-    segmenter = build_segmenter("densenet121", weights=None).eval()
-    read = {name: (volume, window_to_uint8(volume, (0.5, 99.5))) for name, volume in series.items()}
-    seconds = {name: [] for name in rules}
+def time_full(series):
+    """Seconds of both with UNet++ on DenseNet-121 at 224, turn by turn."""
+    ways = preparers(build(SegmenterSettings().recipe((0.5, 99.5), "fp32")).eval())
+    seconds = {name: [] for name in ways}
     for turn in range(3):
-        for name, rule in list(rules.items())[:: 1 if turn % 2 else -1]:
-            begin = time.perf_counter()
-            prepare_patient(read, segmenter, rule)
-            seconds[name].append(time.perf_counter() - begin)
+        for name, preparer in list(ways.items())[:: 1 if turn % 2 else -1]:
+            seconds[name].append(prepare(series, preparer)[1])
     return seconds, sum(len(volume.array) for volume in series.values())
 
 
@@ -94,22 +103,19 @@ def main():
     parser.add_argument("--full", action="store_true")
     given = parser.parse_args()
     if given.full:
-        rules = {"each for itself": SeriesRule(), "votes": SeriesRule(series_weights=WEIGHTS)}
-        seconds, n = time_full(make_series(FIRST_SEED, 0, size=256), rules)
+        seconds, n = time_full(make_series(FIRST_SEED, 0, size=256))
         print(
             {name: [round(each, 1) for each in took] for name, took in seconds.items()},
             f"seconds for four series of {n} slices together",
         )
         return tell_ratio(seconds)
     card = read_json(given.run_dir / "seg" / "models" / "fold0.json", made_by="03_train_seg")
-    segmenter = load_network(given.run_dir / card["weights"])
-    alone = SeriesRule(segmenter_size=card["image_size"], is_stretched=card["is_stretched"])
-    rules = {"each for itself": alone, "votes": replace(alone, series_weights=WEIGHTS)}
-    tables, seconds = [], {name: [] for name in rules}
+    ways = preparers(load_network(given.run_dir / card["weights"]))
+    tables, seconds = [], {name: [] for name in ways}
     for seed in range(FIRST_SEED, FIRST_SEED + given.patients):
         series = make_series(seed, seed % 2, size=given.size)
-        for name, rule in list(rules.items())[:: 1 if seed % 2 else -1]:
-            table, took = score(seed, seed % 2, series, segmenter, rule)
+        for name, preparer in list(ways.items())[:: 1 if seed % 2 else -1]:
+            table, took = score(seed, seed % 2, series, preparer)
             tables.append(table.assign(masks=name))
             seconds[name].append(took)
     table = pd.concat(tables)

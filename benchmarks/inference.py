@@ -19,7 +19,6 @@ drawn too.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import platform
 import resource
@@ -35,14 +34,20 @@ import torch
 from torch import nn
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.folders import find_series
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.competitions.brain_tumor.prediction import predict_all
-from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, prepare_series
+from t4e_utils.competitions.brain_tumor.prediction import Predictor
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+from t4e_utils.competitions.brain_tumor.sequences import Preparer
+from t4e_utils.competitions.brain_tumor.submission import classifier_cards, rule_of
 from t4e_utils.learning.devices import autocast, pick_device
-from t4e_utils.learning.networks import build_classifier, build_segmenter, load_network, normalise
+from t4e_utils.learning.networks import build, load_network, with_precision
+from t4e_utils.prediction.sequences import SequenceReading
 from t4e_utils.sampling.chunks import chunk_bounds
-from t4e_utils.sampling.squares import from_square, to_square
+from t4e_utils.sampling.pictures import stack_channels
+from t4e_utils.sampling.squares import Square, from_square, to_square
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.intensity import window_to_uint8
@@ -51,8 +56,12 @@ from t4e_utils.scans.reading import read_series
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.run import versions
 
-RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)
-SHAPE = {"size": 224, "is_stretched": True, "views": ("zoom_1.2",)}
+RULE, VIEWS = SeriesRule(), ("zoom_1.2",)
+SETTINGS = (
+    SegmenterSettings(is_stretched=True),
+    ClassifierSettings(lstm_hidden=128, is_stretched=True),
+)
+SQUARE = Square(224, is_stretched=True, zoom=1.2)
 TUMOUR = (0.4, 0.7)  # of the series, from first to last slice with tumour
 CANDIDATES = [
     (precision, batch_size) for precision in ("fp32", "bf16", "fp16") for batch_size in (4, 8, 64)
@@ -64,12 +73,12 @@ class Planted(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.n_slices = network, 0
+        self.network, self.recipe, self.n_slices = network, network.recipe, 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of planted masks."""
         self.n_slices += len(images)
-        grey = images[:, :1] * 0.229 + 0.485
+        grey = images / 255
         return torch.cat([grey - 0.6, grey - 0.9], dim=1) * 100 + 0 * self.network(images)
 
 
@@ -97,7 +106,7 @@ def write_patient(folder, n_slices, n_series):
 
 def networks(device):
     torch.manual_seed(0)
-    segmenter, classifier = build_segmenter(), build_classifier(lstm_hidden=128)
+    segmenter, classifier = (build(own.recipe((0, 100), "fp32")) for own in SETTINGS)
     return tuple(
         model.to(device, memory_format=torch.channels_last).eval()
         for model in (Planted(segmenter), classifier)
@@ -118,9 +127,11 @@ def timed(device, function, *arguments):
 
 @torch.inference_mode()
 def passes(segmenter, classifier, n_segmented, n_embedded, device, precision, batch_size):
-    images = normalise(torch.zeros(batch_size, 3, 224, 224, dtype=torch.uint8, device=device))
+    todo = (segmenter.network, n_segmented, 1), (classifier.embed, n_embedded, 3)
     with autocast(device, precision):
-        for network, n in ((segmenter.network, n_segmented), (classifier.embed, n_embedded)):
+        for network, n, n_channels in todo:
+            shape = batch_size, n_channels, SQUARE.size, SQUARE.size
+            images = torch.zeros(shape, dtype=torch.uint8, device=device)
             for start in range(0, n, batch_size):
                 network(images[: min(batch_size, n - start)])
 
@@ -156,17 +167,11 @@ def best_setting(segmenter, classifier, device):
     return min(found, key=found.get)
 
 
-def ours(series, segmenter, classifier, rule, device, precision, batch_size):
-    with autocast(device, precision):
-        return predict_all(
-            series,
-            segmenter,
-            {name: [classifier] for name in series["series"]},
-            rule,
-            batch_size=batch_size,
-            num_workers=2,
-            **SHAPE,
-        )[0]
+def ours(series, segmenter, classifier, rule, precision, batch_size):
+    preparer = Preparer(with_precision(segmenter, precision), rule, batch_size)
+    classifiers = {name: [with_precision(classifier, precision)] for name in series["series"]}
+    reading = SequenceReading(rule.chunk_stride, VIEWS, batch_size)
+    return Predictor(preparer, classifiers, reading).predict_all(series, n_readers=2)[0]
 
 
 @torch.inference_mode()
@@ -178,31 +183,20 @@ def team(series, segmenter, classifier, folder, device, batch_size):
         kept = []
         for start in range(0, len(image), batch_size):
             part = image[start : start + batch_size]
-            squares = (
-                torch.from_numpy(to_square(part, 224, stretch=True, zoom=1.2))
-                .unsqueeze(1)
-                .to(device)
-            )
-            maps = segmenter(normalise(squares)).sigmoid().cpu().numpy()
-            masks = (
-                from_square(
-                    maps.reshape(-1, 224, 224), part.shape[1:], stretch=True, zoom=1.2
-                ).reshape(len(part), 2, *part.shape[1:])
-                > 0.5
-            )
+            squares = torch.from_numpy(to_square(part, SQUARE)).unsqueeze(1).to(device)
+            maps = segmenter(squares).sigmoid().cpu().numpy()
+            masks = from_square(maps.reshape(-1, *maps.shape[2:]), part.shape[1:], SQUARE) > 0.5
+            masks = masks.reshape(*maps.shape[:2], *part.shape[1:])
             for k, (slice_, mask) in enumerate(zip(part, masks, strict=True)):
                 if mask[0].sum() > RULE.min_tumour_share * (slice_ > 0).sum():
                     kept.append(folder / f"{row.series}{start + k:03d}.npy")
-                    np.save(kept[-1], np.stack([slice_, *(mask * np.uint8(255))], axis=-1))
-        chunks = []
-        for first, last in chunk_bounds(len(kept)):
-            pictures = [
-                to_square(np.load(path)[None], 224, stretch=True, zoom=1.2)
-                for path in kept[first:last]
-            ]
-            frames = np.zeros((35, 3, 224, 224), np.uint8)
+                    np.save(kept[-1], stack_channels(slice_, mask))
+        chunks, length = [], RULE.sequence_length
+        for first, last in chunk_bounds(len(kept), length=length, stride=RULE.chunk_stride):
+            pictures = [to_square(np.load(path)[None], SQUARE) for path in kept[first:last]]
+            frames = np.zeros((length, 3, SQUARE.size, SQUARE.size), np.uint8)
             frames[: last - first] = np.concatenate(pictures).transpose(0, 3, 1, 2)
-            embeddings = classifier.embed(normalise(torch.from_numpy(frames).to(device)))
+            embeddings = classifier.embed(torch.from_numpy(frames).to(device))
             chunks.append(float(classifier.classify(embeddings[None]).sigmoid()))
     return float(np.mean(chunks))
 
@@ -210,9 +204,7 @@ def team(series, segmenter, classifier, folder, device, batch_size):
 def peak_memory(n_slices, precision, batch_size, answer):
     with tempfile.TemporaryDirectory() as folder:
         series = write_patient(Path(folder), n_slices, 1)
-        ours(
-            series, *networks(torch.device("cpu")), RULE, torch.device("cpu"), precision, batch_size
-        )
+        ours(series, *networks(torch.device("cpu")), RULE, precision, batch_size)
     answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
@@ -234,7 +226,6 @@ def time_one_patient(n_slices, n_series, stride, n_memory):
                     segmenter,
                     classifier,
                     replace(RULE, segmentation_stride=step),
-                    device,
                     precision,
                     batch_size,
                 )
@@ -318,25 +309,19 @@ def compare_kept(models, name, items, strides):
     """Jaccard index of the kept slices against the exact path, pooled over the series of each
     patient.
     """
-    cards = [
-        json.loads(path.read_text()) for path in sorted((models / "cls" / "models").glob("*.json"))
-    ]
-    provenance = cards[0]["provenance"]
-    rule = SeriesRule(
-        **{name: provenance[name] for name in SeriesRule.__dataclass_fields__ if name in provenance}
-    )
-    segmenter = load_network(models / provenance["segmenter"], device=pick_device())
+    cards = classifier_cards(models, series=brain_tumor.CONTRASTS)
+    rule = replace(rule_of(cards), series_weights={})  # which takes every slice
+    segmenter = load_network(models / cards[0]["provenance"]["segmenter"], device=pick_device())
     passed, kept, spacings, n_slices = [], {}, [], dict.fromkeys((1, *strides), 0)
     segmenter.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
     for patient, series, read in items:
         volume = read()
-        image = window_to_uint8(volume, rule.percentiles)
+        image = window_to_uint8(volume.array, segmenter.recipe.percentiles)
         spacings.append(volume.spacing_mm[0])
         for stride in (1, *strides):
             passed.clear()
-            found = prepare_series(
-                volume, image, segmenter, replace(rule, segmentation_stride=stride)
-            )
+            preparer = Preparer(segmenter, replace(rule, segmentation_stride=stride))
+            found = preparer.prepare_series(volume, image)
             n_slices[stride] += sum(passed)
             kept.setdefault((stride, patient), set()).update(
                 (series, index) for index in found.kept.tolist()

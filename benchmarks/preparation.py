@@ -38,7 +38,7 @@ from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.sampling.cutting import cut_patient, cut_patients
 from t4e_utils.tables.run import versions
 
-RULE = SliceRule(brain_tumor.REGIONS)
+RULE = SliceRule()
 N_BRATS = 1251  # patients of BraTS 2021
 
 
@@ -150,18 +150,21 @@ def measure_output(files: pd.DataFrame) -> None:
     )
 
 
-def compare_04(series: pd.DataFrame, *, size: int) -> None:
+def compare_04(series: pd.DataFrame) -> None:
     import torch
 
-    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
-    from t4e_utils.learning.networks import build_segmenter
+    from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+    from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+    from t4e_utils.competitions.brain_tumor.sequences import Preparer, write_sequences
+    from t4e_utils.learning.networks import build
 
     class Timed(torch.nn.Module):
         """A segmenter that knows how long it worked, and how many slices it saw."""
 
         def __init__(self):
             super().__init__()
-            self.network = build_segmenter("densenet121").to(memory_format=torch.channels_last)
+            self.recipe = SegmenterSettings().recipe(RULE.percentiles, "fp32")
+            self.network = build(self.recipe).to(memory_format=torch.channels_last)
             self.seconds, self.n_slices = 0.0, 0
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -175,16 +178,11 @@ def compare_04(series: pd.DataFrame, *, size: int) -> None:
             return logits
 
     segmenter = Timed().eval()
+    preparer = Preparer(segmenter, SeriesRule())
     with tempfile.TemporaryDirectory() as folder:
         since = time.perf_counter()
-        found, _ = write_sequences(
-            series,
-            segmenter,
-            SeriesRule(segmenter_size=size),
-            Path(folder),
-            root=Path(folder),
-            batch_size=8,
-        )
+        root = Path(folder)
+        found, _ = write_sequences(series, preparer, root, root=root, provenance={})
         seconds = time.perf_counter() - since
     print(
         f"04: {len(series)} series, {segmenter.n_slices} slices segmented, "
@@ -226,10 +224,8 @@ def main() -> None:
                 f"{peak_mb(cohort(files, n_patients)):.0f} MB"
             )
         if chosen.series:
-            compare_04(
-                find_series(rsna, split="train", series=brain_tumor.CONTRASTS).head(chosen.series),
-                size=224,
-            )
+            series = find_series(rsna, split="train", series=brain_tumor.CONTRASTS)
+            compare_04(series.head(chosen.series))
 
 
 if __name__ == "__main__":

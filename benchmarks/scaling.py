@@ -27,7 +27,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor import folders
+from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.folders import find_series
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.tables.inventory import take_inventory
 from t4e_utils.tables.run import versions
@@ -35,7 +36,7 @@ from t4e_utils.tables.store import write_table
 
 ROOT = Path(__file__).parents[1]
 N_DRAWN = 10
-ONE_TYPE = ("FLAIR",)  # of 04 and 06, whose series are independent of each other
+ONE_CONTRAST = ("FLAIR",)  # of 04 and 06, whose series are independent of each other
 STAGES = ("01 inventory", "02 slices", "04 sequences", "06 prediction")
 
 
@@ -69,8 +70,8 @@ def multiply(drawn: Path, target: Path, n_patients: int) -> None:
 
 def inventory(data: Path, run: Path) -> None:
     for table, source in (
-        (folders.find_series(data / "rsna", split="test", series=data.SERIES), "dicom"),
-        (data.brats_files(data / "brats21"), "nifti"),
+        (brain_tumor.test_series(data / "rsna"), "dicom"),
+        (brain_tumor.brats_files(data / "brats21"), "nifti"),
     ):
         found, _ = take_inventory(table, source=source, n_jobs=1)
         write_table(found, run / f"{source}.parquet")
@@ -80,49 +81,44 @@ def slices(data: Path, run: Path) -> None:
     from t4e_utils.competitions.brain_tumor.rules import SliceRule
     from t4e_utils.sampling.cutting import cut_patients
 
-    table, _ = cut_patients(
-        data.brats_files(data / "brats21"),
-        run / "slices",
-        root=run,
-        rule=SliceRule(data.REGIONS),
-        n_jobs=1,
-    )
+    files = brain_tumor.brats_files(data / "brats21")
+    table, _ = cut_patients(files, run / "slices", root=run, rule=SliceRule(), n_jobs=1)
     write_table(table, run / "slices.parquet")
 
 
+def tiny_preparer():
+    from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+    from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+    from t4e_utils.competitions.brain_tumor.sequences import Preparer
+    from t4e_utils.learning.networks import build
+
+    settings = SegmenterSettings("tu-test_resnet", (16, 12, 8, 8, 8), 32)
+    return Preparer(build(settings.recipe((0.5, 99.5), "fp32")).eval(), SeriesRule())
+
+
 def sequences(data: Path, run: Path) -> None:
-    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, write_sequences
-    from t4e_utils.learning.networks import build_segmenter
+    from t4e_utils.competitions.brain_tumor.sequences import write_sequences
     from t4e_utils.sampling.chunks import chunk_table
 
-    segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
-    series = folders.find_series(data / "rsna", split="test", series=ONE_TYPE)
-    found, _ = write_sequences(
-        series, segmenter, SeriesRule(segmenter_size=32), run / "slices", root=run
-    )
-    write_table(chunk_table(found, length=35, stride=5), run / "chunks.parquet")
+    preparer = tiny_preparer()
+    series = find_series(data / "rsna", split="test", series=ONE_CONTRAST)
+    found, _ = write_sequences(series, preparer, run / "slices", root=run, provenance={})
+    length, stride = preparer.rule.sequence_length, preparer.rule.chunk_stride
+    write_table(chunk_table(found, length=length, stride=stride), run / "chunks.parquet")
     write_table(found, run / "slices.parquet")
 
 
 def prediction(data: Path, run: Path) -> None:
-    from t4e_utils.competitions.brain_tumor.prediction import predict_all
-    from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
-    from t4e_utils.learning.networks import build_classifier, build_segmenter
+    from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
+    from t4e_utils.competitions.brain_tumor.prediction import Predictor
+    from t4e_utils.learning.networks import build
+    from t4e_utils.prediction.sequences import SequenceReading
 
-    segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
-    classifiers = {
-        name: [build_classifier("test_nfnet", lstm_hidden=8).eval()] for name in ONE_TYPE
-    }
-    series = folders.find_series(data / "rsna", split="test", series=ONE_TYPE)
-    found, _ = predict_all(
-        series,
-        segmenter,
-        classifiers,
-        SeriesRule(segmenter_size=32),
-        size=32,
-        is_stretched=False,
-        views=("identity",),
-    )
+    settings, preparer = ClassifierSettings("test_nfnet", 8, classifier_size=32), tiny_preparer()
+    classifier = build(settings.recipe((0.5, 99.5), "fp32")).eval()
+    reading = SequenceReading(preparer.rule.chunk_stride)
+    predictor = Predictor(preparer, {name: [classifier] for name in ONE_CONTRAST}, reading)
+    found, _ = predictor.predict_all(brain_tumor.test_series(data / "rsna"))
     write_table(found, run / "predictions.parquet")
 
 

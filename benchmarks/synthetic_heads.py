@@ -28,16 +28,17 @@ from t4e_utils.competitions.brain_tumor.segmenter import (
 )
 from t4e_utils.learning.networks import load_network
 from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.learning.train_fold import FoldJob
 from t4e_utils.phantoms.head_randomisation import make_synthetic_patient
 from t4e_utils.prediction.evaluation import evaluate_patients, patient_dice
-from t4e_utils.sampling.cutting import cut_patients, cut_synthetic_patients
+from t4e_utils.prediction.masks import MaskReading
+from t4e_utils.sampling.cutting import cut_drawn_patients, cut_patients
+from t4e_utils.scans.geometry import PLANES
 from t4e_utils.tables.folds import FoldSplit
 from t4e_utils.tables.run import versions
 
-SEGMENTER = SegmenterSettings(
-    "tu-test_efficientnet", (32, 24, 16, 12, 8), "", 64, augment=True, loss="dice+bce"
-)
-SHARE = 0.65  # of the slices to learn from, as in notebook 03
+SEGMENTER = SegmenterSettings("tu-test_efficientnet", (32, 24, 16, 12, 8), 64, loss="dice+bce")
+RULE, READING = SliceRule(), MaskReading()
 
 
 def learn_from(patient, others, slices, synthetic, root, *, is_helped, config):
@@ -46,29 +47,22 @@ def learn_from(patient, others, slices, synthetic, root, *, is_helped, config):
     Without help the patient's slices stand where synthetic ones would.
     """
     own = slices[slices["patient_id"] == patient]
-    n = len(mix_slices(own, synthetic, synthetic_share=SHARE))
+    n = len(mix_slices(own, synthetic, synthetic_share=SEGMENTER.synthetic_share))
     own = own if is_helped else pd.concat([own] * max(1, round(n / len(own))), ignore_index=True)
     steps = config.epochs * -(-(n if is_helped else len(own)) // config.batch_size)
     split = FoldSplit(0, [patient], [], others["patient_id"].tolist(), "last epoch")
-    given = synthetic if is_helped else synthetic[:0]
-    card = train_segmenter(
-        own,
-        split,
-        root / f"{patient}-{is_helped}",
-        root=root,
-        settings=SEGMENTER,
-        config=config,
-        provenance={},
-        synthetic=given,
-        synthetic_share=SHARE,
+    job = FoldJob(
+        split, root / f"{patient}-{is_helped}.json", root, {"percentiles": RULE.percentiles}
     )
-    scored = evaluate_patients(
+    given = synthetic if is_helped else None
+    card = train_segmenter(own, job, SEGMENTER, config, synthetic=given)
+    scored, _ = evaluate_patients(
         load_network(root / card["weights"]),
         others,
         series=brain_tumor.CONTRASTS,
         regions=brain_tumor.REGIONS,
-        percentiles=(0.5, 99.5),
-        size=SEGMENTER.image_size,
+        planes=PLANES,
+        reading=READING,
     )
     return scored[scored["region"] == "WT"].assign(
         learnt_from=patient, synthetic_heads=is_helped, steps=steps
@@ -88,7 +82,7 @@ def main():
     patients = files.pivot(index="patient_id", columns="series", values="path").reset_index()
     config = TrainConfig(
         epochs=given.epochs,
-        lr=5e-3,
+        learning_rate=5e-3,
         batch_size=8,
         schedule="onecycle",
         precision="bf16",
@@ -97,14 +91,14 @@ def main():
         seed=given.seed,
     )
     with tempfile.TemporaryDirectory() as folder:
-        root, rule = Path(folder), SliceRule(brain_tumor.REGIONS)
-        slices, _ = cut_patients(files, root / "slices", root=root, rule=rule, n_jobs=given.n_jobs)
-        synthetic = cut_synthetic_patients(
+        root = Path(folder)
+        slices, _ = cut_patients(files, root / "slices", root=root, rule=RULE, n_jobs=given.n_jobs)
+        synthetic = cut_drawn_patients(
             make_synthetic_patient,
             given.heads,
             root / "synthetic",
             root=root,
-            rule=rule,
+            rule=RULE.for_synthetic(),
             seed=given.seed,
             n_jobs=given.n_jobs,
         )

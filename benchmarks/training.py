@@ -1,8 +1,7 @@
 """How much of what the networks could do does a training do? Images per second of both full models.
 
-    python -m benchmarks.training --batches 4 --batch-size 4                       # on a CPU:
-    minutes python -m benchmarks.training --batches 60 --batch-size 128 --workers 14       # on a
-    GPU
+    python -m benchmarks.training --batches 4 --batch-size 4  # on a CPU: minutes
+    python -m benchmarks.training --batches 60 --batch-size 128 --workers 14  # on a GPU
 
 (a) the step alone, on tensors that lie on the device; (b) the loader alone; (c) `fit` from files;
 (t) the same training the way the team's scripts do it, written here for comparison: tensors of the
@@ -20,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import albumentations as A
@@ -30,22 +30,26 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
-from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
-from t4e_utils.learning.augmentation import augmentation
-from t4e_utils.learning.batches import prepare_chunks, prepare_slices
-from t4e_utils.learning.datasets import ChunkDataset, SliceDataset
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings, dataset_of
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.segmenter import (
+    AUGMENTATION,
+    SegmenterSettings,
+    picture_input,
+)
+from t4e_utils.learning.datasets import PictureDataset
 from t4e_utils.learning.devices import pick_device, resolve_precision, seed_everything
 from t4e_utils.learning.fit import fit
 from t4e_utils.learning.loaders import default_workers, make_loader, set_epoch
-from t4e_utils.learning.losses import segmentation_loss
-from t4e_utils.learning.networks import build_classifier, build_segmenter
+from t4e_utils.learning.losses import make_loss
+from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.learning.plan import TrainConfig
 from t4e_utils.sampling.chunks import chunk_bounds
-from t4e_utils.sampling.pictures import write_slice
+from t4e_utils.sampling.pictures import stack_channels, write_picture
 from t4e_utils.tables.run import versions
 
 SEGMENTER, CLASSIFIER = SegmenterSettings(), ClassifierSettings()
+RECIPES = [own.recipe((0.5, 99.5), "auto") for own in (SEGMENTER, CLASSIFIER)]
 SLICE_SIDES = (240, 512)  # pixels of a BraTS slice and of a usual DICOM slice
 SLICES_A_SERIES = 70  # kept ones: eight chunks, most slices in seven of them
 TEAM_WORKERS = 8
@@ -56,11 +60,10 @@ class Stage:
     """One of the two trainings, in this project's form and in the team's."""
 
     name: str
-    build: Callable[[], nn.Module]
+    recipe: Recipe
     ours: Callable[[], Dataset]  # a new one has nothing in its cache
     team: Dataset
     loss: nn.Module
-    prepare: Callable
     images_an_item: int
     batch_size: int
     workers: int
@@ -88,7 +91,7 @@ class TeamSlices(Dataset):
 
     def __init__(self, paths: list[Path], size: int):
         self.paths, self.size = paths, size
-        self.draw, self.normalise = augmentation(), A.Normalize()
+        self.draw, self.normalise = AUGMENTATION.compose(), A.Normalize()
 
     def read(self, path: Path) -> np.ndarray:
         """Return a slice, resized."""
@@ -148,9 +151,9 @@ def write_slices(folder: Path, n: int, side: int) -> tuple[list[Path], list[Path
         image = noise * (rows**2 + columns**2 < 0.6)
         y, x = generator.uniform(-0.3, 0.3, 2)
         distance = np.hypot(rows - y, columns - x)
-        masks = np.stack([distance < 0.3, distance < 0.15])
-        write_slice(picture, image, masks)
-        np.save(array, np.dstack([image, *(masks * np.uint8(255))]))
+        channels = stack_channels(image, np.stack([distance < 0.3, distance < 0.15]))
+        write_picture(picture, channels)
+        np.save(array, channels)
     return pictures, arrays
 
 
@@ -158,21 +161,14 @@ def stage_1(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stag
     folder.mkdir()
     pictures, arrays = write_slices(folder, n_batches * batch_size, SLICE_SIDES[0])
     table = pd.DataFrame({"path": [path.name for path in pictures]})
-
-    def ours():
-        return SliceDataset(table, folder, image_size=SEGMENTER.image_size, augment=True)
-
-    def build():
-        return build_segmenter(SEGMENTER.encoder, decoder_channels=SEGMENTER.decoder_channels)
-
-    loss = segmentation_loss(SEGMENTER.loss)
+    recipe = RECIPES[0]
+    source = picture_input(recipe, folder, augmentation=AUGMENTATION)
     return Stage(
         "UNet++ DenseNet-121",
-        build,
-        ours,
-        TeamSlices(arrays, SEGMENTER.image_size),
-        loss,
-        prepare_slices,
+        recipe,
+        partial(PictureDataset, table, source),
+        TeamSlices(arrays, recipe.size),
+        make_loss(SEGMENTER.loss),
         1,
         batch_size,
         workers,
@@ -181,9 +177,8 @@ def stage_1(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stag
 
 def stage_2(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stage:
     folder.mkdir()
-    bounds = chunk_bounds(
-        SLICES_A_SERIES, length=CLASSIFIER.sequence_length, stride=CLASSIFIER.chunk_stride
-    )
+    recipe, length = RECIPES[1], CLASSIFIER.sequence_length
+    bounds = chunk_bounds(SLICES_A_SERIES, length=length, stride=SeriesRule().chunk_stride)
     n_series = -(-n_batches * batch_size // len(bounds))
     pictures, arrays = write_slices(folder, n_series * SLICES_A_SERIES, SLICE_SIDES[1])
     places = [
@@ -200,28 +195,16 @@ def stage_2(folder: Path, n_batches: int, batch_size: int, workers: int) -> Stag
         (str(series), "FLAIR", *bound, series % 2) for series in range(n_series) for bound in bounds
     ][: n_batches * batch_size]
     chunks = pd.DataFrame(rows, columns=["patient_id", "series", "start", "stop", "label"])
-    size, length = CLASSIFIER.image_size, CLASSIFIER.sequence_length
     per_chunk = [
         (arrays[int(row.patient_id) * SLICES_A_SERIES :][row.start : row.stop], float(row.label))
         for row in chunks.itertuples()
     ]
-
-    def ours():
-        return ChunkDataset(chunks, slices, folder, image_size=size, length=length, augment=True)
-
-    def build():
-        return build_classifier(
-            CLASSIFIER.backbone, lstm_hidden=CLASSIFIER.lstm_hidden, sequence_length=length
-        )
-
-    team = TeamChunks(per_chunk, size, length)
     return Stage(
         "ECA-NFNet-L0 BiLSTM",
-        build,
-        ours,
-        team,
-        nn.BCEWithLogitsLoss(),
-        prepare_chunks,
+        recipe,
+        partial(dataset_of, chunks, slices, CLASSIFIER, recipe, folder),
+        TeamChunks(per_chunk, recipe.size, length),
+        make_loss("bce"),
         length,
         batch_size,
         workers,
@@ -247,19 +230,16 @@ def step(
 
 
 def seconds_of_steps(
-    stage: Stage,
-    batches: Iterator,
-    *,
-    precision: str,
-    layout: torch.memory_format,
-    empties_cache: bool = False,
+    stage: Stage, batches: Iterator, *, precision: str, is_team: bool = False
 ) -> float:
     """Images per second of plain steps over batches of inputs and targets.
 
-    The first is not counted.
+    The first is not counted. What the team's loader gives is normalised already.
     """
-    device = pick_device()
-    model = stage.build().to(device, memory_format=layout).train()
+    device, model = pick_device(), build(stage.recipe)
+    layout = torch.contiguous_format if is_team else torch.channels_last
+    model.normalise = nn.Identity() if is_team else model.normalise
+    model = model.to(device, memory_format=layout).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     n = -1
@@ -276,7 +256,7 @@ def seconds_of_steps(
             scaler,
             precision,
         )
-        if empties_cache and device.type == "cuda":
+        if is_team and device.type == "cuda":
             torch.cuda.empty_cache()
         n += 1
     wait()
@@ -285,15 +265,8 @@ def seconds_of_steps(
 
 def model_only(stage: Stage, n_batches: int, precision: str) -> float:
     batch = next(iter(make_loader(stage.ours(), batch_size=stage.batch_size, num_workers=0)))
-    inputs, targets = stage.prepare(
-        {name: value.to(pick_device()) for name, value in batch.items()}
-    )
-    return seconds_of_steps(
-        stage,
-        iter([(inputs, targets)] * n_batches),
-        precision=precision,
-        layout=torch.channels_last,
-    )
+    pair = batch["inputs"].to(pick_device()), batch["targets"].to(pick_device()).float()
+    return seconds_of_steps(stage, iter([pair] * n_batches), precision=precision)
 
 
 def loader_only(stage: Stage, n_batches: int, precision: str) -> float:
@@ -319,15 +292,7 @@ def training(stage: Stage, n_batches: int, precision: str) -> float:
         num_workers=stage.workers,
     )
     with tempfile.TemporaryDirectory() as folder:
-        fit(
-            stage.build(),
-            stage.ours(),
-            None,
-            loss=loss,
-            prepare=stage.prepare,
-            config=config,
-            folder=folder,
-        )
+        fit(build(stage.recipe), stage.ours(), None, loss=loss, config=config, folder=folder)
     return (
         (n_batches - 2)
         * stage.batch_size
@@ -344,9 +309,7 @@ def team(stage: Stage, n_batches: int, precision: str) -> float:
         num_workers=min(TEAM_WORKERS, os.cpu_count() or 1),
         pin_memory=torch.cuda.is_available(),
     )
-    return seconds_of_steps(
-        stage, iter(loader), precision=precision, layout=torch.contiguous_format, empties_cache=True
-    )
+    return seconds_of_steps(stage, iter(loader), precision=precision, is_team=True)
 
 
 VARIANTS = {

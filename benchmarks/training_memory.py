@@ -12,23 +12,26 @@ from __future__ import annotations
 import argparse
 import resource
 import tempfile
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.training import write_slices
-from t4e_utils.learning.batches import prepare_slices
-from t4e_utils.learning.datasets import SliceDataset
+from t4e_utils.competitions.brain_tumor.segmenter import AUGMENTATION
+from t4e_utils.learning.datasets import PictureDataset, PictureInput
 from t4e_utils.learning.fit import fit
-from t4e_utils.learning.losses import segmentation_loss
-from t4e_utils.learning.networks import build_segmenter
+from t4e_utils.learning.losses import make_loss
+from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.learning.plan import TrainConfig
-from t4e_utils.learning.scores import count_overlap
+from t4e_utils.learning.scores import RegionDice
 from t4e_utils.tables.run import versions
 
 CASES = {"first": (300, 2), "ten times the epochs": (300, 20), "ten times the slices": (3000, 2)}
 SIDE, CACHE_MB, N_VALIDATION = 48, 16, 100
+OPTIONS = {"decoder_channels": [16, 16, 8, 8, 8]}
+RECIPE = Recipe("unet++", "tu-test_efficientnet", n_outputs=2, options=OPTIONS, size=64)
 
 
 def peak_megabytes(n_slices: int, epochs: int) -> float:
@@ -36,24 +39,13 @@ def peak_megabytes(n_slices: int, epochs: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         pictures, _ = write_slices(Path(folder), n_slices + N_VALIDATION, SIDE)
         table = pd.DataFrame({"path": [path.name for path in pictures]})
-        train, valid = (
-            SliceDataset(
-                part.reset_index(drop=True),
-                folder,
-                image_size=64,
-                augment=augment,
-                cache_mb=CACHE_MB,
-            )
-            for part, augment in ((table[:n_slices], True), (table[n_slices:], False))
-        )
+        source = PictureInput(Path(folder), RECIPE.square, cache_mb=CACHE_MB)
         fit(
-            build_segmenter("tu-test_efficientnet", decoder_channels=(16, 16, 8, 8, 8)),
-            train,
-            valid,
-            loss=segmentation_loss("dice"),
-            prepare=prepare_slices,
-            summarise=count_overlap,
-            score=lambda overlaps, true, indices: {"score": float(overlaps.sum())},
+            build(RECIPE),
+            PictureDataset(table[:n_slices], replace(source, augmentation=AUGMENTATION)),
+            PictureDataset(table[n_slices:], source),
+            loss=make_loss("dice"),
+            score=RegionDice(("WT", "ET")),
             config=TrainConfig(epochs=epochs, batch_size=16, schedule="constant", num_workers=0),
             folder=Path(folder) / "run",
         )
