@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
 from t4e_utils import T4EError
+
+KINDS = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+KINDS |= {f"list[{name}]": list[KINDS[name]] for name in ("bool", "int", "float", "str")}
+LIKE = {list: 'a list, such as "[0, 1]"', dict: 'a dict, such as "{a: {b: 1}}"'}
 
 
 class ParameterError(T4EError):
@@ -109,3 +117,62 @@ def _value_of_text(name: str, text: str, kind: type) -> Any:
         raise ParameterError(
             f"{name} = {text!r} is text, but it must be {like}: correct the value."
         ) from error
+
+
+def typed(name: str, value: Any, kind: type | str, default: Any = None) -> Any:
+    """Return a parameter's value as the type that is declared for it.
+
+    Text stands for something else where no text is declared: YAML takes `1e-4` for text, and
+    `--config "train={folds: [0]}"` gives text only.
+
+    Args:
+        name: of the parameter, for the sentence.
+        value: as it was given.
+        kind: a type, or its name as in a cell of parameters ("list[int]"); an unknown name is any.
+        default: the declared value. The elements of a list stay text if those of the default are.
+
+    Raises:
+        ParameterError: the value is of another type.
+    """
+    kind = KINDS.get(kind, object) if isinstance(kind, str) else kind
+    base, (element, *_) = typing.get_origin(kind) or kind, typing.get_args(kind) or (object,)
+    if default and base is list and all(isinstance(item, str) for item in default):
+        element = str
+    if isinstance(value, str) and base in LIKE:
+        value = _structure(name, value, base)
+    elif isinstance(value, str) and base is object:
+        value = _scalar(value)
+    try:
+        if base is not object:
+            value = TypeAdapter(base).validate_python(value, strict=not isinstance(value, str))
+    except ValidationError as error:
+        raise ParameterError(
+            f"{name} = {value!r} is {type(value).__name__}, but it must be {base.__name__}: "
+            "correct the value."
+        ) from error
+    if isinstance(value, list):
+        return [typed(f"an element of {name}", item, element) for item in value]
+    if isinstance(value, dict):
+        return {key: typed(f"{key} of {name}", item, object) for key, item in value.items()}
+    return value
+
+
+def _structure(name: str, text: str, base: type) -> Any:
+    for read in (ast.literal_eval, yaml.safe_load):  # as Python or as YAML writes it
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, yaml.YAMLError):
+            continue
+        if isinstance(value, base):
+            return value
+    raise ParameterError(
+        f"{name} = {text!r} is text, but it must be {LIKE[base]}: correct the value."
+    )
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = json.loads(text.lower())
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -27,6 +27,7 @@ from t4e_utils.tables.catalog import (
 )
 from t4e_utils.tables.folds import assert_disjoint
 from t4e_utils.tables.run import require_folder, resolve
+from t4e_utils.workflow.plan import Stage
 
 COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
@@ -43,6 +44,14 @@ BRATS_FILES = {
     "T1wCE": ("_t1ce", "-t1c"),
     "T2w": ("_t2", "-t2w"),
     "labels": ("_seg", "-seg"),
+}
+STAGES = {
+    "eda": Stage("01_eda"),
+    "seg_data": Stage("02_seg_data"),
+    "train_seg": Stage("03_train_seg", folds_from="seg_data", uses_gpu=True),
+    "cls_data": Stage("04_cls_data", uses_gpu=True),
+    "train_cls": Stage("05_train_cls", folds_from="cls_data", uses_gpu=True),
+    "submission": Stage("06_submission", uses_gpu=True),
 }
 
 
