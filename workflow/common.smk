@@ -1,13 +1,14 @@
 """What the rules of all collections use: papermill's command, logs, cores, GPUs, and the lock of a run.
 
-The file of a collection first sets
-    NOTEBOOKS  their folder
-    PLAN       open_plan(STAGES), with the stages of its leaf
-    R          PLAN.run_dir
-then it has its rules, one for each stage and more, and in the end it sets for results.smk
-    MADE       what the pipeline makes by default
-    REPORTED   the files that the report is made of
-    BUNDLED    the files that the bundle for Kaggle is made of, BUNDLE_RUN the folder that they are in, BUNDLE_GIVEN the notebook's parameters
+The file of a collection sets first
+    NOTEBOOKS    the folder of its notebooks
+    PLAN         open_plan(STAGES), with the stages of its leaf
+    R            PLAN.run_dir
+and after its rules
+    MADE         what the pipeline makes by default
+    REPORTED     files that the report is made of; none, no report
+    BUNDLED      files that the bundle for Kaggle is made of, BUNDLE_RUN the run that they are in, BUNDLE_GIVEN its notebook's parameters;
+                 none, no bundle. The notebook is that of the last stage.
 
 Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
 """
@@ -21,6 +22,7 @@ from t4e_utils.workflow.executed import failure
 from t4e_utils.workflow.locks import VARIABLE, lock_run, visible_gpus
 from t4e_utils.workflow.plan import read_plan
 
+REPORTED, BUNDLED = [], []
 KAGGLE_USER = config.pop("kaggle_user", "")  # owner of what `kaggle` writes
 IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs at a time in a scheduler's queue
 CORES = workflow.cores or 1  # of this machine, for all jobs together

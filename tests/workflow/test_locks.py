@@ -178,7 +178,8 @@ def test_a_signal_and_the_exit_code_of_the_command_pass_through(tmp_path):
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
     failing = [sys.executable, "-m", "t4e_utils.workflow.locks", "--", "sh", "-c", "exit 7"]
-    assert subprocess.run(failing, check=False).returncode == 7
+    without_gpus = {**os.environ, locks.VISIBLE: ""}
+    assert subprocess.run(failing, env=without_gpus, check=False).returncode == 7
 
 
 def test_a_job_of_several_processes_gets_as_many_gpus(tmp_path):
