@@ -1,4 +1,4 @@
-"""T4E: a segmenter on BraTS 2021 (01 to 03), then a classifier for each MRI type on the slices that it chooses (04 to 06)."""
+"""T4E: a segmenter (02, 03), then a classifier for each MRI type on slices it chooses (04, 05)."""
 
 from t4e_utils.competitions.brain_tumor.data import COMPETITION, STAGES
 
@@ -6,7 +6,8 @@ NOTEBOOKS = "notebooks"
 PLAN = open_plan(STAGES)
 R = PLAN.run_dir
 TYPES, CLS_FOLDS = PLAN.value("train_cls", "mri_types"), PLAN.folds("train_cls")
-MODELS = PLAN.value("submission", "models_dir").rstrip("/")  # trained elsewhere: nothing is trained for the submission
+# trained elsewhere: nothing is trained for the submission
+MODELS = PLAN.value("submission", "models_dir").rstrip("/")
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.is_default("rsna_dir", "brats_dir") else []
 
@@ -21,11 +22,13 @@ localrules:
 
 rule phantoms:
     output:
-        update("data/phantoms/phantoms.json"),  # kept before a second drawing, which then finds everything there
+        # kept before a second drawing, which then finds everything there
+        update("data/phantoms/phantoms.json"),
     log:
         f"{R}/logs/phantoms.txt",
     shell:
-        "{sys.executable:q} -m t4e_utils.competitions.brain_tumor.phantoms data/phantoms > {log:q} 2>&1"
+        "{sys.executable:q} -m t4e_utils.competitions.brain_tumor.phantoms data/phantoms"
+        " > {log:q} 2>&1"
 
 
 rule eda:
@@ -68,10 +71,13 @@ rule train_seg:
         f"{R}/seg/models/fold{{fold}}.json",
         f"{R}/seg/dice_fold{{fold}}.parquet",
     params:
-        given=lambda wildcards: PLAN.arguments("train_seg", folds=[int(wildcards.fold)], summarise=False),
+        given=lambda wildcards: PLAN.arguments(
+            "train_seg", folds=[int(wildcards.fold)], summarise=False
+        ),
     log:
         **logs("train_seg", "_fold{fold}"),
-    threads: cores("train_seg", min(CORES, 2))  # a small network is a third faster on two, not on more
+    # a small network is a third faster on two, not on more
+    threads: cores("train_seg", min(CORES, 2))
     resources:
         gpu=gpus("train_seg"),
     shell:
@@ -122,7 +128,10 @@ rule train_cls:
         f"{R}/cls/oof/{{mri_type}}_fold{{fold}}.parquet",
     params:
         given=lambda wildcards: PLAN.arguments(
-            "train_cls", mri_types=[wildcards.mri_type], folds=[int(wildcards.fold)], summarise=False
+            "train_cls",
+            mri_types=[wildcards.mri_type],
+            folds=[int(wildcards.fold)],
+            summarise=False,
         ),
     log:
         **logs("train_cls", "_{mri_type}_fold{fold}"),
@@ -151,7 +160,9 @@ rule cls_summary:
 
 BUNDLED = [f"{MODELS}/cls/summary.json"] if MODELS else [SEGMENTER, *rules.cls_summary.output]
 BUNDLE_RUN = MODELS or R
-BUNDLE_GIVEN = PLAN.arguments("submission", **{"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]})
+BUNDLE_GIVEN = PLAN.arguments(
+    "submission", **{"mri_types": TYPES, "folds": CLS_FOLDS, **PLAN.given["submission"]}
+)
 
 
 rule submission:
@@ -174,4 +185,9 @@ rule submission:
 
 
 MADE = [f"{R}/submission.csv", *([] if MODELS else [f"{R}/report/index.html"])]
-REPORTED = [*rules.eda.output, *rules.seg_summary.output, *rules.cls_summary.output, *rules.submission.output]
+REPORTED = [
+    *rules.eda.output,
+    *rules.seg_summary.output,
+    *rules.cls_summary.output,
+    *rules.submission.output,
+]

@@ -1,16 +1,18 @@
-"""What the rules of all collections use: papermill's command, logs, cores, GPUs, and the lock of a run.
+"""What the rules of all collections use: papermill's command, logs, cores, GPUs, a run's lock.
 
 The file of a collection sets first
-    NOTEBOOKS    the folder of its notebooks
-    PLAN         open_plan(STAGES), with the stages of its leaf
-    R            PLAN.run_dir
+    NOTEBOOKS     the folder of its notebooks
+    PLAN          open_plan(STAGES), with the stages of its leaf
+    R             PLAN.run_dir
 and after its rules
-    MADE         what the pipeline makes by default
-    REPORTED     files that the report is made of; none, no report
-    BUNDLED      files that the bundle for Kaggle is made of, BUNDLE_RUN the run that they are in, BUNDLE_GIVEN its notebook's parameters;
-                 none, no bundle. The notebook is that of the last stage.
+    MADE          what the pipeline makes by default
+    REPORTED      files that the report is made of; without it there is no report
+    BUNDLED       files that the bundle for Kaggle is made of; without it there is none
+    BUNDLE_RUN    the run that they are in
+    BUNDLE_GIVEN  parameters of the notebook that goes to Kaggle, that of the last stage
 
-Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the copy that failed is the one to open.
+Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the
+copy that failed is the one to open.
 """
 
 import os
@@ -24,15 +26,17 @@ from t4e_utils.workflow.plan import read_plan
 
 REPORTED, BUNDLED = [], []
 KAGGLE_USER = config.pop("kaggle_user", "")  # owner of what `kaggle` writes
-IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs at a time in a scheduler's queue
+IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs in a scheduler's queue
 CORES = workflow.cores or 1  # of this machine, for all jobs together
-N_GPUS = 0 if IS_CLUSTER or workflow.remote_exec else len(visible_gpus())  # to give out; a scheduler does that itself
+# to give out; a scheduler does that itself
+N_GPUS = 0 if IS_CLUSTER or workflow.remote_exec else len(visible_gpus())
 
 PAPERMILL = (
-    "{sys.executable:q} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q} --cwd {workflow.basedir:q}"
-    " --log-output --no-progress-bar > {log.text:q} 2>&1"
+    "{sys.executable:q} -m papermill {input.notebook:q} {log.notebook:q} -y {params.given:q}"
+    " --cwd {workflow.basedir:q} --log-output --no-progress-bar > {log.text:q} 2>&1"
 )
-ON_GPU = f"{{sys.executable:q}} -m t4e_utils.workflow.locks --devices {{resources.gpu}} -- {PAPERMILL}" if N_GPUS else PAPERMILL
+LOCKED = "{sys.executable:q} -m t4e_utils.workflow.locks --devices {resources.gpu} -- "
+ON_GPU = LOCKED + PAPERMILL if N_GPUS else PAPERMILL
 
 
 def open_plan(stages):
@@ -40,7 +44,8 @@ def open_plan(stages):
         plan = read_plan(config, Path(workflow.basedir, NOTEBOOKS), stages)
     except T4EError as error:
         raise WorkflowError(str(error)) from None
-    os.environ[VARIABLE] = str(Path(plan.run_dir).absolute())  # by which the jobs of a run are known
+    # by which the jobs of a run are known
+    os.environ[VARIABLE] = str(Path(plan.run_dir).absolute())
     return plan
 
 
@@ -59,10 +64,11 @@ def gpus(stage):
 
 
 def cores(stage, without_gpu=1):
-    """Cores of a job on this machine: with GPUs its share, so that as many run side by side as there are GPUs for.
+    """Cores of a job on this machine; on a cluster the profile's `set-threads` says how many.
 
-    Without a GPU networks that run side by side get one: threads that share a core with something else wait for each other most of the time.
-    On a cluster the profile's `set-threads` says how many.
+    With GPUs it gets its share, so that as many run side by side as there are GPUs for. Without one
+    networks that run side by side get one core: threads that share a core with something else wait
+    for each other most of the time.
     """
     if IS_CLUSTER:
         return 1
@@ -88,4 +94,7 @@ onerror:
         except T4EError as error:
             print(f"\n{error}", file=sys.stderr)
     if is_disk_full(Path(R)):
-        print(f"\nThe disk of {R} is full: make room, then start again; what is complete stays.", file=sys.stderr)
+        print(
+            f"\nThe disk of {R} is full: make room, then start again; what is complete stays.",
+            file=sys.stderr,
+        )

@@ -13,7 +13,8 @@ if REPORTED:
         log:
             f"{R}/logs/report.txt",
         shell:
-            "{sys.executable:q} -m t4e_utils.workflow.report {params.run_dir:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
+            "{sys.executable:q} -m t4e_utils.workflow.report {params.run_dir:q} > {log:q} 2>&1"
+            " || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
 
 if BUNDLED:
@@ -34,6 +35,7 @@ if BUNDLED:
         log:
             f"{R}/logs/kaggle.txt",
         shell:
-            "{sys.executable:q} -m t4e_utils.workflow.kaggle_bundle {params.run:q} --target {params.target:q} --user={params.user:q}"
+            "{sys.executable:q} -m t4e_utils.workflow.kaggle_bundle {params.run:q}"
+            " --target {params.target:q} --user={params.user:q}"
             " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"
             " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"
