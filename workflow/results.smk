@@ -37,5 +37,6 @@ if BUNDLED:
         shell:
             "{sys.executable:q} -m t4e_utils.workflow.kaggle_bundle {params.run:q}"
             " --target {params.target:q} --user={params.user:q}"
-            " --competition {params.competition:q} --notebook {input.notebook:q} --given {params.given:q} > {log:q} 2>&1"
+            " --competition {params.competition:q} --notebook {input.notebook:q}"
+            " --given {params.given:q} > {log:q} 2>&1"
             " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"
