@@ -12,7 +12,21 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "t4e_utils"
 # The way of a scan. A room may import only rooms that stand before it.
-ORDER = ["files", "progress", "scans", "annotations", "metrics", "tables", "phantoms", "sampling", "learning", "prediction", "figures", "workflow", "competitions"]
+ORDER = [
+    "files",
+    "progress",
+    "scans",
+    "annotations",
+    "metrics",
+    "tables",
+    "phantoms",
+    "sampling",
+    "learning",
+    "prediction",
+    "figures",
+    "workflow",
+    "competitions",
+]
 NETWORKS = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate"}
 NETWORKS |= {"albumentations", "safetensors"}
 WITH_NETWORKS = {"learning", "prediction", "competitions"}

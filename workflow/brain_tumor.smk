@@ -1,6 +1,6 @@
 """T4E: a segmenter (02, 03), then a classifier for each MRI type on slices it chooses (04, 05)."""
 
-from t4e_utils.competitions.brain_tumor.data import COMPETITION, STAGES
+from t4e_utils.competitions.brain_tumor.data import KAGGLE, STAGES
 
 NOTEBOOKS = "notebooks"
 PLAN = open_plan(STAGES)

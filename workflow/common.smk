@@ -7,9 +7,9 @@ The file of a collection sets first
 and after its rules
     MADE          what the pipeline makes by default
     REPORTED      files that the report is made of; without it there is no report
-    BUNDLED       files that the bundle for Kaggle is made of; without it there is none
+    BUNDLED       files that the bundle for Kaggle is made of, with KAGGLE of its leaf; or none
     BUNDLE_RUN    the run that they are in
-    BUNDLE_GIVEN  parameters of the notebook that goes to Kaggle, that of the last stage
+    BUNDLE_GIVEN  parameters of the notebook that goes to Kaggle
 
 Executed notebooks are logs, not outputs: Snakemake deletes the outputs of a failed job, and the
 copy that failed is the one to open.
@@ -24,6 +24,7 @@ from t4e_utils.workflow.executed import failure
 from t4e_utils.workflow.locks import VARIABLE, lock_run, visible_gpus
 from t4e_utils.workflow.plan import read_plan
 
+NAME = Path(COLLECTION).stem
 REPORTED, BUNDLED = [], []
 KAGGLE_USER = config.pop("kaggle_user", "")  # owner of what `kaggle` writes
 IS_CLUSTER = workflow.resource_settings.nodes is not None  # so many jobs in a scheduler's queue

@@ -9,12 +9,13 @@ if REPORTED:
             f"{R}/report/index.html",
             f"{R}/summary.json",
         params:
-            run_dir=R,
+            run=R,
+            collection=NAME,
         log:
             f"{R}/logs/report.txt",
         shell:
-            "{sys.executable:q} -m t4e_utils.workflow.report {params.run_dir:q} > {log:q} 2>&1"
-            " || {{ tail -n 5 {log:q} >&2; exit 1; }}"
+            "{sys.executable:q} -m t4e_utils.workflow.report {params.run:q}"
+            " --collection {params.collection:q} > {log:q} 2>&1 || {{ tail -n 5 {log:q} >&2; exit 1; }}"
 
 
 if BUNDLED:
@@ -22,7 +23,7 @@ if BUNDLED:
     rule kaggle:
         input:
             BUNDLED,
-            notebook=notebook(list(PLAN.stages)[-1]),
+            notebook=notebook(KAGGLE.stage),
         output:
             f"{R}/kaggle/dataset/dataset-metadata.json",
             f"{R}/kaggle/kernel/kernel-metadata.json",
@@ -30,13 +31,12 @@ if BUNDLED:
             run=BUNDLE_RUN,
             target=f"{R}/kaggle",
             user=KAGGLE_USER,
-            competition=COMPETITION,
+            collection=NAME,
             given=BUNDLE_GIVEN,
         log:
             f"{R}/logs/kaggle.txt",
         shell:
             "{sys.executable:q} -m t4e_utils.workflow.kaggle_bundle {params.run:q}"
             " --target {params.target:q} --user={params.user:q}"
-            " --competition {params.competition:q} --notebook {input.notebook:q}"
-            " --given {params.given:q} > {log:q} 2>&1"
+            " --collection {params.collection:q} --given {params.given:q} > {log:q} 2>&1"
             " && cat {log:q} || {{ tail -n 5 {log:q} >&2; exit 1; }}"

@@ -18,14 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from t4e_utils import T4EError
 from t4e_utils.files import atomic_write
+from t4e_utils.learning import TrainingError
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
-
-
-class CheckpointError(T4EError):
-    """No checkpoint of a run can be read."""
 
 
 def random_states() -> dict[str, Any]:
@@ -67,7 +63,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Last state of the run in `folder`, else the previous one; None if there was no run.
 
     Raises:
-        CheckpointError: if there are checkpoints, but none can be read.
+        TrainingError: if there are checkpoints, but none can be read.
     """
     present = [name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for name in present:
@@ -80,7 +76,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
                 "before it."
             )
     if present:
-        raise CheckpointError(
+        raise TrainingError(
             f"No checkpoint in {folder} can be read: start the run again with overwrite=True."
         )
     return None

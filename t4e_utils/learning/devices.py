@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from t4e_utils.learning.plan import TrainingError
+from t4e_utils.learning import TrainingError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def seed_everything(seed: int) -> None:
@@ -15,11 +20,8 @@ def seed_everything(seed: int) -> None:
 
 
 def pick_device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -27,29 +29,18 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def slices_a_pass(device: torch.device) -> int:
-    """Return how many slices to pass at once.
+def slices_per_pass(device: torch.device) -> int:
+    """Return how many slices to pass at once; results do not depend on it.
 
-    Few on a CPU, where the full networks then stay below 4 GB; results do not depend on it.
+    Few on a CPU, where the full networks then stay below 4 GB.
     """
     return 8 if device.type == "cpu" else 64
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which the networks compute with a precision; "auto" is as in training.
-
-    Only convolutions and the like take part: the LSTM and everything after it stay in fp32.
-
-    Raises:
-        TrainingError: fp16 on a CPU.
-    """
-    precision = resolve_precision(precision, device)
-    dtype = PRECISIONS[precision] if precision != "fp32" else None
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
-
-
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """What `"auto"` means on a device: bf16 where the GPU computes in it, else fp16; fp32 on a CPU.
+    """Return what "auto" means on a device.
+
+    bf16 where the GPU computes in it, else fp16; fp32 on a CPU.
 
     Raises:
         TrainingError: for fp16 on a CPU.
@@ -61,3 +52,24 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise TrainingError("precision='fp16' needs a GPU: use 'auto', 'bf16' or 'fp32'.")
     return precision
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which networks compute with a precision.
+
+    Only convolutions and the like take part; what must stay in fp32 switches it off for itself.
+
+    Raises:
+        TrainingError: fp16 on a CPU.
+    """
+    precision = resolve_precision(precision, device)
+    dtype = PRECISIONS[precision] if precision != "fp32" else None
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+
+
+@contextmanager
+def predicting(model: nn.Module) -> Iterator[torch.device]:
+    """Give the model's device, without gradients and in the precision of its recipe."""
+    device = device_of(model)
+    with torch.inference_mode(), autocast(device, model.recipe.precision):
+        yield device

@@ -14,10 +14,18 @@ WORKERS_PAY_FROM = 2000  # items; starting worker processes costs more than it s
 
 
 class EpochSampler(Sampler):
-    """Order of a data set: as it is, or a permutation that depends on (seed, epoch) alone."""
+    """Order of a data set: as it is, or a permutation that depends on (seed, epoch) alone.
 
-    def __init__(self, dataset: Dataset, *, shuffle: bool, seed: int = 0):
+    Args:
+        dataset: anything with a length.
+        shuffle: a new order each epoch.
+        seed: of the order.
+        n_items: of an epoch, from as many permutations as it takes; 0: each item once.
+    """
+
+    def __init__(self, dataset: Dataset, *, shuffle: bool, seed: int, n_items: int = 0):
         self.dataset, self.shuffle, self.seed, self.epoch = dataset, shuffle, seed, 0
+        self.n_items = n_items or len(dataset)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, of the order and of the data set's draws."""
@@ -26,20 +34,19 @@ class EpochSampler(Sampler):
             self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self.n_items
 
     def __iter__(self) -> Iterator[int]:
-        order = np.arange(len(self.dataset))
-        if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        return iter(order.tolist())
+        generator, orders = np.random.default_rng([self.seed, self.epoch]), []
+        for _ in range(-(-self.n_items // max(len(self.dataset), 1))):
+            orders.append(np.arange(len(self.dataset)))
+            if self.shuffle:
+                generator.shuffle(orders[-1])
+        return iter(np.concatenate([*orders, []])[: self.n_items].astype(int).tolist())
 
 
 def default_workers() -> int:
-    """Worker processes for a loader.
-
-    This process's share of the cores it may use, one left for itself, at most 16.
-    """
+    """Return worker processes for a loader: a share of the cores, one left, at most 16."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -51,10 +58,11 @@ def make_loader(
     *,
     batch_size: int,
     shuffle: bool = False,
-    num_workers: int | None = None,
+    num_workers: int = -1,
     seed: int = 0,
+    n_items: int = 0,
 ) -> DataLoader:
-    """Loader whose order depends on (seed, epoch) alone.
+    """Return a loader whose order depends on (seed, epoch) alone.
 
     Call `set_epoch(loader, epoch)` before each epoch.
 
@@ -62,16 +70,17 @@ def make_loader(
         dataset: anything with a length; items are dictionaries.
         batch_size: items of a batch; the last one may be smaller.
         shuffle: a new order each epoch.
-        num_workers: processes that decode and augment; None: none for small data, else
+        num_workers: processes that decode and augment; -1: none for small data, else
             `default_workers`.
         seed: of the order.
+        n_items: of an epoch, see `EpochSampler`.
     """
-    if num_workers is None:
+    if num_workers < 0:
         num_workers = default_workers() if len(dataset) >= WORKERS_PAY_FROM else 0
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset, shuffle=shuffle, seed=seed),
+        sampler=EpochSampler(dataset, shuffle=shuffle, seed=seed, n_items=n_items),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_use_one_thread,

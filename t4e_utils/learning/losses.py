@@ -1,17 +1,13 @@
-"""Losses of the segmenter: torch's and segmentation_models_pytorch's, put together."""
+"""Losses of networks: torch's and segmentation_models_pytorch's, put together."""
 
 from __future__ import annotations
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
-from t4e_utils import T4EError
+from t4e_utils.learning import TrainingError
 
-SEGMENTATION_LOSSES = ("dice", "dice+bce")
-
-
-class LossError(T4EError):
-    """There is no such loss."""
+LOSSES = ("dice", "dice+bce", "bce")
 
 
 class SumOfLosses(nn.Module):
@@ -26,21 +22,21 @@ class SumOfLosses(nn.Module):
         return sum(loss(logits, targets) for loss in self.losses)
 
 
-def segmentation_loss(name: str) -> nn.Module:
-    """Return the loss of logits and targets (B, R, H, W), targets 0 or 1.
+def make_loss(name: str) -> nn.Module:
+    """Return the loss of logits and targets of the same shape, targets 0 or 1.
 
     "dice" is the soft Dice loss of each region over all pixels of the batch, averaged over the
     regions. It says little where nothing is predicted: a sigmoid that is almost 0 passes almost no
-    gradient on, so a network may learn to see tumour in some contrasts and never in the others.
+    gradient on, so a network may learn to find a region in some series and never in the others.
     "dice+bce" adds the binary cross-entropy, whose gradient is largest there (nnU-Net's loss for
-    overlapping regions: Isensee et al., Nature Methods 18, 2021).
+    overlapping regions: Isensee et al., Nature Methods 18, 2021). "bce" is that alone.
 
     Raises:
-        LossError: another name.
+        TrainingError: another name.
     """
-    if name not in SEGMENTATION_LOSSES:
-        raise LossError(
-            f"The loss {name!r} is not known: choose one of {', '.join(SEGMENTATION_LOSSES)}."
-        )
+    if name not in LOSSES:
+        raise TrainingError(f"The loss {name!r} is not known: choose one of {', '.join(LOSSES)}.")
+    if name == "bce":
+        return nn.BCEWithLogitsLoss()
     dice = smp.losses.DiceLoss(mode="multilabel", from_logits=True)
     return dice if name == "dice" else SumOfLosses(dice, nn.BCEWithLogitsLoss())

@@ -1,7 +1,4 @@
-"""The plan of a training run.
-
-Settings, the learning rate over time, which epoch is the best, and what stops a run.
-"""
+"""The plan of a training run: settings, which epoch is the best, and what stops a run."""
 
 from __future__ import annotations
 
@@ -10,22 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch import nn
 
-from t4e_utils import T4EError
+from t4e_utils.learning import TrainingError
 
 CHOICES = {
-    "schedule": ("plateau", "cosine", "onecycle", "constant"),
+    "optimiser": ("adamw", "sgd"),
+    "schedule": ("plateau", "cosine", "onecycle", "poly", "constant"),
+    "schedule_every": ("step", "epoch"),
     "select": ("loss", "score"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
-
-
-class TrainingError(T4EError):
-    """A run cannot start or go on."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +25,18 @@ class TrainConfig:
     """Settings of a run; change them with `dataclasses.replace`."""
 
     epochs: int = 10  # at most, warm-up included
-    lr: float = 1e-4  # of AdamW; the peak of onecycle
+    learning_rate: float = 1e-4  # the peak of onecycle
+    optimiser: str = "adamw"  # or "sgd" with Nesterov momentum
+    momentum: float = 0.99  # of sgd
     batch_size: int = 8  # of all processes together, before accumulation
     warmup_epochs: int = 0  # at the start with a frozen encoder; then a new optimiser
     # of the learning rate, after warmup_patience epochs of warm-up without progress
     warmup_factor: float = 0.67
     warmup_patience: int = 3
-    # after the warm-up: plateau of the validation loss, cosine, onecycle, constant
+    # after the warm-up: plateau of the validation loss, cosine, onecycle, poly, constant
     schedule: str = "plateau"
+    schedule_every: str = "step"  # or "epoch"; a plateau counts epochs
+    poly_power: float = 0.9
     plateau_factor: float = 0.1
     plateau_patience: int = 10
     # epochs without a better one until the run stops, after the warm-up; 0: never
@@ -51,7 +47,8 @@ class TrainConfig:
     accumulate: int = 1  # batches for a step
     precision: str = "auto"  # bf16 where the GPU has it, else fp16; fp32 on a CPU
     channels_last: bool = False  # memory layout of convolutions
-    num_workers: int | None = None  # of each loader; None: as the data set needs
+    num_workers: int = -1  # of each loader; -1: as the data set needs
+    steps_per_epoch: int = 0  # optimiser steps; 0: each item once
     seed: int = 0
 
     def __post_init__(self):
@@ -60,8 +57,10 @@ class TrainConfig:
                 raise TrainingError(
                     f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}."
                 )
-        if min(self.epochs, self.batch_size, self.accumulate) < 1:
-            raise TrainingError("epochs, batch_size and accumulate are 1 or more.")
+        if min(self.epochs, self.batch_size, self.accumulate, self.steps_per_epoch + 1) < 1:
+            raise TrainingError(
+                "epochs, batch_size and accumulate are 1 or more, steps_per_epoch 0 or more."
+            )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise TrainingError(
                 f"warmup_epochs is {self.warmup_epochs}: it is less than epochs, {self.epochs}."
@@ -96,7 +95,7 @@ class Progress:
 
 
 def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
-    """Sorts epochs from worse to better."""
+    """Return what sorts epochs from worse to better."""
     if "valid_loss" not in row:
         return (row["epoch"],)
     keys = (
@@ -105,35 +104,6 @@ def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
         else (-row["valid_loss"],)
     )
     return tuple(key if np.isfinite(key) else -np.inf for key in keys)
-
-
-def make_schedule(
-    optimiser: Optimizer, config: TrainConfig, phase: str, *, n_steps: int, has_validation: bool
-) -> LRScheduler | None:
-    """Schedule of the learning rate in a phase; a plateau counts epochs, the others count steps.
-
-    Args:
-        optimiser: of this phase.
-        config: settings.
-        phase: `"warm-up"` or `"all"`.
-        n_steps: of the optimiser in the whole phase `"all"`.
-        has_validation: a warm-up without validation data keeps its rate.
-    """
-    if phase == "warm-up":
-        if not has_validation:
-            return None
-        return ReduceLROnPlateau(
-            optimiser, factor=config.warmup_factor, patience=config.warmup_patience
-        )
-    if config.schedule == "plateau":
-        return ReduceLROnPlateau(
-            optimiser, factor=config.plateau_factor, patience=config.plateau_patience
-        )
-    if config.schedule == "cosine":
-        return CosineAnnealingLR(optimiser, T_max=n_steps)
-    if config.schedule == "onecycle":
-        return OneCycleLR(optimiser, max_lr=config.lr, total_steps=n_steps)
-    return None
 
 
 def check_plan(
@@ -185,40 +155,3 @@ def require_same_run(stored: dict[str, Any], wanted: dict[str, Any], folder: Pat
         raise TrainingError(
             f"{folder} holds another run ({what}): use another folder, or overwrite=True."
         )
-
-
-class LossWatch:
-    """Losses of an epoch: their mean, and a look now and then for one that is not finite."""
-
-    def __init__(self, epoch: int, folder: Path, *, every: int):
-        self.epoch, self.folder, self.every = epoch, folder, every
-        self.losses, self.indices, self.n_seen = [], [], 0
-
-    def add(self, loss: Tensor, index: Tensor) -> None:
-        """Take in a batch's mean loss."""
-        self.losses.append(loss)
-        self.indices.append(index)
-        if len(self.losses) - self.n_seen >= self.every:
-            self.look()
-
-    def look(self) -> None:
-        """Raise for the first loss that is not finite since the last look."""
-        values = torch.stack(self.losses).tolist()
-        for place, loss in enumerate(values[self.n_seen :], start=self.n_seen):
-            if not np.isfinite(loss):
-                raise TrainingError(
-                    f"The loss is {loss} in epoch {self.epoch}, in the batch with the items "
-                    f"{self.indices[place].tolist()}: look at these, or lower lr, limit "
-                    "grad_clip, or use "
-                    "precision='fp32'. The checkpoint of the epoch before is kept in "
-                    f"{self.folder}."
-                )
-        self.n_seen = len(self.losses)
-
-    def mean(self, accelerator: Any) -> float:
-        """Mean over all items, of all processes."""
-        self.look()
-        sizes = torch.tensor([len(index) for index in self.indices], device=self.losses[0].device)
-        sums = torch.stack([(torch.stack(self.losses) * sizes).sum(), sizes.sum()])
-        total, n = accelerator.reduce(sums, "sum").tolist()
-        return total / n

@@ -19,10 +19,7 @@ from torch.multiprocessing import SimpleQueue, get_context, start_processes
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from t4e_utils import T4EError
-
-
-class ProcessesError(T4EError):
-    """So many processes cannot work together here."""
+from t4e_utils.learning import TrainingError
 
 
 def run_in_processes(
@@ -39,13 +36,13 @@ def run_in_processes(
         **kwargs: that pickle can copy.
 
     Raises:
-        ProcessesError: more processes than GPUs.
+        TrainingError: more processes than GPUs.
         T4EError: whatever of this package's errors the function raises in the first process that
             fails; the others are ended.
     """
     n_gpus = torch.cuda.device_count()
     if n_gpus and num_processes > n_gpus:
-        raise ProcessesError(
+        raise TrainingError(
             f"num_processes is {num_processes}, and the machine has {n_gpus} GPUs: ask for at "
             "most so many."
         )

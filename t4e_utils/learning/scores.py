@@ -1,74 +1,82 @@
-"""Scores of a validation set, as `fit` asks for them."""
+"""Scores of a validation set, as `fit` takes them.
+
+A score is called with what was kept of all items, one row each: outputs, targets and indices. It
+returns numbers by name, among them "score", of which more is better and which may be nan. What is
+kept of a batch is what its `keep` returns, so that no whole maps pile up.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from t4e_utils.metrics.overlap import dice_from_counts
 from t4e_utils.metrics.ranking import roc_auc
+
+
+class Score(Protocol):
+    """What `fit` wants of a score."""
+
+    def keep(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduce a batch on its device to what the score needs of each item."""
+
+    def __call__(
+        self, outputs: np.ndarray, targets: np.ndarray, indices: np.ndarray
+    ) -> dict[str, float]:
+        """Score all items."""
+
+
+@dataclass(frozen=True)
+class RegionDice:
+    """Dice of each region over all validation pixels, and their mean as "score"."""
+
+    regions: Sequence[str]
+
+    def keep(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Count pixels of each region (B, R, H, W): both and predicted (B, R, 2), true (B, R)."""
+        predicted, true = logits > 0, targets > 0.5
+        both, predicted, true = (x.flatten(2).sum(-1) for x in (predicted & true, predicted, true))
+        return torch.stack([both, predicted], -1), true
+
+    def __call__(
+        self, overlaps: np.ndarray, true: np.ndarray, indices: np.ndarray
+    ) -> dict[str, float]:
+        """Return `dice_<region>` and "score" of counts (N, R, 2) and (N, R)."""
+        both, predicted = overlaps.astype(np.float64).sum(axis=0).T
+        scores = dice_from_counts(both, predicted, true.astype(np.float64).sum(axis=0))
+        named = zip(self.regions, scores.tolist(), strict=True)
+        return {**{f"dice_{name.lower()}": dice for name, dice in named}, "score": scores.mean()}
 
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """Score of validation chunks: AUC over chunks and over patients (mean probability).
-
-    NaN with one class only.
-    """
+    """AUC over chunks and over patients (mean probability); nan with one class only."""
 
     patients: np.ndarray  # id of the patient of each chunk, in the order of the data set
+
+    def keep(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep logits (B,) and labels (B,) as they are."""
+        return logits, targets
 
     def __call__(
         self, logits: np.ndarray, targets: np.ndarray, indices: np.ndarray
     ) -> dict[str, float]:
         """Return "chunk_auc", "patient_auc", and the latter as "score"."""
-        probability = torch.as_tensor(logits).double().sigmoid().numpy()
         table = pd.DataFrame(
             {
                 "patient": self.patients[np.asarray(indices)],
-                "probability": probability,
+                "probability": torch.as_tensor(logits).double().sigmoid().numpy(),
                 "label": np.asarray(targets),
             }
         )
         by_patient = table.groupby("patient")[["probability", "label"]].mean()
-        patient_auc = roc_auc(by_patient["label"], by_patient["probability"])
-        return {
-            "chunk_auc": roc_auc(table["label"], table["probability"]),
-            "patient_auc": patient_auc,
-            "score": patient_auc,
-        }
-
-
-REGION_NAMES = ("WT", "ET")
-
-
-def segmentation_score(
-    overlaps: np.ndarray, true_pixels: np.ndarray, indices: np.ndarray
-) -> dict[str, float]:
-    """Return the Dice of each region over all validation pixels, and their mean as "score".
-
-    Args:
-        overlaps: (N, R, 2) pixels of each slice and region that are both predicted and true, and
-            predicted (`training.count_overlap`).
-        true_pixels: (N, R).
-        indices: rows of the table; not used.
-    """
-    both, predicted = overlaps.astype(np.float64).sum(axis=0).T
-    scores = 2 * both / np.maximum(predicted + true_pixels.astype(np.float64).sum(axis=0), 1)
-    return {
-        **{
-            f"dice_{name.lower()}": float(score)
-            for name, score in zip(REGION_NAMES, scores, strict=True)
-        },
-        "score": float(scores.mean()),
-    }
-
-
-def count_overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (B, C) predicted and true of each channel, as (both, either) for `fit`'s summarise."""
-    predicted, true = logits > 0, targets > 0.5
-    both, predicted, true = (x.flatten(2).sum(-1) for x in (predicted & true, predicted, true))
-    return torch.stack([both, predicted], -1), true
+        by_chunk, by_patient = (
+            roc_auc(each["label"], each["probability"]) for each in (table, by_patient)
+        )
+        return {"chunk_auc": by_chunk, "patient_auc": by_patient, "score": by_patient}

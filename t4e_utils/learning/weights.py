@@ -11,28 +11,24 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
-import timm
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from t4e_utils import T4EError
 from t4e_utils.files import atomic_write
+from t4e_utils.learning import ModelError
 from t4e_utils.tables.store import write_json
 
+# norm.1 of torchvision 0.2 is norm1 today
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-class ModelError(T4EError):
-    """A network or its weights are not what was asked for."""
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> None:
@@ -49,7 +45,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike, card: Mapping) -> No
     save_state(
         model.state_dict(),
         path,
-        {"model": model.recipe, **card} if hasattr(model, "recipe") else card,
+        {"model": asdict(model.recipe), **card} if hasattr(model, "recipe") else card,
     )
 
 
@@ -150,59 +146,64 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     return dict(state)
 
 
-def resolve_weights(weights: str | os.PathLike | None, *, model: str) -> Path | None:
-    """File that `weights` stands for.
+def resolve_weights(weights: str | os.PathLike, *, model: str) -> Path | None:
+    """Return the file that `weights` stands for; None for random ones.
 
     Args:
-        weights: None; `"imagenet"` (fetched from the hub); a file; or a folder with
-            `<model>.safetensors` (or .pth, .pt, .bin).
-        model: name of the encoder or backbone.
+        weights: ""; a file; or a folder with `<model>.safetensors` (or .pth, .pt, .bin).
+        model: name of the backbone.
 
     Raises:
-        ModelError: if there is no such file, or the hub cannot be reached.
+        ModelError: there is no such file.
     """
-    if weights is None:
+    if not str(weights):
         return None
-    if weights == "imagenet":
-        return _fetch_imagenet(model)
     path = Path(weights)
     if path.is_dir():
         files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
         path = next((file for file in files if file.is_file()), files[0])
     if not path.is_file():
         raise ModelError(
-            f"There are no weights at {path}: put the file there, or start from random ones (None)."
+            f'There are no weights at {path}: put the file there, or start from random ones ("").'
         )
     return path
 
 
-def _fetch_imagenet(model: str) -> Path:
-    repo, revision = _hub_place(model)
-    cached = try_to_load_from_cache(repo, "model.safetensors", revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        return Path(hf_hub_download(repo, "model.safetensors", revision=revision))
-    except LocalEntryNotFoundError:
-        name = f"{model.removeprefix('tu-')}.safetensors"
-        raise ModelError(
-            f"The hub cannot be reached for the ImageNet weights of {model}: fetch "
-            f"https://huggingface.co/{repo}/resolve/{revision or 'main'}/model.safetensors "
-            "elsewhere, put it "
-            f"into a folder as {name} and give that folder as weights, or start from random "
-            "ones (None)."
-        ) from None
+def load_start(model: nn.Module, part: str, path: Path) -> None:
+    """Load weights of the whole network if the names say so, else of its backbone alone.
+
+    Args:
+        model: changed in place.
+        part: name of the backbone in the model; "": the model is its own backbone.
+        path: of the weights.
+
+    Raises:
+        ModelError: names or shapes differ.
+    """
+    state = read_weights(path)
+    parts = {key.split(".")[0] for key in state}
+    if not part or (part in parts and len(parts) > 1):
+        load_strictly(model, state, path)
+    else:
+        load_strictly(getattr(model, part), _headless(state, getattr(model, part), part), path)
 
 
-def _hub_place(model: str) -> tuple[str, str | None]:
-    """Repository and revision of ImageNet weights on the Hugging Face hub."""
-    settings = smp.encoders.encoders.get(model, {}).get("pretrained_settings", {})
-    if "imagenet" in settings:
-        return settings["imagenet"]["repo_id"], settings["imagenet"]["revision"]
-    name = model.removeprefix("tu-")
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    if config is None or not config.has_weights:
-        raise ModelError(
-            f"There are no ImageNet weights for {model!r}: give None or the path of a file."
-        )
-    return f"timm/{config.architecture}.{config.tag}", None
+def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[str, Tensor]:
+    """Entries for `module` from a file of the part alone.
+
+    Prefix, ImageNet classifier and old spellings are put right.
+    """
+    head = getattr(module, "pretrained_cfg", {}).get("classifier", "classifier")
+    heads = tuple(f"{name}." for name in ([head] if isinstance(head, str) else head))
+    state = {key.removeprefix(f"{part}."): value for key, value in state.items()}
+    state = {
+        OLD_DENSENET.sub(r"\1\2", key): value
+        for key, value in state.items()
+        if not key.startswith(heads)
+    }
+    counters = {
+        key: value
+        for key, value in module.state_dict().items()
+        if key.endswith("num_batches_tracked")
+    }
+    return {**counters, **state}

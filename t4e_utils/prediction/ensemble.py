@@ -1,8 +1,8 @@
-"""Weights of the MRI types in a patient's mean, fitted on out-of-fold predictions.
+"""Weights of the members of a patient's mean, fitted on out-of-fold predictions.
 
-A table has one row a patient: patient_id, label, fold, and a probability for each type (NaN where
-there is none). Weights are not negative and add up to 1; a patient without some type gets the mean
-over the others with their weights.
+A table has one row per patient: patient_id, label, fold, and a probability for each member (NaN
+where there is none). Weights are not negative and add up to 1; a patient without some member gets
+the mean over the others with their weights.
 """
 
 from __future__ import annotations
@@ -14,26 +14,22 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from t4e_utils import T4EError
 from t4e_utils.metrics.intervals import auc_summary
+from t4e_utils.prediction import PredictionError
 
 # probabilities are kept this far from 0 and 1: one sure mistake must not decide the weights
 CLIP = 1e-3
 
 
-class EnsembleError(T4EError):
-    """Weights cannot be fitted."""
-
-
 def weighted_mean(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean over the types that a patient has.
+    """Return the weighted mean over the members that a patient has.
 
     Args:
-        probabilities: (N, T), NaN where there is none.
-        weights: (T,), not negative.
+        probabilities: (N, M), NaN where there is none.
+        weights: (M,), not negative.
 
     Returns:
-        (N,); NaN where all types with a weight are missing.
+        (N,); NaN where all members with a weight are missing.
     """
     is_there = np.isfinite(probabilities)
     total = is_there @ weights
@@ -48,32 +44,29 @@ def weighted_mean(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def fit_weights(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, float]:
     """Return the weights that minimise the log loss of the weighted mean.
 
-    The weights of types without any prediction are 0.
-
     The log loss is convex in the weights and uses every patient, where the AUC has steps that few
     patients decide.
 
     Args:
         table: out-of-fold predictions.
-        series: the MRI types.
+        series: the members' columns.
 
     Raises:
-        EnsembleError: there are fewer than two patients of a class, or a type has no predictions.
+        PredictionError: fewer than two patients of a class, or a member without predictions.
     """
     labels, probabilities = table["label"].to_numpy(float), table[list(series)].to_numpy(float)
     if min((labels == 1).sum(), (labels == 0).sum()) < 2:
-        raise EnsembleError(
+        raise PredictionError(
             "Weights need two patients of each class, the out-of-fold table has "
-            f"{int(labels.sum())} positive of {len(labels)}: give type_weights."
+            f"{int(labels.sum())} positive of {len(labels)}: give the weights instead."
         )
     if empty := [
         name
         for name, column in zip(series, probabilities.T, strict=True)
         if not np.isfinite(column).any()
     ]:
-        raise EnsembleError(
-            f"{empty[0]} has no out-of-fold prediction: train it in 05_train_cls, or leave it "
-            "out of mri_types."
+        raise PredictionError(
+            f"{empty[0]} has no out-of-fold prediction: train it, or leave it out."
         )
 
     def log_loss(weights: np.ndarray) -> float:
@@ -87,41 +80,6 @@ def fit_weights(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, floa
     ).x
     found = np.where(found < 1e-4, 0, found)
     return dict(zip(series, (found / found.sum()).tolist(), strict=True))
-
-
-def type_weights_from(
-    series: Sequence[str], numbers: Sequence[float], out_of_fold: pd.DataFrame | None, *, fit: bool
-) -> dict[str, float] | None:
-    """Return the weights of the MRI types that were asked for; None: equal.
-
-    Args:
-        series: the MRI types.
-        numbers: one a type; or empty.
-        out_of_fold: table of out-of-fold predictions, if there is one.
-        fit: fit the weights on it.
-
-    Raises:
-        EnsembleError: the number of weights is wrong, both ways are asked for, or there is nothing
-            to fit on.
-    """
-    if numbers and fit:
-        raise EnsembleError(
-            "The weights are given (type_weights) and to be fitted (fit_type_weights): choose "
-            "one of the two."
-        )
-    if fit and out_of_fold is None:
-        raise EnsembleError(
-            "There are no out-of-fold predictions to fit weights on: run 05_train_cls, or "
-            "leave fit_type_weights off."
-        )
-    if numbers and len(numbers) != len(series):
-        raise EnsembleError(
-            f"type_weights = {list(numbers)} are {len(numbers)} numbers for the {len(series)} "
-            f"types {', '.join(series)}: give one a type."
-        )
-    if fit:
-        return fit_weights(out_of_fold, series=series)
-    return dict(zip(series, numbers, strict=True)) if numbers else None
 
 
 def nested_summary(
@@ -144,7 +102,7 @@ def nested_summary(
     for _, own in table.groupby("fold"):
         try:
             weights = fit_weights(table.drop(own.index), series=series)
-        except EnsembleError:
+        except PredictionError:
             return None
         scored.append(
             own.assign(

@@ -1,74 +1,94 @@
-"""How good masks are on patients that were held out, over whole volumes and over stored slices."""
+"""How good masks are on patients that were held out: over whole volumes, and over stored slices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from tqdm import tqdm
 
-from t4e_utils.annotations.regions import regions_from_labels
-from t4e_utils.learning.batches import prepare_slices
-from t4e_utils.learning.datasets import SliceDataset
-from t4e_utils.learning.devices import device_of
+from t4e_utils.annotations.regions import labels_of, regions_from_labels
+from t4e_utils.learning.datasets import PictureDataset, PictureInput
+from t4e_utils.learning.devices import predicting
 from t4e_utils.learning.loaders import make_loader
-from t4e_utils.learning.scores import REGION_NAMES
-from t4e_utils.metrics.overlap import dice, iou
-from t4e_utils.prediction.masks import segment_slices
+from t4e_utils.metrics.overlap import dice, dice_from_counts, iou
+from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.progress import PROGRESS_SECONDS
-from t4e_utils.scans.geometry import PLANES, reorient
+from t4e_utils.sampling.cutting import LABELS, require_same_grid
+from t4e_utils.sampling.pictures import Picture, stack_channels
+from t4e_utils.scans.geometry import reorient, spacing_of
 from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
+from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Volume
+
+THRESHOLDS = tuple(np.arange(1, 20) / 20)
 
 
 @dataclass(frozen=True)
 class PlaneCut:
-    """A contrast of an annotated patient, drawn in one plane, with true and predicted regions."""
+    """A volume of an annotated patient, drawn in one plane, with true and predicted regions."""
 
     image: np.ndarray  # (D, H, W) uint8
-    truth: np.ndarray  # (2, D, H, W) bool
-    predicted: np.ndarray  # (2, D, H, W) bool
+    truth: np.ndarray  # (R, D, H, W) bool
+    predicted: np.ndarray  # (R, D, H, W) bool
     affine: np.ndarray  # index to RAS mm
+    plane: str
 
-    def largest(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the slice with most of the first true region.
+    def largest(self, regions: Sequence[str], title: str = "") -> tuple[Picture, np.ndarray]:
+        """Return the slice with most of the first true region, and its prediction (R, H, W).
 
-        Its index, image (H, W), truth (2, H, W) and prediction (2, H, W).
+        Args:
+            regions: names of the regions.
+            title: goes before the number of the slice.
         """
         index = int(self.truth[0].sum(axis=(1, 2)).argmax())
-        return index, self.image[index], self.truth[:, index], self.predicted[:, index]
+        channels = stack_channels(self.image[index], self.truth[:, index])
+        spacing, title = spacing_of(self.affine)[1:], f"{title}slice {index}"
+        picture = Picture(channels, ("image", *regions), spacing, self.plane, title)
+        return picture, self.predicted[:, index]
+
+
+def read_annotated(
+    files: Mapping[str, str], series: str, regions: Mapping[str, Sequence[int]]
+) -> tuple[Volume, np.ndarray]:
+    """Return a volume and the true regions (R, D, H, W) bool on its grid.
+
+    Args:
+        files: path of the series and of "labels".
+        series: which volume.
+        regions: label values of each region.
+
+    Raises:
+        VolumeError: one of the two cannot be read, holds labels of another convention, or they are
+            not on one grid.
+    """
+    labels = read_nifti(files[LABELS], labels=True, allowed=labels_of(regions))
+    volume = read_nifti(files[series])
+    require_same_grid(volume, labels, files[series])
+    return volume, regions_from_labels(labels.array, regions)
 
 
 def segment_plane(
-    segmenter: nn.Module,
-    volume: Volume,
-    truth: np.ndarray,
-    plane: str,
-    *,
-    percentiles: Sequence[float],
-    **options: Any,
+    segmenter: nn.Module, volume: Volume, truth: np.ndarray, plane: str, reading: MaskReading
 ) -> PlaneCut:
     """Segment every slice of a volume in one plane and stack the masks back.
 
     Args:
-        segmenter: in evaluation mode.
-        volume: one contrast, axial.
-        truth: (2, D, H, W) bool regions on the same grid.
+        segmenter: in evaluation mode; its recipe has the window.
+        volume: one series of an annotated patient.
+        truth: (R, D, H, W) bool regions on the same grid.
         plane: to cut in.
-        percentiles: of the window.
-        **options: of `inference.segment_slices`.
+        reading: of the slices.
     """
-    image, affine = reorient(window_to_uint8(volume, percentiles), volume.affine, plane)
+    grey = window_to_uint8(volume.array, segmenter.recipe.percentiles)
+    image, affine = reorient(grey, volume.affine, plane)
     image = np.ascontiguousarray(image)
     turned = np.stack([reorient(mask, volume.affine, plane)[0] for mask in truth])
-    return PlaneCut(image, turned, segment_slices(segmenter, image, **options), affine)
+    return PlaneCut(image, turned, segment_slices(segmenter, image, reading), affine, plane)
 
 
 def evaluate_patients(
@@ -77,69 +97,52 @@ def evaluate_patients(
     *,
     series: Sequence[str],
     regions: Mapping[str, Sequence[int]],
-    **options: Any,
-) -> pd.DataFrame:
-    """Score whole volumes of many patients, every slice, tumour or not.
+    planes: Sequence[str],
+    reading: MaskReading,
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Score whole volumes of many patients, every slice, lesion or not.
 
     Args:
         segmenter: in evaluation mode.
-        patients: patient_id, and the path of each contrast and of "labels".
-        series: the contrasts.
+        patients: patient_id, and the path of each series and of "labels".
+        series: the columns of the volumes.
         regions: label values of each region.
-        **options: planes, percentiles, and those of `inference.segment_slices`.
+        planes: to cut in.
+        reading: of the slices.
 
     Returns:
-        A row for each patient, contrast, plane and region: dice, iou, truth_ml (size of the true
-        region), empty_slices (without true region), false_slices (of these, with predicted region).
+        One row for each patient, series, plane and region: dice, iou, truth_ml (size of the true
+        region), empty_slices (without true region), false_slices (of these, with predicted region);
+        and a problem for each volume that could not be scored.
     """
-    tables = []
-    for row in tqdm(
+    rows, problems = [], []
+    for patient in tqdm(
         patients.to_dict("records"), desc="held-out patients", mininterval=PROGRESS_SECONDS
     ):
-        files = {name: row[name] for name in (*series, "labels") if isinstance(row.get(name), str)}
-        tables.append(
-            _evaluate_patient(segmenter, files, regions=regions, **options).assign(
-                patient_id=row["patient_id"]
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
+        for name in (name for name in series if isinstance(patient.get(name), str)):
+            try:
+                volume, truth = read_annotated(patient, name, regions)
+            except VolumeError as error:
+                problems.append(error.as_problem())
+                continue
+            own = {"series": name, "patient_id": patient["patient_id"]}
+            for plane in planes:
+                cut = segment_plane(segmenter, volume, truth, plane, reading)
+                rows += [{**own, **row} for row in _rows_of_cut(cut, regions, volume)]
+    columns = ["series", "plane", "region", "truth_ml", "dice", "iou", "empty_slices"]
+    return pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"]), problems
 
 
-def _evaluate_patient(
-    segmenter: nn.Module,
-    files: Mapping[str, str],
-    *,
-    regions: Mapping[str, Sequence[int]],
-    planes: Sequence[str] = PLANES,
-    percentiles: Sequence[float],
-    **options: Any,
-) -> pd.DataFrame:
-    labels = read_nifti(files["labels"], labels=True)
-    truth = regions_from_labels(labels.array, regions)
-    millilitres = truth.sum(axis=(1, 2, 3)) * np.prod(labels.spacing_mm) / 1000
-    rows = []
-    for series, path in files.items():
-        if series == "labels":
-            continue
-        volume = read_nifti(path)
-        for plane in planes:
-            cut = segment_plane(segmenter, volume, truth, plane, percentiles=percentiles, **options)
-            for name, size, true, predicted in zip(
-                regions, millilitres, cut.truth, cut.predicted, strict=True
-            ):
-                rows.append(
-                    {
-                        "series": series,
-                        "plane": plane,
-                        "region": name,
-                        "truth_ml": size,
-                        **_region_figures(predicted, true),
-                    }
-                )
-    return pd.DataFrame(rows)
+def _rows_of_cut(cut: PlaneCut, regions: Mapping, volume: Volume) -> list[dict[str, object]]:
+    voxel_ml = np.prod(volume.spacing_mm) / 1000
+    return [
+        {"plane": cut.plane, "region": name, "truth_ml": true.sum() * voxel_ml}
+        | _region_scores(predicted, true)
+        for name, true, predicted in zip(regions, cut.truth, cut.predicted, strict=True)
+    ]
 
 
-def _region_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
+def _region_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
     is_empty = ~true.any(axis=(1, 2))
     return {
         "dice": dice(predicted, true),
@@ -150,64 +153,49 @@ def _region_figures(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]
 
 
 def patient_dice(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one Dice a patient and region: the mean over planes and contrasts.
-
-    Columns patient_id, region, dice, iou.
-    """
-    return table.groupby(["patient_id", "region"], as_index=False, sort=False)[
-        ["dice", "iou"]
-    ].mean()
+    """Return one Dice per patient and region: the mean over planes and series."""
+    groups = table.groupby(["patient_id", "region"], as_index=False, sort=False)
+    return groups[["dice", "iou"]].mean()
 
 
-@torch.inference_mode()
 def score_slices(
     segmenter: nn.Module,
     slices: pd.DataFrame,
-    root: Path,
+    source: PictureInput,
     *,
-    image_size: int,
-    is_stretched: bool = False,
-    thresholds: Sequence[float] = tuple(np.arange(1, 20) / 20),
-    batch_size: int = 32,
+    regions: Sequence[str],
+    thresholds: Sequence[float] = THRESHOLDS,
+    batch_size: int,
 ) -> pd.DataFrame:
     """Score stored slices, all their pixels pooled: columns threshold, region, dice, iou, n_slices.
 
-    Slices are stored because they show tumour; figures over whole volumes are `evaluate_patients`.
+    Slices are stored because they show a lesion; whole volumes are scored by `evaluate_patients`.
 
     Args:
         segmenter: in evaluation mode.
-        slices: with path; take patients that were not fitted.
-        root: of the paths.
-        image_size: pixels a side.
-        is_stretched: as in training.
+        slices: with path; take patients that did not train.
+        source: of the pictures.
+        regions: their names.
         thresholds: of the probability above which a pixel counts as predicted.
-        batch_size: slices a pass.
+        batch_size: slices per pass.
     """
-    both, either = (np.zeros((len(thresholds), len(REGION_NAMES))) for _ in range(2))
-    loader = make_loader(
-        SliceDataset(slices, root, image_size=image_size, stretch=is_stretched),
-        batch_size=batch_size,
-    )
+    both, predicted, true = (np.zeros((len(thresholds), len(regions))) for _ in range(3))
+    loader = make_loader(PictureDataset(slices, source), batch_size=batch_size)
     for batch in tqdm(loader, desc="slices", mininterval=PROGRESS_SECONDS):
-        inputs, targets = prepare_slices(batch)
-        probabilities, true = (
-            segmenter(inputs.to(device_of(segmenter))).sigmoid().cpu(),
-            targets > 0,
-        )
+        with predicting(segmenter) as device:
+            probabilities = segmenter(batch["inputs"].to(device)).float().sigmoid().cpu()
+        masks = batch["targets"] > 0
         for k, threshold in enumerate(thresholds):
-            predicted = probabilities > threshold
-            both[k] += (predicted & true).sum(dim=(0, 2, 3)).numpy()
-            either[k] += (predicted | true).sum(dim=(0, 2, 3)).numpy()
-    scores = {"dice": 2 * both / np.maximum(both + either, 1), "iou": both / np.maximum(either, 1)}
+            found = probabilities > threshold
+            for counts, each in ((both, found & masks), (predicted, found), (true, masks)):
+                counts[k] += each.sum(dim=(0, 2, 3)).numpy()
+    overlap = {"dice": dice_from_counts(both, predicted, true)}
+    overlap["iou"] = overlap["dice"] / (2 - overlap["dice"])
     return pd.DataFrame(
         [
-            {
-                "threshold": threshold,
-                "region": name,
-                **{key: score[k, r] for key, score in scores.items()},
-                "n_slices": len(slices),
-            }
+            {"threshold": threshold, "region": name, "n_slices": len(slices)}
+            | {key: values[k, r] for key, values in overlap.items()}
             for k, threshold in enumerate(thresholds)
-            for r, name in enumerate(REGION_NAMES)
+            for r, name in enumerate(regions)
         ]
     )

@@ -1,15 +1,12 @@
-"""Late fusion.
+"""Late fusion: probabilities of a patient's series, averaged where they lie in the scanner.
 
-The tumour probabilities of a patient's series, averaged where they lie in the scanner.
-
-A patient has one tumour, but a network that sees one slice of one contrast finds it in some series
-and not in others: oedema is bright on FLAIR, enhancement shows on T1wCE alone, and native T1w may
-show nothing. The series of an examination share the scanner's coordinates (Image Position and Image
-Orientation (Patient), DICOM PS3.3 C.7.6.2), so a map of one series can be read at the voxels of
-another, whatever its plane and spacing, and a weighted mean says where the series agree (the
-weighted average combiner of Kuncheva, Combining Pattern Classifiers, 2nd ed., 2014). The frame of
-reference UID (PS3.3 C.7.4.1) is not asked, because anonymised series often have one each. Whoever
-moves between two series has them apart by as much.
+A network that sees one slice of one series finds a lesion in some series and not in others. The
+series of an examination share the scanner's coordinates (Image Position and Image Orientation
+(Patient), DICOM PS3.3 C.7.6.2). So a map of one series can be read at the voxels of another,
+whatever its plane and spacing. A weighted mean says where the series agree (weighted average
+combiner: Kuncheva, Combining Pattern Classifiers, 2nd ed., 2014). The frame of reference UID
+(PS3.3 C.7.4.1) is not used, because anonymised series often have one each. If a patient moves
+between two series, their maps are apart by as much.
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from t4e_utils.tables.folds import LeakError
 def out_of_fold_table(
     predictions: pd.DataFrame, patients: pd.DataFrame, *, series: Sequence[str]
 ) -> pd.DataFrame:
-    """Join the predictions of all types and folds to one row a patient.
+    """Join the predictions of all series and folds to one row per patient.
 
     Args:
         predictions: patient_id, series, fold, chunk, probability; each patient by the model that
             did not see it.
         patients: patient_id, label, fold.
-        series: the MRI types, which become columns.
+        series: which become columns.
 
     Returns:
-        patient_id, label, fold, a probability for each type (mean over chunks; NaN where there is
+        patient_id, label, fold, a probability for each series (mean over chunks; NaN where there is
         none) and their mean. Patients without any prediction have no row.
 
     Raises:
@@ -37,7 +37,7 @@ def out_of_fold_table(
         wrong = by_series[by_series["fold"] != home].iloc[0]
         raise LeakError(
             f"Patient {wrong['patient_id']} was predicted by the model of fold "
-            f"{wrong['fold']}, which trained on it: run 05 again."
+            f"{wrong['fold']}, which trained on it: predict it again."
         )
     wide = by_series.pivot(index="patient_id", columns="series", values="probability").reindex(
         columns=list(series)
@@ -49,13 +49,13 @@ def out_of_fold_table(
 def auc_by_series(
     table: pd.DataFrame, *, series: Sequence[str], seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Return AUC, interval, n and permutation p of each MRI type and of their mean.
+    """Return AUC, interval, n and permutation p of each series and of their mean.
 
     NaN where one class is missing.
 
     Args:
         table: from `out_of_fold_table`.
-        series: the MRI types.
+        series: its columns of probabilities.
         seed: of bootstrap and permutations.
     """
     found = {name: table[["label", name]].dropna() for name in (*series, "mean")}
@@ -63,12 +63,11 @@ def auc_by_series(
 
 
 def most_confident(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the prediction that is right by the widest margin and the one that is wrong by it,
-    over patients and MRI types.
+    """Return the predictions that are right, and wrong, by the widest margin.
 
     Args:
         table: from `out_of_fold_table`.
-        series: the MRI types.
+        series: its columns of probabilities.
 
     Returns:
         "right" and "wrong", each with patient_id, fold, label, series, probability; left out where

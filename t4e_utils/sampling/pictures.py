@@ -1,78 +1,136 @@
-"""Stored slices: PNG files of 8-bit channels that anyone can open."""
+"""Stored slices: PNG files of one to four channels that anyone can open.
+
+Channels are `(H, W, C)`, 8 or 16 bit, in the order of their names: first the image, then what lies
+on its grid (masks as 0 and the largest value, other windows, neighbours). In a file of three
+channels red is the first, green the second and blue the third.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from t4e_utils import T4EError
 from t4e_utils.files import atomic_write
+from t4e_utils.sampling import SamplingError
+
+MASK_THRESHOLD = 128  # of 255: resizing and turning blur the borders of masks
+TO_FILE = {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # OpenCV orders colours B, G, R, A
 
 
-def split_channels(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split stored slices into images and masks.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A slice with what is needed to draw it."""
+
+    channels: np.ndarray  # (H, W, C)
+    names: tuple[str, ...]  # of the channels, such as ("image", "WT", "ET")
+    spacing_mm: tuple[float, float] = (1.0, 1.0)  # between rows, between columns
+    plane: str | None = None
+    title: str = ""
+
+    @property
+    def image(self) -> np.ndarray:
+        """The first channel, (H, W)."""
+        return self.channels[..., 0]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """The other channels as masks, (C - 1, H, W) bool."""
+        return split_channels(self.channels)[1]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the masks."""
+        return self.names[1:]
+
+
+def picture_of(
+    row: Mapping[str, Any], root: Path, *, names: Sequence[str], title: str = ""
+) -> Picture:
+    """Read the picture of a row of a table of slices.
 
     Args:
-        stored: 8-bit slices of shape (..., H, W, 3) or (..., 3, H, W).
+        row: with path, row_mm, column_mm and plane.
+        root: that the path is relative to.
+        names: of the channels.
+        title: for drawings.
 
-    Returns:
-        Images (..., H, W) and boolean masks (2, ..., H, W).
+    Raises:
+        SamplingError: as `read_picture`.
     """
-    stored = np.asarray(stored)
-    last = stored if stored.shape[-1] == 3 else np.moveaxis(stored, -3, -1)
-    return last[..., 0], np.stack([last[..., 1], last[..., 2]]) > 127
+    channels = read_picture(root / row["path"], n_channels=len(names))
+    return Picture(channels, tuple(names), (row["row_mm"], row["column_mm"]), row["plane"], title)
 
 
-class SliceError(T4EError):
-    """A stored slice cannot be written or read."""
+def stack_channels(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return an image (..., H, W) uint8 and masks (R, ..., H, W) as channels (..., H, W, 1 + R)."""
+    return np.stack([image, *(np.asarray(mask, bool) * np.uint8(255) for mask in masks)], axis=-1)
 
 
-def write_slice(path: str | Path, image: np.ndarray, masks: np.ndarray) -> Path:
-    """Write a slice as PNG: R image, G whole tumour, B enhancing tumour; complete or not at all.
+def split_channels(channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return image (..., H, W) and masks (R, ..., H, W) bool of channels (..., H, W, 1 + R)."""
+    return channels[..., 0], np.moveaxis(channels[..., 1:], -1, 0) >= MASK_THRESHOLD
+
+
+def write_picture(path: str | Path, channels: np.ndarray) -> Path:
+    """Write a picture as PNG, complete or not at all.
 
     Args:
         path: ends in `.png`; its folder is made.
-        image: (H, W) uint8.
-        masks: (2, H, W), order WT, ET; stored as 0 and 255.
+        channels: (H, W, C) uint8 or uint16, one to four; PNG has no place for two, so a third of
+            zeros is stored with them.
 
     Raises:
-        SliceError: shapes or dtype do not fit.
+        SamplingError: shape or dtype do not fit.
         WriteError: the file cannot be written.
     """
-    path, masks = Path(path), np.asarray(masks)
-    if image.dtype != np.uint8 or image.ndim != 2 or masks.shape != (2, *image.shape):
-        raise SliceError(
-            f"{path.name}: a slice is a uint8 image (H, W) with masks (2, H, W), not "
-            f"{image.dtype} {image.shape} with "
-            f"{masks.shape}: convert it with intensity.to_uint8 and "
-            "annotations.regions_from_labels."
+    path = Path(path)
+    is_picture = channels.ndim == 3 and channels.shape[2] in TO_FILE and channels.size
+    if not is_picture or channels.dtype not in (np.uint8, np.uint16):
+        raise SamplingError(
+            f"{path.name}: a picture is (H, W, 1 to 4) uint8 or uint16, not {channels.dtype} "
+            f"{channels.shape}: convert it with intensity.to_uint8 and stack the channels last."
         )
-    wt, et = (mask.astype(bool) * np.uint8(255) for mask in masks)
-    # cv2 orders colours B, G, R
-    _, data = cv2.imencode(".png", cv2.merge([et, wt, np.ascontiguousarray(image)]))
+    if channels.shape[2] == 2:
+        channels = np.concatenate([channels, np.zeros_like(channels[..., :1])], axis=2)
+    _, data = cv2.imencode(".png", channels[..., TO_FILE[channels.shape[2]]])
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return path
 
 
-def read_slice(path: str | Path) -> np.ndarray:
-    """Read a stored slice: (H, W, 3) uint8, image, whole tumour, enhancing tumour.
+def read_picture(path: str | Path, *, n_channels: int = 3) -> np.ndarray:
+    """Read a stored picture, (H, W, C) uint8 or uint16.
 
     Raises:
-        SliceError: the file is missing, damaged or not a slice of three channels.
+        SamplingError: the file is missing, damaged or has another number of channels.
     """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise SliceError(
+        raise SamplingError(
             f"The slice {path} cannot be read ({error.strerror}): run the notebook that writes it."
         ) from error
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise SliceError(
-            f"The slice {path} is damaged or no 8-bit PNG of three channels: delete it and "
+    found = 0 if image is None else 1 if image.ndim == 2 else image.shape[2]
+    if found != max(n_channels, 3 if n_channels == 2 else 1):
+        raise SamplingError(
+            f"The slice {path} is damaged or no PNG of {n_channels} channels: delete it and "
             "write it again."
         )
-    return np.ascontiguousarray(image[..., ::-1])
+    image = image.reshape(*image.shape[:2], found)[..., TO_FILE[found]]
+    return np.ascontiguousarray(image[..., :n_channels])
+
+
+def choose_channels(pictures: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
+    """Return channels (..., C) of pictures by number; -1 is a channel of zeros.
+
+    As a control, (0, 0, 0) leaves a network the image alone, and (-1, 1, 2) takes it away.
+    """
+    if list(chosen) == list(range(pictures.shape[-1])):
+        return pictures
+    return pictures[..., [max(k, 0) for k in chosen]] * np.array([k >= 0 for k in chosen], np.uint8)

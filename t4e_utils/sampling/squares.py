@@ -5,67 +5,60 @@ Images are uint8 or float32, `(N, H, W)` or `(N, H, W, C)`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 
-def to_square(
-    images: np.ndarray,
-    size: int,
-    *,
-    stretch: bool = False,
-    zoom: float = 1.0,
-    nearest: bool = False,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Square:
+    """The square that a network sees of a slice."""
+
+    size: int  # pixels a side
+    is_stretched: bool = False  # resized as it is; otherwise padded with zeros to a square first
+    # magnification about the centre: resized to round(zoom * size), then the centre cut out
+    zoom: float = 1.0
+
+    @property
+    def side(self) -> int:
+        """Side of the whole slice before the centre is cut out, pixels."""
+        return round(self.zoom * self.size)
+
+
+def to_square(images: np.ndarray, square: Square, *, is_nearest: bool = False) -> np.ndarray:
     """Bring slices of any shape to squares, as a network takes them.
 
     Args:
         images: (N, H, W) or (N, H, W, C), uint8 or float32.
-        size: side of the result in pixels.
-        stretch: resize to the square as it is; otherwise pad with zeros to a centred square first,
-            which keeps proportions.
-        zoom: magnification about the centre: resized to `round(zoom * size)`, then the centre cut
-            out.
-        nearest: take the nearest pixel instead of a mean, for masks.
+        square: size, proportions and zoom.
+        is_nearest: take the nearest pixel instead of a mean, for masks.
 
     Returns:
         (N, size, size) or (N, size, size, C), dtype as `images`.
     """
-    side = round(zoom * size)
-    squares = images if stretch else _pad_to_square(images)
+    side = square.side
+    squares = images if square.is_stretched else _centre(images, (max(images.shape[1:3]),) * 2)
     rows, columns = squares.shape[1:3]
-    is_shrinking = side * side < rows * columns
-    how = (
-        cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if is_shrinking else cv2.INTER_LINEAR
-    )
-    return _centre(_resize(squares, (side, side), how), (size, size))
+    smooth = cv2.INTER_AREA if side * side < rows * columns else cv2.INTER_LINEAR
+    how = cv2.INTER_NEAREST_EXACT if is_nearest else smooth
+    return _centre(_resize(squares, (side, side), how), (square.size, square.size))
 
 
-def from_square(
-    maps: np.ndarray, shape: tuple[int, int], *, stretch: bool = False, zoom: float = 1.0
-) -> np.ndarray:
-    """Bring square maps back to slices.
-
-    The inverse of `to_square`, with zeros where a zoom had cut something off.
+def from_square(maps: np.ndarray, shape: tuple[int, int], square: Square) -> np.ndarray:
+    """Bring square maps back to slices, with zeros where a zoom had cut something off.
 
     Args:
         maps: (N, S, S) or (N, S, S, C), usually float probabilities.
-        shape: height and width of the slices the squares were made of.
-        stretch: as given to `to_square`.
-        zoom: as given to `to_square`.
+        shape: height and width of the slices that the squares were made of.
+        square: as given to `to_square`, of which this is the inverse.
 
     Returns:
         (N, H, W) or (N, H, W, C), dtype as `maps`.
     """
-    side = round(zoom * maps.shape[1])
-    whole = _centre(maps, (side, side))
-    square = shape if stretch else (max(shape), max(shape))
-    return _centre(_resize(whole, square, cv2.INTER_LINEAR), shape)
-
-
-def _pad_to_square(images: np.ndarray) -> np.ndarray:
-    side = max(images.shape[1:3])
-    return _centre(images, (side, side))
+    whole = _centre(maps, (square.side, square.side))
+    padded = shape if square.is_stretched else (max(shape), max(shape))
+    return _centre(_resize(whole, padded, cv2.INTER_LINEAR), shape)
 
 
 def _centre(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

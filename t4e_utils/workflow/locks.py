@@ -28,8 +28,8 @@ from pathlib import Path
 import psutil
 from filelock import lock_descriptor
 
-from t4e_utils import T4EError
 from t4e_utils.files import write_error
+from t4e_utils.workflow import PipelineError
 
 LOCK = ".lock"  # in the run folder; says who holds it
 VARIABLE = "T4E_RUN_DIR"  # in the environment of every job
@@ -41,10 +41,6 @@ PAUSE_S = 1.0  # between two looks for a free device
 LOCKS = Path(tempfile.gettempdir()) / f"t4e-gpus-{getattr(os, 'getuid', getpass.getuser)()}"
 
 
-class LockError(T4EError):
-    """Something else works on it, or more is wanted than there is."""
-
-
 def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
     """Take a run folder for this process until it ends, whichever clone or machine others use.
 
@@ -54,7 +50,7 @@ def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
             ended.
 
     Raises:
-        LockError: another pipeline works on it, processes of an earlier one still do, or its lock
+        PipelineError: another pipeline works on it, processes of an earlier one still do, or its lock
             is a symbolic link.
         WriteError: it cannot be written to.
     """
@@ -77,7 +73,7 @@ def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
         holder = "it cannot be read which"
         with suppress(OSError), os.fdopen(lock) as file:
             holder = file.read().strip()
-        raise LockError(
+        raise PipelineError(
             f"Another run works on {run_dir} ({holder}): wait until it ends, or choose another "
             "run_dir."
         )
@@ -126,10 +122,10 @@ def lock_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
         in the command that this process becomes.
 
     Raises:
-        LockError: there are fewer than n, or the locks cannot be made.
+        PipelineError: there are fewer than n, or the locks cannot be made.
     """
     if n > len(gpus):
-        raise LockError(
+        raise PipelineError(
             f"A training over {n} processes needs as many GPUs, and this machine shows "
             f"{len(gpus)}: lower num_processes."
         )
@@ -140,7 +136,7 @@ def lock_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
                 os.close(lock)
             time.sleep(PAUSE_S)
     except OSError as error:
-        raise LockError(
+        raise PipelineError(
             f"GPUs are given out by locks in {locks}, which cannot be written "
             f"({error.strerror}): correct its owner or delete it."
         ) from error
@@ -167,7 +163,7 @@ def _open(path: Path) -> int:
     would be emptied.
     """
     if path.is_symlink():
-        raise LockError(f"The lock {path} is a symbolic link: delete it, then start again.")
+        raise PipelineError(f"The lock {path} is a symbolic link: delete it, then start again.")
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
@@ -184,7 +180,7 @@ def _wait_for_others(run_dir: Path, patience_s: float) -> None:
     while left := [pid for pid in workers_of(run_dir) if pid != os.getpid()]:
         if time.monotonic() > until:
             pids = " ".join(map(str, left))
-            raise LockError(
+            raise PipelineError(
                 f"Jobs of an earlier run still write to {run_dir}: wait until they end, or end "
                 f"them (kill {pids})."
             )
@@ -204,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if gpus := visible_gpus():
         try:
             taken = lock_gpus(gpus, chosen.devices)
-        except LockError as error:
+        except PipelineError as error:
             sys.exit(str(error))
         for lock in taken.values():
             os.set_inheritable(lock, True)  # the command holds it on

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from t4e_utils.files import WriteError
-from t4e_utils.workflow import locks
-from t4e_utils.workflow.locks import LOCK, VARIABLE, LockError, lock_run, workers_of
+from t4e_utils.workflow import PipelineError, locks
+from t4e_utils.workflow.locks import LOCK, VARIABLE, lock_run, workers_of
 
 HOLD = (
     "import sys, time, pathlib; from t4e_utils.workflow.locks import lock_run; "
@@ -43,7 +43,7 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused_with_the_name_of_the_first_until_that_is_killed(holder, tmp_path):
     with pytest.raises(
-        LockError,
+        PipelineError,
         match=rf"Another run works on .*run \(process {holder.pid} on .* since 2.*\): wait "
         r"until it ends",
     ):
@@ -61,7 +61,8 @@ def test_jobs_that_outlive_their_run_are_waited_for_and_then_named(tmp_path):
         assert workers_of(tmp_path / "run") == [job.pid]
         assert workers_of(tmp_path / "other") == []
         with pytest.raises(
-            LockError, match=rf"Jobs of an earlier run still write to .*run: .* \(kill {job.pid}\)"
+            PipelineError,
+            match=rf"Jobs of an earlier run still write to .*run: .* \(kill {job.pid}\)",
         ):
             lock_run(tmp_path / "run", patience_s=0.2)
     finally:
@@ -83,9 +84,9 @@ def test_a_lock_that_is_a_symbolic_link_is_refused_and_nothing_is_written_throug
     (tmp_path / "file").write_text("precious")
     for name in (LOCK, "0.lock"):
         (tmp_path / name).symlink_to(tmp_path / target)
-    with pytest.raises(LockError, match=r"The lock .*\.lock is a symbolic link: delete it"):
+    with pytest.raises(PipelineError, match=r"The lock .*\.lock is a symbolic link: delete it"):
         lock_run(tmp_path)
-    with pytest.raises(LockError, match=r"The lock .*0\.lock is a symbolic link: delete it"):
+    with pytest.raises(PipelineError, match=r"The lock .*0\.lock is a symbolic link: delete it"):
         locks.lock_gpus(["0"], 1, locks=tmp_path)
     assert (tmp_path / "file").read_text() == "precious"
     assert not (tmp_path / "nothing").exists()
@@ -103,7 +104,7 @@ def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monke
 def test_gpus_whose_locks_cannot_be_written_are_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        LockError, match=r"locks in .*file, which cannot be written \(.*\): correct"
+        PipelineError, match=r"locks in .*file, which cannot be written \(.*\): correct"
     ):
         locks.lock_gpus(["0"], 1, locks=tmp_path / "file")
 

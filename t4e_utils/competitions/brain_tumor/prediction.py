@@ -1,29 +1,24 @@
-"""From sequences to probabilities.
-
-What notebook 06 does with each patient of the test set, and how long it takes.
-"""
+"""From series to probabilities: what notebook 06 does with each test patient."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
-from tqdm import tqdm
+import torch
 
-from t4e_utils.competitions.brain_tumor.sequences import (
-    PreparedSeries,
-    SeriesRule,
-    prepare_all,
-    prepare_patient,
-    read_for_segmentation,
-)
-from t4e_utils.learning.networks import SequenceClassifier
-from t4e_utils.prediction.sequences import classify_sequence
-from t4e_utils.progress import expected_finish
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.sequences import PreparedSeries, Preparer, ReadSeries
+from t4e_utils.learning.networks import SequenceClassifier, load_network, with_precision
+from t4e_utils.prediction import PredictionError
+from t4e_utils.prediction.ensemble import fit_weights
+from t4e_utils.prediction.sequences import SequenceReading, classify_sequence
+from t4e_utils.prediction.streaming import Walk, for_each
 from t4e_utils.scans.problems import Problem, VolumeError
 
 PREDICTION_COLUMNS = (
@@ -35,161 +30,185 @@ PREDICTION_COLUMNS = (
     "n_chunks",
     "fallback",
 )
-N_TIMED = 3  # patients after which the expected finish is told
+ADVICE = (
+    "take a larger segmentation_stride (where each series draws its own mask), fewer views or "
+    "fewer folds"
+)
 
 
-def predict_series(
-    prepared: PreparedSeries, classifiers: Sequence[SequenceClassifier], **options: Any
-) -> dict[str, Any]:
-    """Return what the classifiers of one MRI type say about a series.
+@dataclass(frozen=True)
+class Predictor:
+    """Everything that turns the series of a test patient into probabilities."""
 
-    A row of `PREDICTION_COLUMNS`.
+    preparer: Preparer
+    classifiers: Mapping[str, Sequence[SequenceClassifier]]  # of each contrast, one per fold
+    reading: SequenceReading
 
-    Args:
-        prepared: the series.
-        classifiers: one a fold; their probabilities are averaged.
-        **options: as in `classify_sequence`.
+    def wanted(self, series: pd.DataFrame) -> pd.DataFrame:
+        """Return the series that have a classifier or a say in the masks; others are not read."""
+        names = {*self.classifiers, *self.preparer.rule.voters}
+        return series[series["series"].isin(names)]
 
-    Returns:
-        probability (mean over folds and chunks), n_slices, n_kept, n_chunks, fallback.
-    """
-    chunks = np.stack(
-        [classify_sequence(classifier, prepared.pictures, **options) for classifier in classifiers]
-    )
-    return {
-        "probability": float(chunks.mean()),
-        "n_slices": len(prepared.measures),
-        "n_kept": len(prepared.pictures),
-        "n_chunks": chunks.shape[1],
-        "fallback": prepared.fallback,
-    }
+    def predict_series(self, prepared: PreparedSeries, name: str) -> dict[str, Any]:
+        """Return what the classifiers of a contrast say about a series.
+
+        Args:
+            prepared: the series.
+            name: the contrast.
+
+        Returns:
+            probability (mean over folds and chunks), n_slices, n_kept, n_chunks, fallback.
+        """
+        pictures, reading = prepared.pictures, self.reading
+        own = [classify_sequence(network, pictures, reading) for network in self.classifiers[name]]
+        chunks = np.stack(own)
+        return {
+            "probability": float(chunks.mean()),
+            "n_slices": len(prepared.measures),
+            "n_kept": len(prepared.pictures),
+            "n_chunks": chunks.shape[1],
+            "fallback": prepared.fallback,
+        }
+
+    def predict_all(
+        self, series: pd.DataFrame, *, n_readers: int = 1, limit_hours: float = 0.0
+    ) -> tuple[pd.DataFrame, list[Problem]]:
+        """Predict many patients; after a few, a line says when all of them will be done.
+
+        Args:
+            series: patient_id, series, path.
+            n_readers: threads that read.
+            limit_hours: what the expected finish is compared with; 0: nothing is said.
+
+        Returns:
+            `PREDICTION_COLUMNS`, one row for each series that could be read; and problems.
+        """
+        patients = {"group_by": "patient_id", "group_unit": "patients"}
+        walk = Walk(**patients, n_readers=n_readers, limit_hours=limit_hours, advice=ADVICE)
+        wanted = self.wanted(series)
+        table, problems = for_each(wanted, self.preparer.read, self._predict_patient, walk=walk)
+        return table.reindex(columns=list(PREDICTION_COLUMNS)), problems
+
+    def _predict_patient(
+        self, rows: Sequence[Any], read: Sequence[ReadSeries]
+    ) -> list[tuple[pd.DataFrame, list[Problem]]]:
+        names = [row.series for row in rows]
+        prepared = self.preparer.prepare_patient(dict(zip(names, read, strict=True)))
+        results = []
+        for row in rows:
+            own, found = prepared[row.series], pd.DataFrame()
+            if row.series in self.classifiers:
+                said = self.predict_series(own, row.series)
+                named = {"patient_id": row.patient_id, "series": row.series}
+                found = pd.DataFrame([{**named, **said}])
+            results.append((found, own.problems))
+        return results
+
+    def story(self, series: pd.DataFrame) -> tuple[dict[str, PreparedSeries], pd.DataFrame]:
+        """Return the prepared series of one patient by name, and what was predicted of each."""
+        read = self._read(series)
+        prepared = self.preparer.prepare_patient(read) if read else {}
+        patient_id = series["patient_id"].iloc[0]
+        rows = [
+            {"patient_id": patient_id, "series": name, **self.predict_series(own, name)}
+            for name, own in prepared.items()
+            if name in self.classifiers
+        ]
+        return prepared, pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+
+    def time_stages(self, series: pd.DataFrame) -> dict[str, float]:
+        """Return how many seconds each stage takes for one patient, one after the other.
+
+        `predict_all` reads ahead instead. Series that cannot be read are left out.
+        """
+        begin = time.perf_counter()
+        read = self._read(series)
+        was_read = time.perf_counter()
+        prepared = self.preparer.prepare_patient(read) if read else {}
+        segmented = time.perf_counter()
+        for name in set(prepared) & set(self.classifiers):
+            self.predict_series(prepared[name], name)
+        return {
+            "read and window": was_read - begin,
+            "segment and filter": segmented - was_read,
+            "classify": time.perf_counter() - segmented,
+        }
+
+    def _read(self, series: pd.DataFrame) -> dict[str, ReadSeries]:
+        read = {}
+        for row in self.wanted(series).itertuples(index=False):
+            try:
+                read[row.series] = self.preparer.read(row.path)
+            except VolumeError:  # named where all patients are predicted
+                continue
+        return read
 
 
-def predict_all(
-    series: pd.DataFrame,
-    segmenter: nn.Module,
-    classifiers: Mapping[str, Sequence[SequenceClassifier]],
+def load_predictor(
+    models: Path,
+    cards: Sequence[Mapping[str, Any]],
     rule: SeriesRule,
     *,
-    batch_size: int = 32,
-    num_workers: int = 1,
-    limit_hours: float = 0.0,
-    **options: Any,
-) -> tuple[pd.DataFrame, list[Problem]]:
-    """Predict many patients; only series that have a classifier or a say in the masks are read.
-
-    After `N_TIMED` patients a line says when all of them will be done.
+    device: torch.device,
+    views: Sequence[str],
+    batch_size: int,
+    precision: str = "",
+) -> Predictor:
+    """Load the segmenter and the classifiers that the cards name.
 
     Args:
-        series: patient_id, series, path.
-        segmenter: in evaluation mode.
-        classifiers: of each MRI type, one a fold.
-        rule: the one that the classifiers were trained with.
-        batch_size: slices a pass.
-        num_workers: threads that read.
-        limit_hours: what the expected finish is compared with; 0: nothing is said.
-        **options: size, is_stretched and views of `classify_sequence`.
-
-    Returns:
-        `PREDICTION_COLUMNS`, a row for each series that could be read; and problems.
+        models: run folder of the models.
+        cards: of the classifiers.
+        rule: by which their training data were made.
+        device: where they run.
+        views: of the sequences.
+        batch_size: slices per pass.
+        precision: of all networks instead of that on their cards; "": as there.
     """
-    rows, problems = [], []
-    wanted = series[series["series"].isin({*classifiers, *rule.voters})]
-    started, patients = time.perf_counter(), wanted["patient_id"].nunique()
-    timed = set()
-    for row, result in prepare_all(
-        wanted, segmenter, rule, batch_size=batch_size, num_workers=num_workers
-    ):
-        if limit_hours and row.patient_id not in timed and len(timed) <= N_TIMED:
-            if len(timed) == N_TIMED:
-                tqdm.write(
-                    time_sentence(
-                        time.perf_counter() - started, N_TIMED, patients, limit_hours=limit_hours
-                    )
-                )
-            timed.add(row.patient_id)
-        if isinstance(result, Problem):
-            problems.append(result)
-            continue
-        problems += result.problems
-        if row.series not in classifiers:
-            continue
-        said = predict_series(
-            result,
-            classifiers[row.series],
-            length=rule.sequence_length,
-            stride=rule.chunk_stride,
-            batch_size=batch_size,
-            **options,
-        )
-        rows.append({"patient_id": row.patient_id, "series": row.series, **said})
-    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS)), problems
 
+    def load(weights: str) -> torch.nn.Module:
+        network = load_network(models / weights, device=device)
+        return with_precision(network, precision)
 
-def time_sentence(seconds: float, done: int, total: int, *, limit_hours: float) -> str:
-    """Say when all patients will be done, and what that is of the time allowed.
-
-    >>> time_sentence(30, 3, 87, limit_hours=9).split("; ")[1]
-    'that is 0.24 of 9 hours, within the limit.'
-    """
-    hours = seconds / done * total / 3600
-    verdict = (
-        "within the limit"
-        if hours <= limit_hours
-        else "too long: take a larger segmentation_stride (where each series draws its own "
-        "mask), fewer views or fewer folds"
-    )
-    return (
-        f"{done} of {total} patients in {seconds:.0f} s: all are expected to be done at "
-        f"{expected_finish(seconds, done, total):%H:%M}; "
-        f"that is {hours:.2f} of {limit_hours:g} hours, {verdict}."
-    )
-
-
-def time_stages(
-    series: pd.DataFrame,
-    segmenter: nn.Module,
-    classifiers: Mapping[str, Sequence[SequenceClassifier]],
-    rule: SeriesRule,
-    **options: Any,
-) -> dict[str, float]:
-    """Return how many seconds reading, segmenting and classifying take, one after the other.
-
-    `predict_all` reads ahead instead.
-
-    Args:
-        series: series, path of one patient; those that cannot be read are left out.
-        segmenter: in evaluation mode.
-        classifiers: of each MRI type.
-        rule: as in `predict_all`.
-        **options: as in `predict_all`.
-    """
-    read, reading = {}, 0.0
-    for row in series[series["series"].isin({*classifiers, *rule.voters})].itertuples(index=False):
-        begin = time.perf_counter()
-        try:
-            read[row.series] = read_for_segmentation(row.path, rule)
-        except VolumeError:
-            continue
-        reading += time.perf_counter() - begin
-    begin = time.perf_counter()
-    prepared = (
-        prepare_patient(read, segmenter, rule, batch_size=options.get("batch_size", 32))
-        if read
-        else {}
-    )
-    segmented = time.perf_counter()
-    for name in set(prepared) & set(classifiers):
-        predict_series(
-            prepared[name],
-            classifiers[name],
-            length=rule.sequence_length,
-            stride=rule.chunk_stride,
-            **options,
-        )
-    classified = time.perf_counter()
-    return {
-        "read and window": reading,
-        "segment and filter": segmented - begin if read else 0.0,
-        "classify": classified - segmented if read else 0.0,
+    segmenter = load(cards[0]["provenance"]["segmenter"])
+    names = dict.fromkeys(card["series"] for card in cards)
+    classifiers = {
+        name: [load(card["weights"]) for card in cards if card["series"] == name] for name in names
     }
+    reading = SequenceReading(rule.chunk_stride, tuple(views), batch_size)
+    return Predictor(Preparer(segmenter, rule, batch_size), classifiers, reading)
+
+
+def type_weights_from(
+    series: Sequence[str], numbers: Sequence[float], out_of_fold: pd.DataFrame | None, *, fit: bool
+) -> dict[str, float] | None:
+    """Return the weights of the contrasts in a patient's mean; None: equal.
+
+    Args:
+        series: the contrasts.
+        numbers: one per contrast; or empty.
+        out_of_fold: table of out-of-fold predictions, if there is one.
+        fit: fit the weights on it.
+
+    Raises:
+        PredictionError: the number of weights is wrong, both ways are wanted, or there is nothing
+            to fit on.
+    """
+    if numbers and fit:
+        raise PredictionError(
+            "The weights are given (type_weights) and to be fitted (fit_type_weights): choose "
+            "one of the two."
+        )
+    if fit and out_of_fold is None:
+        raise PredictionError(
+            "There are no out-of-fold predictions to fit weights on: run 05_train_cls, or "
+            "leave fit_type_weights off."
+        )
+    if numbers and len(numbers) != len(series):
+        raise PredictionError(
+            f"type_weights = {list(numbers)} are {len(numbers)} numbers for the {len(series)} "
+            f"types {', '.join(series)}: give one a type."
+        )
+    if fit:
+        return fit_weights(out_of_fold, series=series)
+    return dict(zip(series, numbers, strict=True)) if numbers else None

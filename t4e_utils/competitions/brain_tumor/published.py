@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from t4e_utils import T4EError
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.data import CONTRASTS
-from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
-from t4e_utils.learning.networks import blueprint, build_classifier, build_segmenter
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.segmenter import SegmenterSettings
+from t4e_utils.learning.networks import Recipe, blueprint, build
 from t4e_utils.learning.weights import read_weights, require_entries_of, save_state
 from t4e_utils.tables.store import write_json
 from t4e_utils.workflow.download import fetch_from_drive
@@ -43,8 +45,10 @@ DRIVE_IDS = {
     START_FILES["densenet121"]: "1hV4HECWeiHpFkBTES2nYPpnlYM0dApRJ",
     START_FILES["eca_nfnet_l0"]: "14dmJ2HEEsdDzcsbJC_qTAQPxOGSSkDY3",
 }
-LSTM_HIDDEN = 128  # of the published classifiers; the team's text says 64
-RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)
+WINDOW = (0, 100)  # minimum and maximum of a volume
+SEGMENTER = SegmenterSettings(is_stretched=True).recipe(WINDOW, "fp32")
+# the team's text says 64
+CLASSIFIER = ClassifierSettings(lstm_hidden=128, is_stretched=True).recipe(WINDOW, "fp32")
 SEGMENTER_WEIGHTS = "seg/models/fold0-published/best.safetensors"
 PREVALENCE = 306 / 582  # of the training patients without the three that the challenge leaves out
 ORIGIN = (
@@ -59,47 +63,39 @@ def convert_segmenter(path: Path, target: Path) -> None:
     Raises:
         ModelError: the file is no state dict of this network.
     """
-    model = blueprint(build_segmenter)
-    state = read_weights(path)
-    require_entries_of(model, state, path)
-    save_state(
-        state,
-        target / SEGMENTER_WEIGHTS,
-        {"model": model.recipe, "origin": ORIGIN, "file": path.name},
-    )
+    _convert(path, target / SEGMENTER_WEIGHTS, SEGMENTER)
 
 
 def convert_classifier(path: Path, target: Path, *, name: str) -> None:
-    """Write the team's classifier of an MRI type as safetensors, with the cards that a training
-    leaves.
+    """Write the team's classifier of a contrast as safetensors, with the cards of a training.
 
     Raises:
         ModelError: the file is no state dict of this network.
     """
-    model = blueprint(build_classifier, lstm_hidden=LSTM_HIDDEN)
-    state = read_weights(path)
-    require_entries_of(model, state, path)
     weights = f"cls/models/{name}_fold0-published/best.safetensors"
-    save_state(
-        state, target / weights, {"model": model.recipe, "origin": ORIGIN, "file": path.name}
-    )
+    _convert(path, target / weights, CLASSIFIER)
     write_json(_card(name, weights), target / "cls" / "models" / f"{name}_fold0.json")
 
 
+def _convert(path: Path, weights: Path, recipe: Recipe) -> None:
+    state = read_weights(path)
+    require_entries_of(blueprint(recipe), state, path)
+    save_state(state, weights, {"model": asdict(recipe), "origin": ORIGIN, "file": path.name})
+
+
 def _card(name: str, weights: str) -> dict[str, Any]:
+    made = {"percentiles": WINDOW, "segmenter": SEGMENTER_WEIGHTS}
     return {
         "series": name,
         "control": "none",
-        "provenance": {**asdict(RULE), "segmenter": SEGMENTER_WEIGHTS},
+        "provenance": {**asdict(SeriesRule()), **made},
         "fold": 0,
         "weights": weights,
         "best_epoch": None,  # not published
         "select_on": "outer",  # the team chose its checkpoints by the held-out fold
         "n_train": None,
         "trained_on": [],  # not needed: training and test patients of the challenge are apart
-        "backbone": "eca_nfnet_l0",
-        "image_size": 224,
-        "is_stretched": True,
+        "model": asdict(CLASSIFIER),
         "origin": ORIGIN,
     }
 
@@ -110,13 +106,9 @@ def convert_start(path: Path, target: Path, *, model: str) -> None:
     Raises:
         ModelError: a training could not begin from them.
     """
-    build = build_segmenter if model == "densenet121" else build_classifier
-    build(model, weights=path)
-    save_state(
-        read_weights(path),
-        target / "start" / f"{model}.safetensors",
-        {"origin": ORIGIN, "file": path.name},
-    )
+    build(SEGMENTER if model == SEGMENTER.backbone else CLASSIFIER, weights=path)
+    weights = target / "start" / f"{model}.safetensors"
+    save_state(read_weights(path), weights, {"origin": ORIGIN, "file": path.name})
 
 
 def fetch_published(

@@ -1,115 +1,155 @@
-"""Which slices are learnt from, and which are classified."""
+"""T4E's rules: which slices the segmenter learns from, and which ones are classified.
+
+Tables of slices have the columns brain_area, wt_area, et_area and n_components (of the whole
+tumour), areas in pixels. The brain is what is not black.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from t4e_utils.sampling.chunks import SEQUENCE_LENGTH
-from t4e_utils.sampling.cutting import CutRule, sample_every
+from t4e_utils.annotations.regions import area_shares, largest_component, measure_slices
+from t4e_utils.competitions.brain_tumor.data import REGIONS
+from t4e_utils.prediction import PredictionError
+from t4e_utils.sampling.chunks import sample_every
+from t4e_utils.sampling.cutting import CutRule
 
+FOREGROUND = "brain"
+MEASURED = {"regions": tuple(REGIONS), "foreground": FOREGROUND}  # by `measure_slices`
 # about three slices with tumour and four without, of each plane and contrast
 SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.25
 
 
 @dataclass(frozen=True)
 class SliceRule(CutRule):
-    """How annotated volumes become slices to learn segmentation from."""
+    """How annotated volumes become slices to learn segmentation from: enough tumour, not all."""
 
+    regions: Mapping[str, Sequence[int]] = field(default_factory=lambda: REGIONS)
+    foreground: str = FOREGROUND
     min_tumour_share: float = 0.01  # of the brain area, more than this is kept
     sampling_step: float = 0.1  # of the slices left, every max(round(step * n), 1)-th is kept
     # as sampling_step, of the slices that show brain but no tumour; None keeps none of them
     empty_step: float | None = None
 
     def choose(self, measures: pd.DataFrame) -> np.ndarray:
-        """See `select_tumour_slices`."""
-        return select_tumour_slices(
-            measures,
-            min_tumour_share=self.min_tumour_share,
-            sampling_step=self.sampling_step,
-            empty_step=self.empty_step,
-        )
+        """Return which slices of one volume and plane are stored, bool (n,).
+
+        Args:
+            measures: one row per slice in order.
+        """
+        candidates = np.flatnonzero(_tumour_share(measures) > self.min_tumour_share)
+        chosen = _chosen(sample_every(candidates, step=self.sampling_step), len(measures))
+        if self.empty_step is not None:
+            is_brain, has_tumour = measures["brain_area"] > 0, measures["wt_area"] > 0
+            empty = np.flatnonzero(is_brain & ~has_tumour)
+            chosen[sample_every(empty, step=self.empty_step)] = True
+        return chosen
 
     def for_synthetic(self) -> SliceRule:
-        """Return the rule for drawn patients: few slices of each, most of them without tumour."""
+        """Return the rule for drawn patients: few slices of each, most of them without tumour.
+
+        Neighbours look alike, but no two patients do.
+        """
         return replace(self, sampling_step=SYNTHETIC_STEP, empty_step=SYNTHETIC_EMPTY_STEP)
 
 
-def select_tumour_slices(
-    measures: pd.DataFrame,
-    *,
-    min_tumour_share: float = 0.01,
-    sampling_step: float = 0.1,
-    empty_step: float | None = None,
-) -> np.ndarray:
-    """Choose the slices to learn segmentation from: enough tumour, and not all of them (stage 1).
+@dataclass(frozen=True)
+class SeriesRule:
+    """How a series becomes a sequence; every number is a parameter of notebooks 04 and 06."""
 
-    Args:
-        measures: a row a slice in order, columns brain_area and wt_area in pixels, of one volume
-            cut in one plane.
-        min_tumour_share: smallest share (exclusive) of the brain that is tumour.
-        sampling_step: see `sample_every`.
-        empty_step: likewise, of the slices that show brain but no tumour; None chooses none of
-            them, as the team did.
+    segmentation_zoom: float = 1.2  # about the centre, before segmenting
+    mask_threshold: float = 0.5  # probability above which a pixel is tumour
+    min_brain_fraction: float = 0.1  # of the pixels; other slices are blank
+    min_tumour_share: float = 0.025  # predicted whole tumour over brain area, more is kept
+    max_components: int = 5  # 8-connected components of whole tumour, at most
+    sequence_length: int = 35  # slices per chunk
+    chunk_stride: int = 5  # slices between the starts of chunks
+    source: str = "dicom"  # or "jpg", the mirror of the data set as JPEG files
+    # 1: every slice; k: every k-th, then all around those that show tumour
+    segmentation_stride: int = 1
+    segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of `MASK_VIEWS`
+    # for WT and ET, what each contrast of a patient counts in the masks of all of them, see
+    # `prediction.fusion`; {}: each draws its own
+    series_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    Returns:
-        Bool (n,), true where the slice is chosen.
-    """
-    candidates = np.flatnonzero(_tumour_share(measures) > min_tumour_share)
-    chosen = _chosen(sample_every(candidates, step=sampling_step), len(measures))
-    if empty_step is not None:
-        is_empty = (measures["brain_area"].to_numpy() > 0) & (measures["wt_area"].to_numpy() == 0)
-        chosen[sample_every(np.flatnonzero(is_empty), step=empty_step)] = True
-    return chosen
+    def __post_init__(self) -> None:
+        """Refuse weights that make no sense.
 
+        Raises:
+            PredictionError: naming them.
+        """
+        weights = [
+            weight
+            for region in self.series_weights.values()
+            for weight in (region.values() if isinstance(region, Mapping) else [None])
+        ]
+        is_sound = all(isinstance(weight, (int, float)) and weight > 0 for weight in weights)
+        if set(self.series_weights) - set(REGIONS) or not is_sound:
+            raise PredictionError(
+                f"series_weights is {self.series_weights}: give weights above 0 by series for "
+                f'{" and ".join(REGIONS)}, such as {{"WT": {{"FLAIR": 3, "T2w": 1}}, "ET": '
+                '{"T1wCE": 1}}; series that are not named have no say, {} lets each draw its own '
+                "mask."
+            )
+        if self.series_weights and self.segmentation_stride > 1:
+            raise PredictionError(
+                f"segmentation_stride is {self.segmentation_stride}, but series_weights lets the "
+                "series of a patient vote, and that takes every slice: give segmentation_stride 1, "
+                "or prepare the training data with series_weights {}."
+            )
 
-def select_sequence_slices(
-    measures: pd.DataFrame,
-    n_pixels_per_slice: int,
-    *,
-    min_brain_fraction: float = 0.1,
-    min_tumour_share: float = 0.025,
-    max_components: int = 5,
-    sequence_length: int = SEQUENCE_LENGTH,
-) -> tuple[np.ndarray, str]:
-    """Choose the slices of a series that go into the sequence to classify (stage 2).
+    @property
+    def voters(self) -> set[str]:
+        """The series whose maps count in a mask of any series."""
+        return {name for region in self.series_weights.values() for name in region}
 
-    Never none of them.
+    def select(self, image: np.ndarray, masks: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, str]:
+        """Choose the slices of a series that go into its sequence; never none of them.
 
-    Args:
-        measures: a row a slice in order, columns brain_area, wt_area (pixels) and n_components of
-            the predicted tumour.
-        n_pixels_per_slice: height x width.
-        min_brain_fraction: smallest share (exclusive) of the slice that is not black.
-        min_tumour_share: smallest share (exclusive) of the brain that is tumour.
-        max_components: more separate pieces than this are taken for noise.
-        sequence_length: slices to take when the filter leaves none.
+        Args:
+            image: (D, H, W) uint8.
+            masks: (2, D, H, W) bool, predicted.
 
-    Returns:
-        Bool (n,), true where the slice is kept, and why: "" the filter left some; "largest tumour"
-        it left none, so the slices with the most tumour; "central slices" no tumour was predicted,
-        so the middle of the series.
-    """
-    is_brain = measures["brain_area"].to_numpy() > min_brain_fraction * n_pixels_per_slice
-    is_tumour = _tumour_share(measures) > min_tumour_share
-    kept = is_brain & is_tumour & (measures["n_components"].to_numpy() <= max_components)
-    if kept.any():
-        return kept, ""
-    wt_area, n = measures["wt_area"].to_numpy(), len(measures)
-    if (wt_area > 0).any():
-        most = np.argsort(-wt_area, kind="stable")[:sequence_length]
-        return _chosen(most[wt_area[most] > 0], n), "largest tumour"
-    first = max((n - sequence_length) // 2, 0)
-    return _chosen(np.arange(first, min(first + sequence_length, n)), n), "central slices"
+        Returns:
+            Measures (one row per slice); bool (D,), true where the slice is kept; and why: "" the
+            filter left some; "largest tumour" it left none, so the slices with the largest
+            component of tumour; "central slices" no tumour was predicted, so the middle.
+        """
+        measures, n_pixels = measure_slices(image, masks, **MEASURED), image[0].size
+        kept, fallback = self.choose(measures, n_pixels)
+        if fallback == "largest tumour":  # what lies elsewhere is more often false
+            largest = measures.assign(wt_area=largest_component(masks[0]).sum(axis=(1, 2)))
+            kept, _ = self.choose(largest, n_pixels)
+        return measures, kept, fallback
+
+    def choose(self, measures: pd.DataFrame, n_pixels: int) -> tuple[np.ndarray, str]:
+        """Return which slices are kept, and the fallback, as `select`, from measures alone.
+
+        Args:
+            measures: one row per slice in order.
+            n_pixels: of a slice.
+        """
+        is_brain = measures["brain_area"].to_numpy() > self.min_brain_fraction * n_pixels
+        is_tumour = _tumour_share(measures) > self.min_tumour_share
+        is_simple = measures["n_components"].to_numpy() <= self.max_components
+        kept = is_brain & is_tumour & is_simple
+        if kept.any():
+            return kept, ""
+        wt_area, n = measures["wt_area"].to_numpy(), len(measures)
+        if (wt_area > 0).any():
+            most = np.argsort(-wt_area, kind="stable")[: self.sequence_length]
+            return _chosen(most[wt_area[most] > 0], n), "largest tumour"
+        first = max((n - self.sequence_length) // 2, 0)
+        middle = np.arange(first, min(first + self.sequence_length, n))
+        return _chosen(middle, n), "central slices"
 
 
 def _tumour_share(measures: pd.DataFrame) -> np.ndarray:
-    brain = measures["brain_area"].to_numpy(dtype=float)
-    return np.divide(
-        measures["wt_area"].to_numpy(dtype=float), brain, out=np.zeros_like(brain), where=brain > 0
-    )
+    return area_shares(measures, regions=("WT",), foreground=FOREGROUND)["WT"].to_numpy()
 
 
 def _chosen(indices: np.ndarray, n: int) -> np.ndarray:

@@ -1,136 +1,120 @@
-"""The segmenter of one fold.
-
-Training from the slice table to a card, and figures over whole volumes of held-out patients.
-
-The folder of a training carries a fingerprint of everything that decides its result (data, split,
-settings, labels of the training patients). So another setting trains in a folder of its own, an
-interrupted training goes on where it was, and nothing is overwritten.
-"""
+"""The segmenter of one fold: from the table of slices to a card."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from t4e_utils import T4EError
-from t4e_utils.learning.batches import prepare_slices
-from t4e_utils.learning.datasets import SliceDataset
-from t4e_utils.learning.devices import seed_everything
-from t4e_utils.learning.fit import fit
-from t4e_utils.learning.losses import segmentation_loss
-from t4e_utils.learning.model_cards import write_card
-from t4e_utils.learning.networks import build_segmenter
+from t4e_utils.competitions.brain_tumor.data import REGIONS
+from t4e_utils.learning import TrainingError
+from t4e_utils.learning.augmentation import Augmentation
+from t4e_utils.learning.datasets import PictureDataset, PictureInput
+from t4e_utils.learning.losses import make_loss
+from t4e_utils.learning.networks import Recipe
 from t4e_utils.learning.plan import TrainConfig
-from t4e_utils.learning.scores import count_overlap, segmentation_score
-from t4e_utils.tables.folds import FoldSplit
-from t4e_utils.tables.store import fingerprint
+from t4e_utils.learning.scores import RegionDice
+from t4e_utils.learning.train_fold import FoldJob, train_fold
 
-
-class SegmentationError(T4EError):
-    """A segmenter cannot be trained as asked."""
+# the team's, in both stages
+AUGMENTATION = Augmentation(0.5, 0.5, 0.5, shift=0.0625, scale=0.1, rotate_degrees=45)
+AREAS = ["path", "brain_area", "wt_area", "et_area"]  # what decides about a slice
 
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """Network and input of the segmenter."""
+    """Network, input and data of the segmenter."""
 
     encoder: str = "densenet121"  # of segmentation_models_pytorch, or "tu-" and a name of timm
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)
-    start_weights: str = ""  # "": random; "imagenet"; or a file or folder
-    image_size: int = 224  # pixels a side
+    segmenter_size: int = 224  # pixels a side
     is_stretched: bool = False  # any slice to the square; otherwise padded first
     augment: bool = True
-    loss: str = "dice"  # of losses.SEGMENTATION_LOSSES
+    loss: str = "dice"  # of `LOSSES`
+    # of the slices of an epoch, where there are synthetic heads
+    synthetic_share: float = 0.65
+
+    def recipe(self, percentiles: Sequence[float], precision: str) -> Recipe:
+        """Return the recipe of the network.
+
+        Args:
+            percentiles: window of the volumes that the slices were cut from.
+            precision: of training and prediction.
+        """
+        return Recipe(
+            "unet++",
+            self.encoder,
+            n_outputs=len(REGIONS),
+            options={"decoder_channels": list(self.decoder_channels)},
+            size=self.segmenter_size,
+            is_stretched=self.is_stretched,
+            percentiles=tuple(percentiles),
+            precision=precision,
+        )
 
 
 def train_segmenter(
     slices: pd.DataFrame,
-    split: FoldSplit,
-    folder: Path,
-    *,
-    root: Path,
+    job: FoldJob,
     settings: SegmenterSettings,
     config: TrainConfig,
-    provenance: Mapping[str, Any],
+    *,
     synthetic: pd.DataFrame | None = None,
-    synthetic_share: float = 0.65,
-    num_processes: int = 1,
-    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train the segmenter of one fold and write its card `folder/fold<k>.json`.
+    """Train the segmenter of one fold and write its card.
 
     Args:
-        slices: kept slices with patient_id, path, wt_area, et_area.
-        split: who is fitted, who chooses; the held-out patients are not looked at.
-        folder: of all segmenters of the run.
-        root: of the paths in the tables and the card.
-        settings: network and input.
+        slices: kept slices with patient_id, path, brain_area, wt_area, et_area.
+        job: split and places; the held-out patients are not looked at. Its provenance is that of
+            the slices and has their window.
+        settings: network, input and data.
         config: of the loop.
-        provenance: parameters that the slices were made with, part of the fingerprint.
         synthetic: kept slices of synthetic heads, columns as `slices`, to learn from beside those
-            of the fitted patients; they choose nothing.
-        synthetic_share: of the slices of an epoch; those of the patients are repeated until they
-            make up the rest.
-        num_processes: of this machine that train together, one a GPU.
-        overwrite: train anew although finished.
+            of the patients that train; they choose nothing.
 
     Returns:
         The card.
     """
-    tables = [
-        slices[slices["patient_id"].isin(ids)].reset_index(drop=True)
-        for ids in (split.train, split.tune)
-    ]
+    groups = (job.split.train, job.split.tune)
+    train, tune = (slices[slices["patient_id"].isin(ids)].reset_index(drop=True) for ids in groups)
     if synthetic is not None:
-        tables[0] = mix_slices(tables[0], synthetic, synthetic_share=synthetic_share)
-    identity = fingerprint(
-        asdict(settings),
-        asdict(config),
-        split.select_on,
-        provenance,
-        *(t[["path", "brain_area", "wt_area", "et_area"]] for t in tables),
-    )
-    options = {
-        "image_size": settings.image_size,
-        "stretch": settings.is_stretched,
-        "seed": config.seed,
-    }
-    train = SliceDataset(tables[0], root, augment=settings.augment, **options)
-    valid = SliceDataset(tables[1], root, **options) if len(tables[1]) else None
-    seed_everything(config.seed + split.fold)
-    model = build_segmenter(
-        settings.encoder,
-        decoder_channels=settings.decoder_channels,
-        weights=settings.start_weights or None,
-    )
-    result = fit(
-        model,
-        train,
-        valid,
-        loss=segmentation_loss(settings.loss),
-        score=segmentation_score,
-        summarise=count_overlap,
+        train = mix_slices(train, synthetic, synthetic_share=settings.synthetic_share)
+    recipe = settings.recipe(job.provenance["percentiles"], config.precision)
+    plain = picture_input(recipe, job.root)
+    drawn = AUGMENTATION if settings.augment else None
+    drawn = picture_input(recipe, job.root, seed=config.seed, augmentation=drawn)
+    return train_fold(
+        replace(job, made_from=(train[AREAS], tune[AREAS])),
+        recipe,
+        PictureDataset(train, drawn),
+        PictureDataset(tune, plain) if len(tune) else None,
         config=config,
-        folder=folder / f"fold{split.fold}-{identity}",
-        encoder=model.encoder,
-        prepare=prepare_slices,
-        num_processes=num_processes,
-        overwrite=overwrite,
+        loss=make_loss(settings.loss),
+        score=RegionDice(tuple(REGIONS)),
+        facts={
+            "loss": settings.loss,
+            "augment": settings.augment,
+            "n_synthetic": 0 if synthetic is None else synthetic["patient_id"].nunique(),
+        },
     )
-    n_synthetic = 0 if synthetic is None else synthetic["patient_id"].nunique()
-    return write_card(
-        result,
-        folder / f"fold{split.fold}.json",
-        root=root,
-        split=split,
-        settings=settings,
-        config=config,
-        n_synthetic=n_synthetic,
-    )
+
+
+def picture_input(
+    recipe: Recipe, root: Path, *, seed: int = 0, augmentation: Augmentation | None = None
+) -> PictureInput:
+    """Return how stored slices become what a network of this recipe sees.
+
+    Args:
+        recipe: of the network.
+        root: that the paths are relative to.
+        seed: of the draws.
+        augmentation: what is drawn; None: nothing.
+    """
+    drawn = augmentation or Augmentation()
+    return PictureInput(root, recipe.square, augmentation=drawn, seed=seed)
 
 
 def mix_slices(
@@ -146,10 +130,10 @@ def mix_slices(
         synthetic_share: of the result, above 0 and below 1, met as closely as whole repeats allow.
 
     Raises:
-        SegmentationError: another share.
+        TrainingError: another share.
     """
     if not 0 < synthetic_share < 1:
-        raise SegmentationError(
+        raise TrainingError(
             f"synthetic_share is {synthetic_share}: give a share between 0 and 1, both left out."
         )
     if synthetic.empty:
