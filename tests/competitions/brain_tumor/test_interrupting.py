@@ -21,7 +21,7 @@ from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_pha
 from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.sampling.cutting import cut_patients
 from t4e_utils.sampling.pictures import read_slice
-from t4e_utils.workflow.run_lock import workers_of
+from t4e_utils.workflow.locks import workers_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def start(tmp_path):
     """Start notebook 02 on a few phantoms as the pipeline does, in a process group of its own."""
-    for name in ("notebooks", "profiles"):
+    for name in ("notebooks", "profiles", "workflow"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     data, run = tmp_path / "phantoms", tmp_path / "run"
