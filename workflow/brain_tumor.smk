@@ -91,6 +91,7 @@ rule seg_summary:
         notebook=notebook("train_seg"),
     output:
         f"{R}/seg/dice.parquet",
+        f"{R}/scores/train_seg.json",
     params:
         given=PLAN.arguments("train_seg"),
     log:
@@ -150,6 +151,7 @@ rule cls_summary:
     output:
         f"{R}/cls/oof.parquet",
         f"{R}/cls/summary.json",
+        f"{R}/scores/train_cls.json",
     params:
         given=PLAN.arguments("train_cls"),
     log:

@@ -50,8 +50,8 @@ def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
             ended.
 
     Raises:
-        PipelineError: another pipeline works on it, processes of an earlier one still do, or its lock
-            is a symbolic link.
+        PipelineError: another pipeline works on it, processes of an earlier one still do, or its
+            lock is a symbolic link.
         WriteError: it cannot be written to.
     """
     run_dir = run_dir.absolute()

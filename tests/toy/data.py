@@ -35,7 +35,7 @@ def draw(root: Path, n_patients: int, *, seed: int) -> Path:
         image, shown = rng.normal(60, 12, (48, 48)), rng.random(2) < 0.5
         for is_shown, hole in zip(shown, (0, 4), strict=True):
             distance = np.hypot(*(np.array([y, x]) - rng.uniform(9, 39, (2, 1, 1))))
-            image += 12 * is_shown * ((hole <= distance) & (distance < 8))
+            image += 24 * is_shown * ((hole <= distance) & (distance < 8))
         stored = image.clip(0, 255).astype(np.uint8)[..., None]
         write_picture(root / part / f"patient{patient:03d}" / f"{slice_id}.png", stored)
         labels.append((part, slice_id, *shown.astype(int)))
