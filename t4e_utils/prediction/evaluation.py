@@ -14,7 +14,7 @@ from t4e_utils.annotations.regions import labels_of, regions_from_labels
 from t4e_utils.learning.datasets import PictureDataset, PictureInput
 from t4e_utils.learning.devices import predicting
 from t4e_utils.learning.loaders import make_loader
-from t4e_utils.metrics.overlap import dice, dice_from_counts, iou
+from t4e_utils.metrics.overlap import dice, dice_from_counts, iou, iou_from_counts
 from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.progress import PROGRESS_SECONDS
 from t4e_utils.sampling.cutting import LABELS, require_same_grid
@@ -130,7 +130,8 @@ def evaluate_patients(
                 cut = segment_plane(segmenter, volume, truth, plane, reading)
                 rows += [{**own, **row} for row in _rows_of_cut(cut, regions, volume)]
     columns = ["series", "plane", "region", "truth_ml", "dice", "iou", "empty_slices"]
-    return pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"]), problems
+    table = pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"])
+    return table, list(dict.fromkeys(problems))  # damaged labels are read with each series
 
 
 def _rows_of_cut(cut: PlaneCut, regions: Mapping, volume: Volume) -> list[dict[str, object]]:
@@ -187,10 +188,10 @@ def score_slices(
         masks = batch["targets"] > 0
         for k, threshold in enumerate(thresholds):
             found = probabilities > threshold
-            for counts, each in ((both, found & masks), (predicted, found), (true, masks)):
-                counts[k] += each.sum(dim=(0, 2, 3)).numpy()
-    overlap = {"dice": dice_from_counts(both, predicted, true)}
-    overlap["iou"] = overlap["dice"] / (2 - overlap["dice"])
+            for count, each in ((both, found & masks), (predicted, found), (true, masks)):
+                count[k] += each.sum(dim=(0, 2, 3)).numpy()
+    counts = both, predicted, true
+    overlap = {"dice": dice_from_counts(*counts), "iou": iou_from_counts(*counts)}
     return pd.DataFrame(
         [
             {"threshold": threshold, "region": name, "n_slices": len(slices)}
