@@ -41,7 +41,9 @@ def test_windows_over_embeddings_equal_the_plain_computation_chunk_by_chunk(
     classifier, pictures, n
 ):
     squares = squares_of(pictures[:n], Square(32), "identity")
-    fast = chunk_probabilities(classifier, embed_slices(classifier, squares, batch_size=8), stride=2)
+    fast = chunk_probabilities(
+        classifier, embed_slices(classifier, squares, batch_size=8), stride=2
+    )
     slow = []
     for start, stop in chunk_bounds(n, length=6, stride=2):
         chunk = np.zeros((1, 6, 3, 32, 32), np.uint8)
