@@ -83,7 +83,7 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
     (card,) = classifier_cards(tmp_path, series=["T1wCE"], folds=[0])
     provenance = common_preparation([card])
     rule = SeriesRule(**{name: provenance[name] for name in SeriesRule.__dataclass_fields__})
-    assert rule == SeriesRule()
+    assert (rule.segmentation_zoom, rule.sequence_length, rule.chunk_stride) == (1.2, 35, 5)
     assert tuple(provenance["percentiles"]) == (0, 100)
     options = {"device": torch.device("cpu"), "views": ["identity"], "batch_size": 8}
     loaded = load_predictor(tmp_path, [card], rule, **options)
