@@ -21,7 +21,7 @@ from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_pha
 from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.sampling.cutting import cut_patients
 from t4e_utils.sampling.pictures import read_picture
-from t4e_utils.workflow.run_lock import workers_of
+from t4e_utils.workflow.locks import workers_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def start(tmp_path):
     """Start notebook 02 on a few phantoms as the pipeline does, in a process group of its own."""
-    for name in ("notebooks", "profiles"):
+    for name in ("notebooks", "profiles", "workflow"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     data, run = tmp_path / "phantoms", tmp_path / "run"
@@ -53,10 +53,18 @@ def start(tmp_path):
         *given,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    log = (tmp_path / "log.txt").open("w")
-    yield lambda: subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-    )
+    log, started = (tmp_path / "log.txt").open("w"), []
+
+    def begin():
+        options = {"cwd": tmp_path, "env": environment, "stdout": log, "stderr": log}
+        started.append(subprocess.Popen(command, start_new_session=True, **options))
+        return started[-1]
+
+    yield begin
+    for pipeline in started:
+        if pipeline.poll() is None:  # the test failed
+            os.killpg(pipeline.pid, signal.SIGKILL)
+            pipeline.wait()
     log.close()
 
 
