@@ -28,11 +28,12 @@ import numpy as np
 import psutil
 import pydicom
 
+from t4e_utils.competitions.brain_tumor import folders
 from t4e_utils.competitions.brain_tumor.data import SERIES
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import PLANES, display_affine
 from t4e_utils.scans.volume import Volume
-from t4e_utils.tables import catalog, inventory
+from t4e_utils.tables import inventory
 
 ROOT = Path(__file__).parents[1]
 N_PATIENTS, FILES_A_SERIES = 585, 171  # 400,140 files
@@ -121,7 +122,7 @@ def scan(root: Path, n_jobs: int) -> dict:
         if n_missing:
             next((root / "rsna" / "train" / "00000" / SERIES[0]).iterdir()).unlink()
         start = time.perf_counter()
-        found = catalog.find_series(root / "rsna", split="train", series=SERIES)
+        found = folders.find_series(root / "rsna", split="train", series=SERIES)
         table, problems = inventory.take_inventory(
             found, n_jobs=n_jobs, cache=root / "headers.parquet"
         )

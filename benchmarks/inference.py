@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.folders import find_series
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.competitions.brain_tumor.prediction import predict_all
 from t4e_utils.competitions.brain_tumor.sequences import SeriesRule, prepare_series
@@ -48,7 +49,6 @@ from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.reading import read_series
 from t4e_utils.scans.volume import Volume
-from t4e_utils.tables.catalog import find_series
 from t4e_utils.tables.run import versions
 
 RULE = SeriesRule(percentiles=(0, 100), is_stretched=True)

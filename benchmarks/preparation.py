@@ -32,10 +32,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
+from t4e_utils.competitions.brain_tumor.folders import find_series
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.sampling.cutting import cut_patient, cut_patients
-from t4e_utils.tables.catalog import find_series
 from t4e_utils.tables.run import versions
 
 RULE = SliceRule(brain_tumor.REGIONS)

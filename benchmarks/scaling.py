@@ -27,8 +27,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from t4e_utils.competitions.brain_tumor import folders
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.tables import catalog
 from t4e_utils.tables.inventory import take_inventory
 from t4e_utils.tables.run import versions
 from t4e_utils.tables.store import write_table
@@ -69,7 +69,7 @@ def multiply(drawn: Path, target: Path, n_patients: int) -> None:
 
 def inventory(data: Path, run: Path) -> None:
     for table, source in (
-        (catalog.find_series(data / "rsna", split="test", series=data.SERIES), "dicom"),
+        (folders.find_series(data / "rsna", split="test", series=data.SERIES), "dicom"),
         (data.brats_files(data / "brats21"), "nifti"),
     ):
         found, _ = take_inventory(table, source=source, n_jobs=1)
@@ -96,7 +96,7 @@ def sequences(data: Path, run: Path) -> None:
     from t4e_utils.sampling.chunks import chunk_table
 
     segmenter = build_segmenter("tu-test_resnet", decoder_channels=(16, 12, 8, 8, 8)).eval()
-    series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
+    series = folders.find_series(data / "rsna", split="test", series=ONE_TYPE)
     found, _ = write_sequences(
         series, segmenter, SeriesRule(segmenter_size=32), run / "slices", root=run
     )
@@ -113,7 +113,7 @@ def prediction(data: Path, run: Path) -> None:
     classifiers = {
         name: [build_classifier("test_nfnet", lstm_hidden=8).eval()] for name in ONE_TYPE
     }
-    series = catalog.find_series(data / "rsna", split="test", series=ONE_TYPE)
+    series = folders.find_series(data / "rsna", split="test", series=ONE_TYPE)
     found, _ = predict_all(
         series,
         segmenter,

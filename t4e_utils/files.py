@@ -29,9 +29,9 @@ class WriteError(T4EError):
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to.
+    """Give a temporary path, which takes the name `path` if the block ends well.
 
-    It takes the name `path` if the block ends well, and is removed if not.
+    If the block does not end well, what was written is removed.
 
     Args:
         path: its folder is made.
@@ -73,9 +73,7 @@ def write_error(path: Path, error: BaseException) -> WriteError | None:
 
 
 def is_disk_full(path: Path) -> bool:
-    """Return whether the disk of a path, or of the nearest folder above it that is there, has no
-    room left.
-    """
+    """Return whether a path's disk has no room left, whether or not its folder is there."""
     there = next(
         (folder for folder in (path, *path.absolute().parents) if folder.exists()), Path.cwd()
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 PROGRESS_SECONDS = 2.0  # one line of log in so many seconds, readable without a terminal
+Result = TypeVar("Result")
 
 
 def duration(seconds: float | None) -> str:
@@ -25,16 +26,41 @@ def duration(seconds: float | None) -> str:
 
 
 def expected_finish(seconds: float, done: int, total: int) -> datetime:
-    """Return the time of day at which `total` will be done, if `done` of them took so many
-    seconds until now.
-    """
+    """Return the time of day when `total` will be done, if `done` took so many seconds so far."""
     return datetime.now().astimezone() + timedelta(seconds=seconds / done * (total - done))
 
 
 def parallel(
-    function: Callable[..., Any], items: Sequence[Any], *, n_jobs: int, desc: str, unit: str = "it"
-) -> list[Any]:
-    """Return what a function gives for each item, in order."""
-    jobs = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(function)(i) for i in items)
-    options = {"mininterval": PROGRESS_SECONDS, "unit": unit, "disable": not len(items)}
-    return list(tqdm(jobs, desc=desc, total=len(items), **options))
+    function: Callable[[Any], Result],
+    items: Iterable[Any],
+    *,
+    n_jobs: int,
+    desc: str,
+    unit: str = "",
+) -> list[Result]:
+    """Return what a function gives for each item, in the order of the items.
+
+    One bar counts the items that are finished, whichever are first. There is none for no items.
+
+    Args:
+        function: of one item; what is the same for all goes into `functools.partial`.
+        items: one per job.
+        n_jobs: processes, as in joblib; -1 for one per core.
+        desc: in front of the bar.
+        unit: what an item is, such as "series".
+    """
+    items = list(items)
+    jobs = (delayed(_numbered)(function, index, item) for index, item in enumerate(items))
+    finished = tqdm(
+        Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs),
+        desc=desc,
+        unit=unit or "it",
+        total=len(items),
+        mininterval=PROGRESS_SECONDS,
+        disable=not items,
+    )
+    return [result for _, result in sorted(finished, key=lambda numbered: numbered[0])]
+
+
+def _numbered(function: Callable[[Any], Result], index: int, item: Any) -> tuple[int, Result]:
+    return index, function(item)

@@ -1,1 +1,1 @@
-"""Room."""
+"""What is marked on a scan: regions and their sizes."""

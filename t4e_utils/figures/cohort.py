@@ -1,9 +1,7 @@
-"""Pictures of tables about patients and series.
+"""Pictures of tables about patients and series: inventory, labels, folds, sizes, problems.
 
-Inventory, labels, folds, overlap of data sets, tumour sizes, problems.
-
-Each function takes a pandas table whose columns its docstring names, a row a series or a row a
-patient.
+Each function takes a pandas table whose columns its docstring names, one row per series or one row
+per patient.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from t4e_utils.figures import style
 
@@ -34,12 +31,10 @@ INVENTORY = (
 
 @style.styled
 def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
-    """Show the state of a data set.
-
-    Lengths, planes, spacing, matrix and transfer syntax per MRI type.
+    """Show the state of a data set: lengths, planes, spacing, matrix and transfer syntax by series.
 
     Args:
-        inventory: A row a series, with the columns patient_id, series, n_slices, plane, rows,
+        inventory: One row per series, with the columns patient_id, series, n_slices, plane, rows,
             columns, spacing_slice_mm, spacing_row_mm, transfer_syntax.
         title: Title of the picture.
     """
@@ -47,8 +42,8 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     if inventory.empty:
         return style.sentence("No series was found.")
     counted = f"{inventory['patient_id'].nunique():,} patients, {len(inventory):,} series"
-    picture = style.new_picture(height=6.2, title=f"{title} · {counted}" if title else counted)
-    axes = picture.subplots(2, 3)
+    figure = style.new_figure(height=6.2, title=f"{title} · {counted}" if title else counted)
+    axes = figure.subplots(2, 3)
     _by_series(axes[0, 0], inventory, "n_slices", "Slices of a series", "slices")
     _by_series(axes[0, 1], inventory, "spacing_slice_mm", "Distance of slices", "mm")
     _by_series(axes[0, 2], inventory, "spacing_row_mm", "Size of a pixel", "mm")
@@ -56,24 +51,18 @@ def series_overview(inventory: pd.DataFrame, *, title: str = "") -> Figure:
     sides = inventory[["rows", "columns"]].astype(float)
     matrix = sides["rows"].map("{:.0f}".format) + " × " + sides["columns"].map("{:.0f}".format)
     _shares(axes[1, 1], inventory, matrix.where(sides.notna().all(axis=1), "unknown"), "Matrix")
-    _shares(
-        axes[1, 2], inventory, inventory["transfer_syntax"].fillna("unknown"), "Transfer syntax"
-    )
-    return picture
+    syntax = inventory["transfer_syntax"].fillna("unknown")
+    _shares(axes[1, 2], inventory, syntax, "Transfer syntax")
+    return figure
 
 
 def _by_series(axes: Axes, inventory: pd.DataFrame, column: str, title: str, unit: str) -> None:
-    """Draw the values of a column as dots, a group an MRI type."""
+    """Draw the values of a column as dots, one group per series name."""
     groups = {name: group[column].dropna() for name, group in inventory.groupby("series")}
     for place, (name, values) in enumerate(groups.items()):
         style.dots(axes, values, place, colour=style.colour_of(name, place), width=0.5)
-    axes.set(
-        title=title,
-        ylabel=unit,
-        xticks=range(len(groups)),
-        xticklabels=groups,
-        xlim=(-0.6, len(groups) - 0.4),
-    )
+    axes.set(title=title, ylabel=unit, xlim=(-0.6, len(groups) - 0.4))
+    axes.set_xticks(range(len(groups)), groups)
     axes.set_ylim(bottom=0)
     style.light_grid(axes)
 
@@ -81,124 +70,90 @@ def _by_series(axes: Axes, inventory: pd.DataFrame, column: str, title: str, uni
 def _shares(
     axes: Axes, inventory: pd.DataFrame, values: pd.Series, title: str, *, most: int = 5
 ) -> None:
-    """Draw how often each value occurs per MRI type as stacked bars; rare values are one."""
+    """Draw how often each value occurs per series name as stacked bars; rare values are one."""
     common = values.value_counts().index[:most]
     counts = pd.crosstab(inventory["series"], values.where(values.isin(common), "other"))
     counts = counts[[name for name in [*common, "other"] if name in counts]]
     left = np.zeros(len(counts))
     for place, name in enumerate(counts):
-        colour = PLANE_COLOURS.get(
-            name, "#C5CDD5" if name == "other" else style.OTHER_COLOURS[place % 8]
-        )
-        axes.barh(
-            counts.index,
-            counts[name],
-            left=left,
-            color=colour,
-            label=name,
-            height=0.62,
-            edgecolor="white",
-        )
+        colour = style.PALE if name == "other" else style.OTHER_COLOURS[place % 8]
+        look = {"color": PLANE_COLOURS.get(name, colour), "height": 0.62, "edgecolor": "white"}
+        axes.barh(counts.index, counts[name], left=left, label=name, **look)
         left += counts[name].to_numpy()
     axes.set(title=title, xlabel="series")
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    style.whole_numbers(axes.xaxis, 5)
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=8.5)
 
 
 @style.styled
 def label_balance(
-    patients: pd.DataFrame,
-    *,
-    label: str = "label",
-    names: dict = style.CLASS_NAMES,
-    axes: Axes | None = None,
+    patients: pd.DataFrame, *, label: str = "label", axes: Axes | None = None
 ) -> Figure:
     """Show how many patients have each label.
 
     Args:
-        patients: A row a patient, with the label column; missing labels are counted apart.
+        patients: One row per patient, with the label column; missing labels are counted apart.
         label: Name of that column.
-        names: What the labels mean.
         axes: Axes to draw into.
     """
     style.require_columns(patients, [label])
     if patients.empty:
         return style.sentence("No patient has a label.", axes=axes)
-    counts = patients[label].map(names).fillna("no label").value_counts()
-    counts = counts.reindex([name for name in [*names.values(), "no label"] if name in counts])
-    colours = [
-        dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)).get(name, style.PALE)
-        for name in counts.index
-    ]
+    colours = _label_colours()
+    counts = _kinds(patients[label]).value_counts()
+    counts = counts.reindex([name for name in colours if name in counts])
     axes = style.axes_or_new(axes, width=7, height=0.9 + 0.45 * len(counts))
-    bars = axes.barh(counts.index, counts, color=colours, height=0.62)
-    style.label_bars(axes, bars, [f"{n:,}  ({n / len(patients):.0%})" for n in counts])
+    texts = [f"{n:,}  ({n / len(patients):.0%})" for n in counts]
+    own = [colours[name] for name in counts.index]
+    style.named_bars(axes, counts.to_dict(), texts, colours=own)
     axes.set(title=f"Labels of {len(patients):,} patients", xlabel="patients")
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    style.whole_numbers(axes.xaxis, 6)
     return axes.figure
 
 
+def _kinds(labels: pd.Series) -> pd.Series:
+    """Return the name of the class of each label, or that there is none."""
+    return labels.map(dict(style.palette().classes)).fillna("no label")
+
+
+def _label_colours() -> dict[str, str]:
+    """Return a colour for each name that `_kinds` gives, in order."""
+    return style.class_colours() | {"no label": style.PALE}
+
+
 @style.styled
-def folds(
-    patients: pd.DataFrame,
-    *,
-    label: str = "label",
-    names: dict = style.CLASS_NAMES,
-    axes: Axes | None = None,
-) -> Figure:
+def folds(patients: pd.DataFrame, *, label: str = "label", axes: Axes | None = None) -> Figure:
     """Show the patients of each fold and, where labels are known, their balance.
 
     Args:
-        patients: A row a patient, with the columns patient_id, fold and, if known, the label.
+        patients: One row per patient, with the columns patient_id, fold and, if known, the label.
         label: Name of the label column.
-        names: What the labels mean.
         axes: Axes to draw into.
     """
     style.require_columns(patients, ["patient_id", "fold"])
     if patients.empty:
         return style.sentence("No patient has a fold.", axes=axes)
     patients = patients.drop_duplicates("patient_id")
-    kinds = (
-        patients[label].map(names).fillna("no label")
-        if label in patients
-        else pd.Series("patients", index=patients.index)
-    )
+    unlabelled = pd.Series("patients", index=patients.index)
+    kinds = _kinds(patients[label]) if label in patients else unlabelled
     counts = pd.crosstab(patients["fold"], kinds)
-    counts = counts[[name for name in [*names.values(), "no label", "patients"] if name in counts]]
-    colours = dict(zip(names.values(), style.CLASS_COLOURS.values(), strict=False)) | {
-        "no label": style.PALE,
-        "patients": style.ACCENT,
-    }
+    colours = _label_colours() | {"patients": style.ACCENT}
     axes = style.axes_or_new(axes, width=7, height=3.2)
     bottom = np.zeros(len(counts))
-    for name in counts:
-        bars = axes.bar(
-            counts.index.astype(str),
-            counts[name],
-            bottom=bottom,
-            color=colours[name],
-            label=name,
-            width=0.62,
-            edgecolor="white",
-        )
-        axes.bar_label(
-            bars,
-            labels=[f"{n}" if n else "" for n in counts[name]],
-            label_type="center",
-            fontsize=9,
-            color="white" if name != "no label" else style.INK,
-        )
+    for name in [name for name in colours if name in counts]:
+        look = {"color": colours[name], "label": name, "width": 0.62, "edgecolor": "white"}
+        bars = axes.bar(counts.index.astype(str), counts[name], bottom=bottom, **look)
+        ink = style.INK if name == "no label" else "white"
+        texts = [f"{n}" if n else "" for n in counts[name]]
+        axes.bar_label(bars, labels=texts, label_type="center", fontsize=9, color=ink)
         bottom += counts[name].to_numpy()
-    axes.set(
-        title=f"{len(patients):,} patients in {len(counts)} folds", xlabel="fold", ylabel="patients"
-    )
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    title = f"{len(patients):,} patients in {len(counts)} folds"
+    axes.set(title=title, xlabel="fold", ylabel="patients")
+    style.whole_numbers(axes.yaxis, 5)
     if len(counts.columns) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        style.legend_beside(axes)
     return axes.figure
 
 
@@ -210,8 +165,7 @@ def patient_overlap(
     names: tuple[str, str] = ("first", "second"),
     axes: Axes | None = None,
 ) -> Figure:
-    """Show two sets of patients as bars of true length that lie on each other where they share
-    patients.
+    """Show two sets of patients as bars of true length that overlap where they share patients.
 
     Args:
         first: Patient ids of one data set.
@@ -225,13 +179,8 @@ def patient_overlap(
         return style.sentence("Neither data set has a patient.", axes=axes)
     axes = style.axes_or_new(axes, width=9, height=2.0)
     start = len(first) - both
-    axes.barh(
-        [1, 0],
-        [len(first), len(second)],
-        left=[0, start],
-        color=[style.ACCENT, style.WARM],
-        height=0.55,
-    )
+    sizes, colours = [len(first), len(second)], [style.ACCENT, style.WARM]
+    axes.barh([1, 0], sizes, left=[0, start], color=colours, height=0.55)
     axes.axvspan(start, len(first), color=style.INK, alpha=0.12, linewidth=0)
     for x, y, text in ((len(first) / 2, 1, len(first)), (start + len(second) / 2, 0, len(second))):
         axes.text(x, y, f"{text:,}", ha="center", va="center", color="white", fontweight="bold")
@@ -250,47 +199,40 @@ def patient_overlap(
 
 
 @style.styled
-def tumour_sizes(table: pd.DataFrame, *, whole: str = "wt_ml", part: str = "et_ml") -> Figure:
-    """Show the sizes of the tumours, and which share of each enhances.
+def region_sizes(table: pd.DataFrame) -> Figure:
+    """Show the sizes of the regions and, of several, which share of the first the last covers.
 
     Args:
-        table: A row a patient, with the volume of the whole tumour and of its enhancing part in ml.
-        whole: Column of the former.
-        part: Column of the latter.
+        table: One row per patient, with the volume of each region in ml in a column such as
+            <region>_ml.
     """
-    style.require_columns(table, [whole, part])
+    regions, finding = style.regions_in(table, "_ml"), style.palette().finding
     if table.empty:
-        return style.sentence("No tumour was measured.")
-    picture = style.new_picture(height=3.3, title=f"Tumours of {len(table):,} patients")
-    axes = picture.subplots(1, 3)
-    for each, column, name in ((axes[0], whole, "WT"), (axes[1], part, "ET")):
-        values = table[column].to_numpy(float)
-        each.hist(
-            values,
-            bins="auto" if len(values) > 20 else 8,
-            color=style.colour_of(name),
-            edgecolor="white",
-        )
+        return style.sentence(f"No {finding} was measured.")
+    title = f"{finding.capitalize()}s of {len(table):,} patients"
+    figure = style.new_figure(height=3.3, title=title)
+    axes = figure.subplots(1, len(regions) + (len(regions) > 1), squeeze=False)[0]
+    sizes = {name: table[f"{name.lower()}_ml"].to_numpy(float) for name in regions}
+    for place, (each, (name, values)) in enumerate(zip(axes, sizes.items(), strict=False)):
+        bins = "auto" if len(values) > 20 else 8
+        each.hist(values, bins=bins, color=style.colour_of(name, place), edgecolor="white")
         each.axvline(np.median(values), color=style.INK, linewidth=1.4)
-        each.set(
-            title=f"{name}: median {np.median(values):.3g} ml",
-            xlabel=f"{name}, ml",
-            ylabel="patients",
-        )
-        each.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    whole_ml = table[whole].to_numpy(float)
-    share = np.divide(
-        table[part].to_numpy(float), whole_ml, out=np.zeros(len(table)), where=whole_ml > 0
-    )
-    axes[2].scatter(whole_ml, share, s=18, color=style.INK, alpha=0.6, linewidths=0)
-    axes[2].set(
-        title=f"ET share: median {np.median(share):.0%}",
-        xlabel="WT, ml",
-        ylabel="ET / WT",
-        ylim=(-0.03, 1.03),
-    )
-    style.light_grid(axes[2])
-    return picture
+        each.set(title=f"{name}: median {np.median(values):.3g} ml", xlabel=f"{name}, ml")
+        each.set_ylabel("patients")
+        style.whole_numbers(each.yaxis, 5)
+    if len(regions) > 1:
+        _part_of_whole(axes[-1], {name: sizes[name] for name in (regions[0], regions[-1])})
+    return figure
+
+
+def _part_of_whole(axes: Axes, sizes: dict[str, np.ndarray]) -> None:
+    """Draw which share of a region another one covers against the size of the former."""
+    (whole, whole_ml), (part, part_ml) = sizes.items()
+    share = np.divide(part_ml, whole_ml, out=np.zeros(len(whole_ml)), where=whole_ml > 0)
+    axes.scatter(whole_ml, share, s=18, color=style.INK, alpha=0.6, linewidths=0)
+    axes.set(title=f"{part} share: median {np.median(share):.0%}", xlabel=f"{whole}, ml")
+    axes.set(ylabel=f"{part} / {whole}", ylim=(-0.03, 1.03))
+    style.light_grid(axes)
 
 
 @style.styled
@@ -302,9 +244,7 @@ def counts(
     nothing: str = "There is nothing to report.",
     axes: Axes | None = None,
 ) -> Figure:
-    """Show how often each value occurs, the most frequent on top.
-
-    Problem codes, fallbacks, reasons.
+    """Show how often each value occurs, the most frequent on top: codes, fallbacks, reasons.
 
     Args:
         values: One value for each finding.
@@ -317,10 +257,8 @@ def counts(
     if counted.empty:
         return style.sentence(nothing, axes=axes)
     axes = style.axes_or_new(axes, width=8, height=0.9 + 0.36 * len(counted))
-    bars = axes.barh(counted.index.astype(str), counted, color=style.ACCENT, height=0.62)
-    style.label_bars(axes, bars, [f"{n:,}" for n in counted], room=0.08)
+    counted.index = counted.index.astype(str)
+    style.named_bars(axes, counted.to_dict(), [f"{n:,}" for n in counted], room=0.08)
     axes.set(title=title, xlabel=unit)
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    style.whole_numbers(axes.xaxis, 6)
     return axes.figure

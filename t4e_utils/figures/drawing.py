@@ -75,19 +75,20 @@ def caption(axes: Axes, x: float, y: float, text: str, *, colour: str = style.MU
 
 def canvas(width: float, height: float, *, inches: float = 11.0) -> Axes:
     """Return an empty axes in which a unit is the same length both ways."""
-    axes = style.new_picture(inches, inches * height / width).add_subplot()
+    axes = style.new_figure(inches, inches * height / width).add_subplot()
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     axes.set_axis_off()
     return axes
 
 
 def panel(axes: Axes, bottom: float, top: float, title: str, note: str, colour: str) -> None:
-    """Draw the background of a stage with its title."""
+    """Draw the background of a stage, from left to right, with its title."""
+    right = axes.get_xlim()[1]
     shape = "round,pad=0,rounding_size=0.22"
     axes.add_patch(
         FancyBboxPatch(
             (0.1, bottom),
-            13.8,
+            right - 0.2,
             top - bottom,
             boxstyle=shape,
             facecolor=colour,
@@ -98,4 +99,6 @@ def panel(axes: Axes, bottom: float, top: float, title: str, note: str, colour: 
     head, _, rest = title.partition(" · ")
     axes.text(0.46, top - 0.3, head, fontsize=11.5, fontweight="bold", va="center")
     axes.text(0.46, top - 0.62, rest, fontsize=9.5, va="center")
-    axes.text(13.6, top - 0.3, note, fontsize=8.5, color=style.MUTED, va="center", ha="right")
+    axes.text(
+        right - 0.4, top - 0.3, note, fontsize=8.5, color=style.MUTED, va="center", ha="right"
+    )

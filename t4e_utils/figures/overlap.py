@@ -1,6 +1,6 @@
 """Pictures of how good masks are: cases side by side, overlap by group, thresholds.
 
-Images are `(H, W)`, masks `(R, H, W)`.
+Masks are `(R, H, W)`.
 """
 
 from __future__ import annotations
@@ -13,73 +13,43 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from t4e_utils.figures import slices, style
+from t4e_utils.figures import slices, stored, style
 from t4e_utils.metrics import overlap
+from t4e_utils.sampling.pictures import Picture
 
 
 @style.styled
-def triptychs(
-    images: Sequence[np.ndarray],
-    truths: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    *,
-    names: Sequence[str] = (),
-    regions: Sequence[str] = slices.REGIONS,
-    spacings_mm: Sequence[tuple[float, float]] | None = None,
-    planes: Sequence[str] = (),
-    title: str = "",
-) -> Figure:
-    """Show cases side by side.
-
-    Image, expert, prediction with the expert's contour and the Dice of the slice.
+def triptychs(cases: Sequence[tuple[Picture, np.ndarray]], *, title: str = "") -> Figure:
+    """Show cases side by side: image, expert, and prediction with the Dice of the slice.
 
     Args:
-        images: A slice (H, W) for each case.
-        truths: The expert's regions (R, H, W) of each.
-        predictions: The predicted regions (R, H, W) of each, boolean.
-        names: What each case is: best, median, worst, patient, slice.
-        regions: Names of the regions.
-        spacings_mm: Distance of rows and columns of each.
-        planes: Plane of each, for the letters.
-        title: Title of the picture.
+        cases: For each, the slice with the expert's regions, and the predicted ones (R, H, W). The
+            title of the slice says what the case is: best, worst, patient, slice.
+        title: Title of the figure.
     """
-    if not len(images):
+    if not len(cases):
         return style.sentence("There is no case to show.")
-    spacings = spacings_mm or [(1.0, 1.0)] * len(images)
-    heights = [image.shape[0] * mm[0] for image, mm in zip(images, spacings, strict=True)]
-    width = max(image.shape[1] * mm[1] for image, mm in zip(images, spacings, strict=True))
-    picture, axes = slices.slice_grid(
-        heights,
-        [width] * 3,
-        title=slices.stated(title),
+    shown = [picture for picture, _ in cases]
+    sizes = [np.multiply(each.image.shape, each.spacing_mm) for each in shown]
+    figure, axes = slices.slice_grid(
+        [height for height, _ in sizes],
+        [max(width for _, width in sizes)] * 3,
+        title=stored.stated(title, shown),
         width=8.4,
         text=0.42,
         left=0.5,
         legend=True,
     )
-    for place, row in enumerate(axes):
-        options = {
-            "regions": regions,
-            "spacing_mm": spacings[place],
-            "letters": slices.PLANE_LETTERS.get(planes[place] if len(planes) else "", {}),
-        }
-        figures = " · ".join(
-            f"{name} {overlap.dice(p, t):.2f}"
-            for name, t, p in zip(regions, truths[place], predictions[place], strict=True)
-        )
-        slices.draw_slice(row[0], images[place], title="image", **options)
-        slices.draw_slice(row[1], images[place], truth=truths[place], title="expert", **options)
-        slices.draw_slice(
-            row[2],
-            images[place],
-            truth=truths[place],
-            prediction=predictions[place],
-            title=f"Dice {figures}",
-            **options,
-        )
-        row[0].set_ylabel(names[place] if len(names) else "", fontweight="bold")
-    slices.region_legend(picture, regions, prediction=True)
-    return picture
+    for row, (picture, predicted) in zip(axes, cases, strict=True):
+        pairs = zip(picture.regions, picture.masks, predicted, strict=True)
+        said = " · ".join(f"{name} {overlap.dice(p, t):.2f}" for name, t, p in pairs)
+        stored.draw_picture(row[0], picture, title="image")
+        stored.draw_picture(row[1], picture, masks="truth", title="expert")
+        stored.draw_picture(row[2], picture, masks="truth", title=f"Dice {said}")
+        slices.draw_masks(row[2], prediction=predicted, regions=picture.regions)
+        row[0].set_ylabel(picture.title, fontweight="bold")
+    slices.region_legend(figure, shown[0].regions, prediction=True)
+    return figure
 
 
 @style.styled
@@ -91,13 +61,11 @@ def dice_distribution(
     size: str = "truth_ml",
     title: str = "",
 ) -> Figure:
-    """Show how good the masks are per patient.
-
-    By region within planes, MRI types and, where it is known, tumour size.
+    """Show how good the masks are per patient, by region within groups and by size.
 
     Args:
-        table: A row a patient, series, plane and region, with the columns patient_id, region, the
-            score and those of `by`.
+        table: One row per patient, region and group, with the columns patient_id, region, the score
+            and those of `by`.
         by: Columns that make a panel each.
         score: Column drawn.
         size: Column with the size of the true region in ml; a panel of its own if it is there.
@@ -108,18 +76,10 @@ def dice_distribution(
         return style.sentence("No patient was scored.")
     with_size, colours = size in table, style.colours_of(dict.fromkeys(table["region"]))
     groups = [list(dict.fromkeys(table[column])) for column in by]
-    picture = style.new_picture(
-        height=3.8,
-        title=title
-        or f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on",
-    )
-    axes = picture.subplots(
-        1,
-        len(by) + with_size,
-        sharey=True,
-        squeeze=False,
-        width_ratios=[max(len(g), 2) for g in groups] + [4] * with_size,
-    )[0]
+    said = f"{score.capitalize()} of {table['patient_id'].nunique()} patients not trained on"
+    figure = style.new_figure(height=3.8, title=title or said)
+    widths = [max(len(group), 2) for group in groups] + [4] * with_size
+    axes = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     for each, column, values in zip(axes, by, groups, strict=False):
         _grouped_dots(each, table, column, values, score, colours)
     if with_size:
@@ -127,8 +87,8 @@ def dice_distribution(
     axes[0].set(ylabel=score.capitalize(), ylim=(-0.03, 1.03))
     for each in axes:
         style.light_grid(each)
-    picture.legend(handles=style.patches(colours), loc="outside lower center", ncols=len(colours))
-    return picture
+    figure.legend(handles=style.patches(colours), loc="outside lower center", ncols=len(colours))
+    return figure
 
 
 def _score_by_size(
@@ -146,41 +106,26 @@ def _score_by_size(
 def _grouped_dots(
     axes: Axes, table: pd.DataFrame, column: str, values: Sequence, score: str, colours: Mapping
 ) -> None:
-    """Draw a score as dots, groups by the values of a column and regions side by side, medians
-    written below.
-    """
+    """Draw a score as dots with medians: groups by the values of a column, regions side by side."""
     for place, value in enumerate(values):
         for number, (region, colour) in enumerate(colours.items()):
-            found = table.loc[
-                (table[column] == value) & (table["region"] == region), score
-            ].dropna()
+            is_here = (table[column] == value) & (table["region"] == region)
+            found = table.loc[is_here, score].dropna()
             centre = place + 0.8 * ((number + 0.5) / len(colours) - 0.5)
             style.dots(axes, found, centre, colour=colour, width=0.55 / len(colours))
             if len(found):
-                axes.text(
-                    centre,
-                    -0.01,
-                    f"{found.median():.2f}",
-                    ha="center",
-                    va="bottom",
-                    fontsize=8,
-                    color=style.INK,
-                )
-    axes.set(
-        title=column.replace("series", "MRI type"),
-        xticks=range(len(values)),
-        xticklabels=values,
-        xlim=(-0.55, len(values) - 0.45),
-    )
+                look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": style.INK}
+                axes.text(centre, -0.01, f"{found.median():.2f}", **look)
+    axes.set(title=column, xlim=(-0.55, len(values) - 0.45))
+    axes.set_xticks(range(len(values)), values)
     axes.tick_params(axis="x", length=0)
 
 
 @style.styled
 def threshold_sweep(
-    table: pd.DataFrame, *, chosen: float = 0.5, score: str = "dice", axes: Axes | None = None
+    table: pd.DataFrame, *, chosen: float, score: str = "dice", axes: Axes | None = None
 ) -> Figure:
-    """Show the score against the threshold on the predicted probability, per region, with the best
-    and the chosen one.
+    """Show the score of each region against the threshold, with the best and the chosen one.
 
     Args:
         table: Columns threshold, region and the score.
@@ -198,18 +143,11 @@ def threshold_sweep(
         best = group.loc[group[score].idxmax()]
         said = f"{name}: best {best[score]:.3f} at {best['threshold']:.2f}"
         axes.plot(group["threshold"], group[score], color=colour, label=said)
-        axes.plot(
-            best["threshold"], best[score], "o", color=colour, markersize=7, markeredgecolor="white"
-        )
-    axes.axvline(
-        chosen, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label=f"in use: {chosen:g}"
-    )
-    axes.set(
-        title="Threshold on the predicted probability",
-        xlabel="threshold",
-        ylabel=score.capitalize(),
-        xlim=(0, 1),
-    )
+        look = {"color": colour, "markersize": 7, "markeredgecolor": "white"}
+        axes.plot(best["threshold"], best[score], "o", **look)
+    axes.axvline(chosen, label=f"in use: {chosen:g}", **style.dashed())
+    axes.set(title="Threshold on the predicted probability", xlabel="threshold")
+    axes.set(ylabel=score.capitalize(), xlim=(0, 1))
     style.light_grid(axes)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    style.legend_beside(axes)
     return axes.figure

@@ -1,10 +1,8 @@
-"""One slice drawn right.
+"""One slice drawn right: grey with its window, true proportions, directions, truth and prediction.
 
-Grey with its window, true proportions, the letters of the body's directions, truth and prediction.
-
-Images are `(H, W)`, masks `(R, H, W)` in the order of `regions`, volumes `(D, H, W)` with masks
+Images are `(H, W)`, masks `(R, H, W)` in the order of their regions, volumes `(D, H, W)` with masks
 `(R, D, H, W)`. Spacing is in mm, in the order of the axes. A truth is drawn as a contour, a
-prediction as a filled overlay, in the colours of `style.REGION_COLOURS`.
+prediction as a filled overlay, in the colours of the palette.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from matplotlib.figure import Figure
 from t4e_utils.figures import style
 from t4e_utils.scans import geometry
 
-REGIONS = ("WT", "ET")
 # Edges of the image of each plane in the display convention of `geometry` (radiological: the
 # patient's right is on the left).
 PLANE_LETTERS = {
@@ -40,7 +37,7 @@ EDGES = {
 class Cut(NamedTuple):
     """A slice of a volume in a plane, with what is needed to draw it."""
 
-    image: np.ndarray  # (H, W), cropped to the head
+    image: np.ndarray  # (H, W), cropped to what is not background
     masks: np.ndarray | None  # (R, H, W), cropped like it
     index: int  # of the slice, from 0
     n: int  # slices of the volume in this plane
@@ -48,32 +45,32 @@ class Cut(NamedTuple):
     letters: dict[str, str]
     plane: str
 
+    @property
+    def where(self) -> str:
+        """Plane and number of the slice in words."""
+        return f"{self.plane} slice {self.index} of {self.n}"
+
 
 def busiest_slice(array: np.ndarray, masks: np.ndarray | None = None) -> int:
-    """Return the slice with the largest area of the first region.
-
-    Without a tumour, the one with the most bright voxels.
+    """Return the slice with the largest area of the first region, else with most bright voxels.
 
     Args:
         array: Volume of shape (D, H, W).
         masks: Regions of shape (R, D, H, W), or None.
     """
-    areas = (
-        np.zeros(len(array))
-        if masks is None
-        else np.asarray(masks[0]).astype(bool).sum(axis=(1, 2))
-    )
+    has_mask = masks is not None and len(masks)
+    areas = np.asarray(masks[0], bool).sum(axis=(1, 2)) if has_mask else np.zeros(len(array))
     if not areas.any():
         finite = np.nan_to_num(np.asarray(array, dtype=np.float32))
         areas = (finite > finite.mean()).sum(axis=(1, 2))
     return int(np.argmax(areas))
 
 
-def head_box(array: np.ndarray, *, margin: float = 0.06) -> tuple[slice, slice]:
-    """Return the rows and columns of a volume (D, H, W) that hold the head, with a margin in shares
-    of its size.
+def filled_box(array: np.ndarray, *, margin: float = 0.06) -> tuple[slice, slice]:
+    """Return the rows and columns of a volume (D, H, W) that are not background, with a margin.
 
-    Background is what has the value of the first voxel; where it is noise nothing is cut off.
+    The margin is in shares of their number. Background is what has the value of the first voxel;
+    where it is noise nothing is cut off.
     """
     filled = (array != array[0, 0, 0]).any(axis=0)
     if not filled.any():
@@ -94,7 +91,7 @@ def cut(
     index: int | None = None,
     is_cropped: bool = True,
 ) -> Cut:
-    """Cut a volume in a plane, by default its own and through the slice with the most tumour.
+    """Cut a volume in a plane, by default its own, through the slice with most of the first region.
 
     Args:
         volume: A `Volume`, with an array of shape (D, H, W) and an affine.
@@ -110,7 +107,7 @@ def cut(
             [geometry.reorient(np.asarray(mask), volume.affine, plane)[0] for mask in masks]
         )
     index = busiest_slice(array, masks) if index is None else index
-    box = head_box(array) if is_cropped else (slice(None), slice(None))
+    box = filled_box(array) if is_cropped else (slice(None), slice(None))
     return Cut(
         image=array[index][box],
         masks=None if masks is None else masks[(slice(None), index, *box)],
@@ -127,25 +124,19 @@ def draw_slice(
     image: np.ndarray,
     *,
     window: tuple[float, float] | None = None,
-    truth: np.ndarray | None = None,
-    prediction: np.ndarray | None = None,
-    regions: Sequence[str] = REGIONS,
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     letters: Mapping[str, str] | None = None,
     title: str = "",
     state_window: bool = False,
     interpolation: str = "bilinear",
 ) -> None:
-    """Draw a slice in grey, with truth as contours and prediction as filled overlays.
+    """Draw a slice in grey.
 
     Args:
         axes: Axes to draw into.
         image: Shape (H, W).
         window: Grey values drawn black and white; 0 and 255 for 8-bit images and the extremes of
             the image otherwise.
-        truth: Regions of shape (R, H, W) drawn as contours.
-        prediction: Regions of shape (R, H, W) drawn as overlays.
-        regions: Names of the R regions, which fix the colours.
         spacing_mm: Distance of rows and of columns.
         letters: Directions at the edges, as `geometry.orientation_letters` returns them.
         title: Text above the slice.
@@ -154,19 +145,8 @@ def draw_slice(
     """
     image = np.asarray(image)
     low, high = window_of(image) if window is None else window
-    axes.imshow(
-        image,
-        cmap="gray",
-        vmin=low,
-        vmax=high if high > low else low + 1,
-        aspect=spacing_mm[0] / spacing_mm[1],
-        interpolation=interpolation,
-    )
-    colours = style.colours_of(regions)
-    if prediction is not None:
-        draw_overlay(axes, prediction, colours=list(colours.values()))
-    for name, mask in zip(regions, () if truth is None else truth, strict=False):
-        draw_contour(axes, mask, colour=colours[name])
+    look = {"aspect": spacing_mm[0] / spacing_mm[1], "interpolation": interpolation}
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, **look)
     draw_letters(axes, letters or {})
     style.bare(axes)
     axes.set_title(title, loc="center", fontsize=9, fontweight="normal", pad=4)
@@ -174,26 +154,51 @@ def draw_slice(
         axes.set_xlabel(window_text((low, high)), fontsize=8, color=style.MUTED, labelpad=3)
 
 
+def draw_masks(
+    axes: Axes,
+    *,
+    truth: np.ndarray | None = None,
+    prediction: np.ndarray | None = None,
+    regions: Sequence[str] = (),
+) -> None:
+    """Draw masks over a slice: truth as contours, prediction as filled overlays.
+
+    Args:
+        axes: Axes that hold the slice.
+        truth: Regions of shape (R, H, W).
+        prediction: Regions of shape (R, H, W).
+        regions: Names of the R regions, which fix the colours; by default those of the palette.
+    """
+    if prediction is not None:
+        draw_overlay(axes, prediction, colours=mask_colours(prediction, regions))
+    if truth is not None:
+        for mask, colour in zip(truth, mask_colours(truth, regions), strict=True):
+            draw_contour(axes, mask, colour=colour)
+
+
+def mask_colours(masks: Sequence, regions: Sequence[str] = ()) -> list[str]:
+    """Return a colour for each mask, those of its region."""
+    names = regions or style.region_names(len(masks))
+    return [style.colour_of(name, place) for place, name in enumerate(names)]
+
+
 def window_of(image: np.ndarray) -> tuple[float, float]:
     """Return 0 and 255 for 8-bit images, else the finite extremes."""
-    if image.dtype == np.uint8:
-        return 0, 255
-    finite = image[np.isfinite(image)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return (0, 255) if image.dtype == np.uint8 else extremes(image, default=(0.0, 1.0))
+
+
+def extremes(
+    array: np.ndarray, *, default: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, float]:
+    """Return the lowest and the highest finite value, or the default where there is none."""
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    return (float(finite.min()), float(finite.max())) if finite.size else default
 
 
 def window_text(window: tuple[float, float]) -> str:
     """Write a window in words; numbers of 10 and more without decimals."""
     low, high = (f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}" for value in window)
     return f"window {low} to {high}"
-
-
-def stated(title: str) -> str:
-    """Return the title of a picture of 8-bit slices with their window.
-
-    Their volume's own became grey values 0 to 255 before they were stored.
-    """
-    return " · ".join(filter(None, (title, "grey values 0 to 255")))
 
 
 def draw_contour(axes: Axes, mask: np.ndarray, *, colour: str, width: float = 1.4) -> None:
@@ -223,39 +228,27 @@ def draw_overlay(axes: Axes, masks: np.ndarray, *, colours: Sequence, alpha: flo
 
 def draw_letters(axes: Axes, letters: Mapping[str, str]) -> None:
     """Write the direction letters inside the edges of an image."""
-    shade = [patheffects.withStroke(linewidth=2, foreground="black")]
+    look = {"color": "white", "fontsize": 9, "fontweight": "bold", "family": "DejaVu Sans Mono"}
+    look["path_effects"] = [patheffects.withStroke(linewidth=2, foreground="black")]
     for edge, letter in letters.items():
         x, y, ha, va = EDGES[edge]
-        axes.text(
-            x,
-            y,
-            letter,
-            ha=ha,
-            va=va,
-            transform=axes.transAxes,
-            color="white",
-            fontsize=9,
-            fontweight="bold",
-            family="DejaVu Sans Mono",
-            path_effects=shade,
-        )
+        axes.text(x, y, letter, ha=ha, va=va, transform=axes.transAxes, **look)
 
 
-def draw_cut(axes: Axes, piece: Cut, *, title: str = "", **options) -> None:
-    """Draw a cut; its masks are the truth unless the options say otherwise.
-
-    The slice number follows the title.
-    """
-    where = f"{piece.plane} slice {piece.index} of {piece.n}"
-    options = {"truth": piece.masks} | options
-    draw_slice(
-        axes,
-        piece.image,
-        spacing_mm=piece.spacing_mm,
-        letters=piece.letters,
-        title=f"{title}\n{where}" if title else where,
-        **options,
-    )
+def draw_cut(
+    axes: Axes,
+    piece: Cut,
+    *,
+    title: str,
+    window: tuple[float, float] | None = None,
+    prediction: np.ndarray | None = None,
+    regions: Sequence[str] = (),
+    state_window: bool = False,
+) -> None:
+    """Draw a cut with its masks as the truth; options as in `draw_slice` and `draw_masks`."""
+    look = {"spacing_mm": piece.spacing_mm, "letters": piece.letters, "window": window}
+    draw_slice(axes, piece.image, title=title, state_window=state_window, **look)
+    draw_masks(axes, truth=piece.masks, prediction=prediction, regions=regions)
 
 
 def slice_grid(
@@ -268,19 +261,19 @@ def slice_grid(
     left: float = 0.1,
     legend: bool = False,
 ) -> tuple[Figure, np.ndarray]:
-    """Make a picture whose axes have the proportions of the images they will hold.
+    """Make a figure whose axes have the proportions of the images they will hold.
 
     Args:
         heights: Height of each row of images in mm (or any one unit for both).
         widths: Width of each column in the same unit.
-        title: Title of the picture.
-        width: Of the picture, in inches.
+        title: Title of the figure.
+        width: Of the figure, in inches.
         text: Space for the text above and below each row, in inches.
         left: Space for text on the left, in inches.
         legend: Leave space for a legend below.
 
     Returns:
-        The picture and its axes, shape (rows, columns).
+        The figure and its axes, shape (rows, columns).
     """
     scale = min((width - left - 0.1 * len(widths)) / sum(widths), 4.2 / max(heights))
     height = (
@@ -289,31 +282,25 @@ def slice_grid(
         + (0.35 if title else 0.05)
         + (0.3 if legend else 0)
     )
-    picture = style.new_picture(
-        min(width, sum(widths) * scale + left + 0.1 * len(widths) + 0.1), height, title=title
-    )
-    axes = picture.subplots(
+    wide = sum(widths) * scale + left + 0.1 * len(widths) + 0.1
+    figure = style.new_figure(min(width, wide), height, title=title)
+    axes = figure.subplots(
         len(heights), len(widths), squeeze=False, width_ratios=widths, height_ratios=heights
     )
     for each in axes.flat:
         style.bare(each)
         each.set_anchor("N")
-    return picture, axes
+    return figure, axes
 
 
 def region_legend(
-    picture: Figure, regions: Sequence[str], *, truth: bool = True, prediction: bool = False
+    figure: Figure, regions: Sequence[str], *, truth: bool = True, prediction: bool = False
 ) -> None:
     """Explain contours and overlays in a line below the images."""
     colours = style.colours_of(regions)
-    entries = (
-        style.lines({f"{name} expert" if prediction else name: c for name, c in colours.items()})
-        if truth
-        else []
-    )
-    entries += (
-        style.patches({f"{name} predicted": c for name, c in colours.items()}, alpha=0.6)
-        if prediction
-        else []
-    )
-    picture.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    lines = {f"{name} expert" if prediction else name: c for name, c in colours.items()}
+    filled = {f"{name} predicted": colour for name, colour in colours.items()}
+    entries = style.lines(lines) if truth else []
+    entries += style.patches(filled, alpha=0.6) if prediction else []
+    if entries:
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))

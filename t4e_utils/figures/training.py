@@ -1,9 +1,6 @@
-"""Pictures of training and segmentation quality.
+"""Pictures of training: what a network receives, and curves of losses and scores.
 
-Batches, curves, best to worst cases, Dice by group, thresholds.
-
-Images are `(H, W)`, masks `(R, H, W)`; histories are the tables that `training.fit` writes, a row
-an epoch.
+Histories are the tables that a training writes, one row per epoch.
 """
 
 from __future__ import annotations
@@ -15,9 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from t4e_utils.figures import slices, style
+from t4e_utils.figures import slices, stored, style
 
 # column of a history, and its value while the encoder is frozen
 PHASES, WARM_UP = ("phase", "stage"), "warm-up"
@@ -28,54 +24,35 @@ NOT_SCORES = ("epoch", *PHASES, "lr", "seconds", *LOSSES)
 
 
 @style.styled
-def batch_grid(
-    images: np.ndarray,
-    masks: np.ndarray | None = None,
-    *,
-    regions: Sequence[str] = slices.REGIONS,
-    names: Sequence[str] = (),
-    columns: int = 8,
-    title: str = "",
-) -> Figure:
-    """Show a batch as the network receives it, with its masks as contours.
+def batch_grid(items: Sequence, *, n: int = 16, columns: int = 8, title: str = "") -> Figure:
+    """Show items of a data set as a network receives them, with their masks as contours.
 
     Args:
-        images: Shape (B, S, S) or (B, C, S, S); of several channels the first is drawn.
-        masks: Shape (B, R, S, S), or None.
-        regions: Names of the R regions.
-        names: A few words about each image.
+        items: A data set or a list: `Picture`s, whose titles stand above them, or what
+            `stored.as_pictures` takes.
+        n: Items to show, in equal steps from the first to the last.
         columns: Images in a row.
-        title: Title of the picture.
+        title: Title of the figure; by default the number of images, their size and type.
     """
-    images = np.asarray(images)
-    if not len(images):
+    chosen = np.linspace(0, len(items) - 1, min(n, len(items))).astype(int)
+    pictures = stored.as_pictures(items[int(k)] for k in chosen)
+    if not pictures:
         return style.sentence("The batch is empty.")
-    images = images[:, 0] if images.ndim == 4 else images
-    columns = min(columns, len(images))
-    title = (
-        title
-        or f"A batch of {len(images)} images, {images.shape[1]} × {images.shape[2]} pixels, "
-        f"{images.dtype}"
+    image, columns = pictures[0].image, min(columns, len(pictures))
+    said = f"A batch of {len(pictures)} images, {image.shape[0]} × {image.shape[1]} pixels"
+    has_masks, (height, width) = len(pictures[0].regions) > 0, stored.extent_mm(pictures)
+    figure, axes = slices.slice_grid(
+        [height] * -(-len(pictures) // columns),
+        [width] * columns,
+        title=stored.stated(title or f"{said}, {image.dtype}", pictures),
+        text=0.26 if any(picture.title for picture in pictures) else 0.08,
+        legend=has_masks,
     )
-    picture, axes = slices.slice_grid(
-        [images.shape[1]] * -(-len(images) // columns),
-        [images.shape[2]] * columns,
-        title=slices.stated(title),
-        text=0.26 if len(names) else 0.08,
-        legend=masks is not None,
-    )
-    for place, (each, image) in enumerate(zip(axes.flat, images, strict=False)):
-        slices.draw_slice(
-            each,
-            image,
-            truth=None if masks is None else masks[place],
-            regions=regions,
-            title=names[place] if place < len(names) else "",
-            interpolation="nearest",
-        )
-    if masks is not None:
-        slices.region_legend(picture, regions)
-    return picture
+    for each, picture in zip(axes.flat, pictures, strict=False):
+        look = {"masks": "truth", "title": picture.title, "interpolation": "nearest"}
+        stored.draw_picture(each, picture, letters=False, **look)
+    slices.region_legend(figure, pictures[0].regions)
+    return figure
 
 
 @style.styled
@@ -86,13 +63,13 @@ def training_curves(
     best_epoch: int | Mapping[str, int] | None = None,
     title: str = "",
 ) -> Figure:
-    """Show loss and scores of a training against the epoch, the warm-up shaded and the best epoch
-    marked.
+    """Show losses and scores against the epoch, with the warm-up shaded and the best epoch marked.
 
     Args:
-        history: A row an epoch, with the columns epoch, phase ("warm-up" while the encoder is
-            frozen), train_loss, valid_loss and a column a score; or several such tables by name,
-            drawn in one picture.
+        history: One row per epoch, with the columns epoch, phase ("warm-up" while the encoder is
+            frozen), train_loss, valid_loss and one for each score; or several such tables by name,
+            drawn in one picture. Names that start with the same name of the palette, such as the
+            folds of a series, share its colour.
         scores: Columns of the right panel; by default all that are neither loss nor bookkeeping (of
             several tables, "score" alone). Of several tables each column gets a panel of its own,
             as the colours tell the tables apart.
@@ -108,16 +85,12 @@ def training_curves(
         style.require_columns(run, ["epoch", "train_loss"])
     first = next(iter(runs.values()))
     scores = score_columns(first, is_alone=len(runs) == 1) if scores is None else list(scores)
-    panels = (
-        {score.replace("_", " "): [score] for score in scores}
-        if len(runs) > 1
-        else {"score": scores}
-    )
-    panels = {
-        "loss": [column for column in LOSSES if column in first and first[column].notna().any()]
-    } | (panels if scores else {})
-    picture = style.new_picture(width=style.WIDTH if scores else 7, height=3.5, title=title)
-    axes = picture.subplots(1, len(panels), squeeze=False)[0]
+    panels = {"loss": [c for c in LOSSES if c in first and first[c].notna().any()]}
+    if scores:
+        apart = {score.replace("_", " "): [score] for score in scores}
+        panels |= apart if len(runs) > 1 else {"score": scores}
+    figure = style.new_figure(width=style.WIDTH if scores else 7, height=3.5, title=title)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     colours = _run_colours(runs)
     for name, run in runs.items():
         colour = colours[name][1] if len(runs) > 1 else None
@@ -126,7 +99,7 @@ def training_curves(
         for each, columns in zip(axes, panels.values(), strict=True):
             _curves(each, run, [c for c in columns if c in run], colour, best)
     for each, label in zip(axes, panels, strict=True):
-        each.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        style.whole_numbers(each.xaxis, 6)
         _shade_warm_up(each, list(runs.values()), height=0.04 if label == "loss" else 0.94)
         each.set(xlabel="epoch", ylabel=label)
         style.light_grid(each)
@@ -136,45 +109,34 @@ def training_curves(
         entries = style.lines(dict(colours.values()))
         entries += [Line2D([], [], color=style.MUTED, label="training", **TRAIN)]
         entries += [Line2D([], [], color=style.MUTED, label="validation")]
-        picture.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 8))
-    return picture
+        figure.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 8))
+    return figure
 
 
 def _run_colours(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return for each run the name in the legend and the colour.
+    """Return for each run its name in the legend and its colour.
 
-    Runs of one MRI type, such as its folds, share both.
+    Runs that start with the same name of the palette, such as the folds of a series, share both.
     """
-    known = {
-        name: name.split()[0] if name.split() and name.split()[0] in style.SERIES_COLOURS else name
-        for name in names
-    }
+    first, coloured = {name: name.partition(" ")[0] for name in names}, style.palette().colours
+    known = {name: word if word in coloured else name for name, word in first.items()}
     colours = style.colours_of(dict.fromkeys(known.values()))
     return {name: (group, colours[group]) for name, group in known.items()}
 
 
 def score_columns(history: pd.DataFrame, *, is_alone: bool = True) -> list[str]:
-    """Return the columns of a history that are scores.
-
-    "score" only where no other column says the same.
-    """
-    columns = [
-        c for c in history if c not in NOT_SCORES and pd.api.types.is_numeric_dtype(history[c])
-    ]
+    """Return the score columns of a history; "score" only where no other says the same."""
+    numbers = history.select_dtypes("number")
+    columns = [column for column in numbers if column not in NOT_SCORES]
     if not is_alone and "score" in columns:
         return ["score"]
-    same = (
-        any(history[c].equals(history["score"]) for c in columns if c != "score")
-        if "score" in columns
-        else False
-    )
-    return [c for c in columns if not (same and c == "score")]
+    others = [column for column in columns if column != "score"]
+    is_same = "score" in columns and any(numbers[c].equals(numbers["score"]) for c in others)
+    return others if is_same else columns
 
 
 def best_row(history: pd.DataFrame) -> int | None:
-    """Return the epoch with the lowest validation loss, else the one with the highest score,
-    else None.
-    """
+    """Return the epoch with the lowest validation loss, else the highest score, else None."""
     if "valid_loss" in history and history["valid_loss"].notna().any():
         return int(history.loc[history["valid_loss"].idxmin(), "epoch"])
     if "score" in history and history["score"].notna().any():
@@ -185,18 +147,12 @@ def best_row(history: pd.DataFrame) -> int | None:
 def _curves(
     axes: Axes, run: pd.DataFrame, columns: Sequence[str], colour: str | None, best: int | None
 ) -> None:
-    """Draw columns of a history; one colour a run, or a colour a column where there is one run."""
+    """Draw columns of a history in the colour of the run or, without one, each in its own."""
     for place, column in enumerate(columns):
         faint = column == "train_loss"
         own = colour or (style.MUTED if faint else _score_colour(column, place))
-        axes.plot(
-            run["epoch"],
-            run[column],
-            color=own,
-            label=column.replace("_", " "),
-            marker="o" if len(run) == 1 else None,
-            **(TRAIN if faint else {}),
-        )
+        look = {"marker": "o" if len(run) == 1 else None, **(TRAIN if faint else {})}
+        axes.plot(run["epoch"], run[column], color=own, label=column.replace("_", " "), **look)
         if best is not None and not faint and (run["epoch"] == best).any():
             value = run.loc[run["epoch"] == best, column].iloc[0]
             axes.plot(best, value, "o", color=own, markersize=7, markeredgecolor="white", zorder=4)
@@ -206,32 +162,20 @@ def _curves(
 
 def _score_colour(column: str, place: int) -> str:
     """Return the colour of the region that a column names, else one of its own."""
-    region = next(
-        (word.upper() for word in column.split("_") if word.upper() in style.REGION_COLOURS), None
-    )
-    return (
-        style.colour_of(region)
-        if region
-        else SCORE_COLOURS.get(column, style.OTHER_COLOURS[place % len(style.OTHER_COLOURS)])
-    )
+    words = column.lower().split("_")
+    region = next((name for name in style.palette().regions if name.lower() in words), None)
+    own = SCORE_COLOURS.get(column, style.colour_of(None, place))
+    return style.colour_of(region, style.palette().regions.index(region)) if region else own
 
 
 def _shade_warm_up(axes: Axes, runs: Sequence[pd.DataFrame], *, height: float) -> None:
-    """Shade the epochs in which the encoder was frozen and limit the axis to the epochs there
-    are.
-    """
+    """Shade the epochs of a frozen encoder and limit the axis to the epochs there are."""
     frozen = [run.loc[run[c] == WARM_UP, "epoch"] for run in runs for c in PHASES if c in run]
     last = max((epochs.max() for epochs in frozen if len(epochs)), default=None)
     first, end = min(run["epoch"].min() for run in runs), max(run["epoch"].max() for run in runs)
     axes.set_xlim(first - 0.5, end + 0.5)
     if last is not None:
         axes.axvspan(first - 0.5, last + 0.5, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
-        axes.text(
-            (first + last) / 2,
-            height,
-            WARM_UP,
-            transform=axes.get_xaxis_transform(),
-            color=style.MUTED,
-            fontsize=8.5,
-            ha="center",
-        )
+        look = {"color": style.MUTED, "fontsize": 8.5, "ha": "center"}
+        place = {"transform": axes.get_xaxis_transform()}
+        axes.text((first + last) / 2, height, WARM_UP, **place, **look)

@@ -1,4 +1,4 @@
-"""How sure a figure of merit is: intervals, permutations, calibration, and what chance gives.
+"""How sure a score is: intervals, permutations, calibration, and what chance gives.
 
 Labels are 0 or 1, scores are higher for class 1, one of each per patient. What is not defined is
 nan: with one class only, or with scores that are not finite.
@@ -12,60 +12,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from t4e_utils.metrics import ranking
-from t4e_utils.metrics.overlap import MetricError
-from t4e_utils.metrics.ranking import ranks_of, roc_auc, usable
+from t4e_utils.metrics import MetricError
+from t4e_utils.metrics.ranking import auc_of_ranks, checked, rankable, ranks_of, roc_auc, roc_curve
 
-FEWEST = 5  # values below which an interval of a median is no figure at all
+FEWEST = 5  # values; the interval of a median of fewer says nothing
 
 
-def roc_band(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    *,
-    n_bootstrap: int = 500,
-    level: float = 0.95,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return the lower and the upper bound of the ROC at 101 false positive rates from 0 to 1.
+def auc_summary(
+    labels: ArrayLike, scores: ArrayLike, *, seed: int = 0
+) -> dict[str, float | int | list[float]]:
+    """Return an AUC with its 95% bootstrap interval, numbers of patients and permutation p.
 
-    Shape (2, 101).
-
-    Patients are resampled within each class; the bounds are pointwise percentiles.
+    Returns:
+        auc, ci95 [low, high], n, n_positive, permutation_p.
     """
-    generator = np.random.default_rng(seed)
-    groups, rates, curves = [scores[labels == 0], scores[labels == 1]], np.linspace(0, 1, 101), []
-    for _ in range(n_bootstrap):
-        negative, positive = (generator.choice(group, len(group)) for group in groups)
-        fpr, tpr, _ = ranking.roc_curve(
-            np.repeat([0, 1], [len(negative), len(positive)]), np.concatenate([negative, positive])
-        )
-        curves.append(np.interp(rates, fpr, tpr))
-    return np.percentile(curves, (50 * (1 - level), 50 * (1 + level)), axis=0)
-
-
-def chance_aucs(
-    n_positive: int, n_negative: int, *, n_draws: int = 10_000, seed: int = 0
-) -> np.ndarray:
-    """Return the AUCs (n_draws,) of predictions that know nothing, from the ranks of the
-    positives (Mann and Whitney 1947).
-    """
-    generator, n = np.random.default_rng(seed), n_positive + n_negative
-    ranks = generator.random((n_draws, n)).argsort(axis=1)[:, :n_positive] + 1
-    return (ranks.sum(axis=1) - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
-
-
-def best_median_worst(values: Sequence[float]) -> dict[str, int]:
-    """Return the places of the best, the median and the worst of some figures, higher being better,
-    the worst last; NaN is left out.
-
-    Nobody is there twice: two figures are "best" and "worst", a single one is "only".
-    """
-    values = np.asarray(values, dtype=float)
-    order = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()].tolist()
-    if len(order) < 3:
-        return dict(zip(("best", "worst") if len(order) == 2 else ("only",), order, strict=False))
-    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {
+        "auc": roc_auc(labels, scores),
+        "ci95": list(bootstrap_ci(labels, scores, seed=seed)),
+        "n": len(np.asarray(labels)),
+        "n_positive": int(np.sum(labels)),
+        "permutation_p": permutation_p(labels, scores, seed=seed),
+    }
 
 
 def bootstrap_ci(
@@ -76,15 +43,15 @@ def bootstrap_ci(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the AUC over patients, resampled within each class.
+    """Return the percentile bootstrap interval of the AUC, patients resampled within each class.
 
     Returns:
         Lower and upper bound; nan, nan if the AUC is not defined.
     """
-    checked = usable(labels, scores)
-    if checked is None:
+    found = rankable(labels, scores)
+    if found is None:
         return float("nan"), float("nan")
-    labels, scores = checked
+    labels, scores = found
     positive, negative = scores[labels, None], scores[~labels]
     # of each positive over each negative
     wins = (positive > negative) + 0.5 * (positive == negative)
@@ -101,14 +68,14 @@ def bootstrap_ci(
 def permutation_p(
     labels: ArrayLike, scores: ArrayLike, *, n_permutations: int = 2000, seed: int = 0
 ) -> float:
-    """One-sided p of the AUC.
+    """Return the one-sided p of the AUC.
 
     How often shuffled labels reach at least the observed one, (1 + count) / (1 + n).
     """
-    checked = usable(labels, scores)
-    if checked is None:
+    found = rankable(labels, scores)
+    if found is None:
         return float("nan")
-    labels, ranks = checked[0], ranks_of(checked[1])
+    labels, ranks = found[0], ranks_of(found[1])
     generator = np.random.default_rng(seed)
     shuffled = generator.permuted(np.broadcast_to(ranks, (n_permutations, len(ranks))), axis=1)
     # ranks are halves of integers: sums are exact
@@ -116,24 +83,62 @@ def permutation_p(
     return float((1 + np.count_nonzero(rank_sums >= ranks[labels].sum())) / (1 + n_permutations))
 
 
-def auc_summary(
-    labels: ArrayLike, scores: ArrayLike, *, seed: int = 0
-) -> dict[str, float | int | list[float]]:
-    """An AUC with what belongs beside it.
+def roc_band(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    n_bootstrap: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the bounds (2, 101) of the ROC at 101 false positive rates from 0 to 1.
 
-    95% bootstrap interval, numbers of patients, permutation p.
+    Patients are resampled within each class; the bounds are pointwise percentiles.
+
+    Args:
+        labels: (N,) of 0 and 1, both there.
+        scores: (N,), finite.
+        n_bootstrap: resamplings.
+        level: share of them within the bounds.
+        seed: of the resamplings.
     """
-    return {
-        "auc": roc_auc(labels, scores),
-        "ci95": list(bootstrap_ci(labels, scores, seed=seed)),
-        "n": len(np.asarray(labels)),
-        "n_positive": int(np.sum(labels)),
-        "permutation_p": permutation_p(labels, scores, seed=seed),
-    }
+    generator = np.random.default_rng(seed)
+    groups, rates, curves = [scores[labels == 0], scores[labels == 1]], np.linspace(0, 1, 101), []
+    for _ in range(n_bootstrap):
+        negative, positive = (generator.choice(group, len(group)) for group in groups)
+        fpr, tpr, _ = roc_curve(
+            np.repeat([0, 1], [len(negative), len(positive)]), np.concatenate([negative, positive])
+        )
+        curves.append(np.interp(rates, fpr, tpr))
+    return np.percentile(curves, (50 * (1 - level), 50 * (1 + level)), axis=0)
+
+
+def chance_aucs(
+    n_positive: int, n_negative: int, *, n_draws: int = 10_000, seed: int = 0
+) -> np.ndarray:
+    """Return the AUCs (n_draws,) of predictions that know nothing."""
+    generator, n = np.random.default_rng(seed), n_positive + n_negative
+    ranks = generator.random((n_draws, n)).argsort(axis=1)[:, :n_positive] + 1
+    return auc_of_ranks(ranks.sum(axis=1), n_positive, n_negative)
+
+
+def median_interval(values: np.ndarray, *, n_bootstrap: int = 2000, seed: int = 0) -> list[float]:
+    """Return the 95% interval of the median over patients drawn with replacement.
+
+    nan, nan for fewer than `FEWEST` values.
+    """
+    if len(values) < FEWEST:
+        return [float("nan")] * 2
+    drawn = np.random.default_rng(seed).choice(values, size=(n_bootstrap, len(values)))
+    return np.percentile(np.median(drawn, axis=1), (2.5, 97.5)).tolist()
 
 
 def wilson_interval(successes: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a share (Wilson 1927), which stays within 0 and 1."""
+    """Return the Wilson score interval of a share (Wilson 1927), which stays within 0 and 1.
+
+    Raises:
+        MetricError: n below 1.
+    """
     if n < 1:
         raise MetricError(f"A share of {n} has no interval: give n of 1 or more.")
     z = ndtri(0.5 + level / 2)
@@ -146,25 +151,41 @@ def wilson_interval(successes: float, n: int, *, level: float = 0.95) -> tuple[f
 def calibration_table(
     labels: ArrayLike, probabilities: ArrayLike, *, n_bins: int = 5
 ) -> list[dict[str, float | int]]:
-    """Predicted against observed shares, in groups of equally many patients from the least to the
-    most probable.
+    """Compare predicted and observed shares, in groups of equally many patients.
 
     Args:
         labels: (N,) of 0 and 1; one class only will do.
         probabilities: (N,), finite.
-        n_bins: number of groups; fewer if there are fewer patients.
+        n_bins: number of groups, from the least to the most probable; fewer if there are fewer
+            patients.
 
     Returns:
-        A row a group: `predicted` (mean probability), `observed` (share of class 1), `n`, and its
-        95% Wilson interval `low` to `high`.
+        One row per group: `predicted` (mean probability), `observed` (share of class 1), `n`, and
+        its 95% Wilson interval `low` to `high`.
+
+    Raises:
+        MetricError: different lengths, labels other than 0 and 1, or probabilities that are not
+            finite.
     """
-    usable(labels, probabilities)
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, float)
+    labels, probabilities = checked(labels, probabilities)
     if not np.isfinite(probabilities).all():
         raise MetricError("Probabilities must be finite: drop patients without a prediction.")
     order = np.argsort(probabilities, kind="stable")
     groups = [group for group in np.array_split(order, n_bins) if len(group)]
     return [_calibration_row(labels[group], probabilities[group]) for group in groups]
+
+
+def best_median_worst(values: Sequence[float]) -> dict[str, int]:
+    """Return the places of the best, the median and the worst of some scores, the highest best.
+
+    NaN is left out. No place is there twice: two scores are "best" and "worst", a single one is
+    "only".
+    """
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()].tolist()
+    if len(order) < 3:
+        return dict(zip(("best", "worst") if len(order) == 2 else ("only",), order, strict=False))
+    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
 
 def _calibration_row(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float | int]:
@@ -177,22 +198,3 @@ def _calibration_row(labels: np.ndarray, probabilities: np.ndarray) -> dict[str,
         "low": low,
         "high": high,
     }
-
-
-def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles of what is finite among `values`, and how many those are."""
-    finite = np.asarray(values, float)
-    finite = finite[np.isfinite(finite)]
-    low, middle, high = np.percentile(finite, (25, 50, 75)) if len(finite) else (np.nan,) * 3
-    return {"q1": float(low), "median": float(middle), "q3": float(high), "n": len(finite)}
-
-
-def median_interval(values: np.ndarray, *, n_bootstrap: int = 2000, seed: int = 0) -> list[float]:
-    """Return the 95% percentile interval of the median over patients drawn with replacement.
-
-    NaN for fewer than five.
-    """
-    if len(values) < FEWEST:
-        return [float("nan")] * 2
-    drawn = np.random.default_rng(seed).choice(values, size=(n_bootstrap, len(values)))
-    return np.percentile(np.median(drawn, axis=1), (2.5, 97.5)).tolist()

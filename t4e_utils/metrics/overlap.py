@@ -1,22 +1,18 @@
-"""Overlap of masks.
-
-Masks are arrays of any shape, true where not zero.
-"""
+"""Overlap of masks, which are arrays of any shape, true where not zero."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from t4e_utils import T4EError
-
-
-class MetricError(T4EError, ValueError):
-    """Arrays that cannot be compared."""
+from t4e_utils.metrics import MetricError
 
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Dice coefficient, 2 |P and T| / (|P| + |T|); 1 if both masks are empty.
+    """Return the Dice coefficient, 2 |P and T| / (|P| + |T|); 1 if both masks are empty.
+
+    Raises:
+        MetricError: masks of different shapes.
 
     >>> dice([1, 1, 0, 0], [1, 0, 0, 0])
     0.6666666666666666
@@ -25,22 +21,24 @@ def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
 
 
 def iou(prediction: ArrayLike, truth: ArrayLike) -> float:
-    """Intersection over union (Jaccard index), |P and T| / |P or T|; 1 if both masks are empty."""
+    """Return intersection over union, |P and T| / |P or T|; 1 if both masks are empty.
+
+    Raises:
+        MetricError: masks of different shapes.
+    """
     both, predicted, true = _counts(prediction, truth)
     return float(_share(both, predicted + true - both))
 
 
 def dice_from_counts(both: ArrayLike, predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
-    """Dice from numbers of pixels: in both masks, in the predicted one, in the true one.
+    """Return Dice from numbers of pixels, in arrays of one shape.
 
-    Arrays of the same shape.
+    Args:
+        both: pixels in both masks.
+        predicted: pixels in the predicted mask.
+        true: pixels in the true mask.
     """
     return _share(2 * np.asarray(both), np.asarray(predicted) + np.asarray(true))
-
-
-def iou_from_counts(both: ArrayLike, predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
-    """Intersection over union from numbers of pixels, as in `dice_from_counts`."""
-    return _share(np.asarray(both), np.asarray(predicted) + np.asarray(true) - np.asarray(both))
 
 
 def _counts(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int, int]:
@@ -50,11 +48,7 @@ def _counts(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int, int]:
             f"A mask {prediction.shape} and its truth {truth.shape} differ in shape: bring "
             "both to one grid."
         )
-    return (
-        np.count_nonzero(prediction & truth),
-        np.count_nonzero(prediction),
-        np.count_nonzero(truth),
-    )
+    return tuple(np.count_nonzero(mask) for mask in (prediction & truth, prediction, truth))
 
 
 def _share(part: ArrayLike, whole: ArrayLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A folder of phantoms: complete under its name, or not there; it says what it was drawn from."""
+"""A folder of phantoms: complete under its name or not there; it says how they were drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CARD = "phantoms.json"  # in the folder: what its phantoms were drawn from
 
 
 class PhantomError(T4EError):
-    """Phantoms cannot be drawn as asked."""
+    """Phantoms cannot be drawn with these numbers, or not in this folder."""
 
 
 def write_cohort(root: Path, card: Mapping[str, Any], draw: Callable[[Path], None]) -> bool:
@@ -53,7 +53,7 @@ def write_cohort(root: Path, card: Mapping[str, Any], draw: Callable[[Path], Non
 
 
 def _publish(partial: Path, root: Path, card: Mapping[str, Any]) -> bool:
-    """Rename the complete folder; another process may have been faster."""
+    """Rename the complete folder; False if another process was faster with the same phantoms."""
     partial.chmod(0o755)
     try:
         partial.rename(root)
@@ -65,7 +65,7 @@ def _publish(partial: Path, root: Path, card: Mapping[str, Any]) -> bool:
 
 
 def _is_drawn(root: Path, card: Mapping[str, Any]) -> bool:
-    """Whether exactly these phantoms are there; a missing or empty folder is free."""
+    """Return whether exactly these phantoms are there; a missing or empty folder is free."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / CARD).is_file():
@@ -75,7 +75,7 @@ def _is_drawn(root: Path, card: Mapping[str, Any]) -> bool:
     found = _read_card(root / CARD)
     if found != card:
         other = ", ".join(
-            f"{name} = {found.get(name)} (asked: {value})"
+            f"{name} = {found.get(name)} instead of {value}"
             for name, value in card.items()
             if found.get(name) != value
         )

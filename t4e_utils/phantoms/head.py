@@ -1,11 +1,10 @@
-"""A head phantom as continuous functions of position, painted on any grid.
+"""The anatomy of a head with a tumour, as continuous functions of position.
 
 A `Head` is a few hundred seeded numbers: where the tumour sits, how the cortex folds, how wide each
-ventricle is. Nothing in it knows of voxels: `paint` evaluates it at the world position (RAS, mm) of
-every voxel of a grid `(D, H, W)`, so that two series of one patient, in different planes and matrix
-sizes, show the same anatomy. Shapes are signed distances in mm, negative inside. Intensities are
-relative to white matter = 1, float32. Right and left, front and back, top and bottom all differ, so
-that a swapped or flipped axis is seen.
+ventricle is. Nothing in it knows of voxels: two series of one patient, in different planes and
+matrix sizes, show the same anatomy (`head_painting`). Points are `(3, N)` mm, x to the right, y to
+the front, z up; shapes are signed distances in mm, negative inside. Right and left, front and back,
+top and bottom all differ, so that a swapped or flipped axis is seen.
 """
 
 from __future__ import annotations
@@ -65,10 +64,7 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Tumour:
-    """An off-centre tumour; its radii are lumpy distances in mm.
-
-    `_fit_tumour` sets what has a default.
-    """
+    """An off-centre tumour with lumpy radii; `_fit_tumour` sets what has a default."""
 
     centre_mm: np.ndarray  # (3,) of the rim
     offset_mm: np.ndarray  # (3,) from there to the centre of the oedema
@@ -106,11 +102,11 @@ def make_head(
     """Draw the numbers of a head.
 
     Args:
-        seed: Decides everything but the phenotype: shape, place and size of the tumour, folds.
+        seed: decides everything but the phenotype: shape, place and size of the tumour, folds.
         phenotype: 1 has a coarse oedema texture and a thick rim, 0 a fine one and a thin rim, at
             equal volume and mean brightness.
-        tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
-        appearance: Brightness and proportions; None is that of the phantom data set.
+        tumour_ml: volume of the whole tumour; None draws one from `TUMOUR_ML`.
+        appearance: brightness and proportions; None is that of the phantom data set.
     """
     appearance = appearance or Appearance()
     rng = np.random.default_rng([seed, 1])
@@ -143,11 +139,10 @@ def make_head(
 
 
 def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
-    """Choose the radii that give the wanted volumes inside this brain, and measure what has to be
-    compensated.
+    """Return the tumour with the radii that give the wanted volumes inside this brain.
 
     Sorting the distances of a lattice of points makes volumes equal whatever the place: the k-th
-    smallest is the radius that holds k points.
+    smallest is the radius that holds k points. What has to be compensated is measured there too.
     """
     axis = np.arange(-84, 84, LATTICE_MM, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
@@ -174,9 +169,7 @@ def _fit_tumour(head: Head, volume_ml: float, rim_mm: float) -> Tumour:
 
 
 def brain_distance(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distances (N,) in mm of points (3, N) to the smooth brain, from cerebrum to
-    cerebellum, and to the brain stem.
-    """
+    """Return distances (N,) to the smooth brain, from cerebrum to cerebellum, and to the stem."""
     x, y, z = points / head.scale[:, None]
     forward = y / 84
     # narrow forehead, petalia: right frontal, left occipital
@@ -195,10 +188,7 @@ def brain_distance(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def pushed_aside(head: Head, points: np.ndarray) -> np.ndarray:
-    """Standard coordinates of deep structures `(3, N)`.
-
-    Scaled, and pushed aside by the tumour (its mass effect).
-    """
+    """Return standard coordinates (3, N) of deep structures, which the tumour pushes aside."""
     away = points - head.tumour.centre_mm[:, None]
     push = 7 * np.sign(head.tumour.centre_mm[0]) * np.exp(-(away**2).sum(0) / (2 * 38**2))
     pushed = points / head.scale[:, None]
@@ -207,7 +197,7 @@ def pushed_aside(head: Head, points: np.ndarray) -> np.ndarray:
 
 
 def ventricle_distance(head: Head, points: np.ndarray) -> np.ndarray:
-    """Distance to the ventricles, the left pair wider than the right one."""
+    """Return the distance (N,) to the ventricles, the left ones wider than the right ones."""
     pushed = pushed_aside(head, points)
     size = np.where(pushed[0] > 0, *np.float32(head.ventricle_size))
     side = np.stack([np.abs(pushed[0]), pushed[1], pushed[2]])
@@ -218,10 +208,7 @@ def ventricle_distance(head: Head, points: np.ndarray) -> np.ndarray:
 
 
 def tumour_distances(head: Head, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lumpy distances in mm from the centres of the oedema and of the rim, and the rim's nodes.
-
-    Where it is thicker.
-    """
+    """Return lumpy distances (N,) from the centres of oedema and rim, and the nodes of the rim."""
     tumour, distances = head.tumour, []
     for centre in (tumour.centre_mm + tumour.offset_mm, tumour.centre_mm):
         away = points - centre[:, None]

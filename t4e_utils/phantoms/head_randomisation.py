@@ -1,4 +1,4 @@
-"""Annotated heads of random appearance, for a segmenter that has few real patients to learn from.
+"""Annotated heads of random appearance, for a segmenter with few real patients to learn from.
 
 With one or two annotated patients a network remembers where their tumours lie. Heads whose
 brightness, contrast, tumour and surroundings are drawn far wider than real ones leave it nothing to
@@ -84,9 +84,7 @@ BLUR_VOXELS = (0.0, 0.8)
 
 
 def make_synthetic_patient(seed: int, *, size: int = 64) -> Patient:
-    """Draw an annotated patient whose looks are random.
-
-    Grid and labels as in `phantom_scans.make_patient`.
+    """Draw an annotated patient of random appearance, on the grid of `head_scans.make_patient`.
 
     Args:
         seed: decides everything.
@@ -136,13 +134,14 @@ def _draw(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
 def _draw_brain(
     rng: np.random.Generator, ranges: Mapping[str, tuple[float, float]], *, is_enhancing: bool
 ) -> dict[str, float]:
+    """Draw the brightness of each tissue; what does not enhance is like the oedema."""
     drawn = {tissue: _draw(rng, bounds) for tissue, bounds in ranges.items()}
     inner = drawn["oedema"] * rng.uniform(0.85, 1.15)
     return drawn if is_enhancing else {**drawn, "rim": inner, "core": inner}
 
 
 def _disturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other contrast and sharpness; the brain stays above 0 and what is around it at exactly 0."""
+    """Return a scan of other contrast and sharpness, the brain above 0, all else exactly 0."""
     is_brain = array > 0
     top = np.percentile(array[is_brain], 99.5)
     bent = top * np.clip(array / top, 0, 3) ** _draw(rng, GAMMA)
@@ -154,7 +153,7 @@ def _disturbed(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _layers_outside(head: Head, grid: Volume, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Texture (D, H, W) of each tissue around the brain, mean 1; 0 where the tissue is not."""
+    """Return the texture (D, H, W) of tissues around the brain, mean 1, 0 where one is not."""
     shape = grid.array.shape
     points = points_of_slices(head, grid.affine, slice(0, shape[0]), shape[1:])
     distance, (x, y, z) = brain_distance(head, points)[0], points
@@ -185,6 +184,7 @@ def _layers_outside(head: Head, grid: Volume, rng: np.random.Generator) -> dict[
 def _with_skull(
     array: np.ndarray, layers: Mapping[str, np.ndarray], contrast: str, rng: np.random.Generator
 ) -> np.ndarray:
+    """Return a scan with tissues around the brain, each of a brightness drawn for this contrast."""
     white = np.median(array[array > 0])
     for tissue, texture in layers.items():
         colour = white * _draw(rng, OUTSIDE[contrast].get(tissue, FLESH))

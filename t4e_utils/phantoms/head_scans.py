@@ -1,6 +1,4 @@
-"""Scans of one phantom patient.
-
-Annotated volumes as BraTS21 has them, and series as a hospital has them.
+"""Scans of one head phantom: annotated volumes as BraTS21 has them, and a hospital's series.
 
 Volumes are `(D, H, W)` int16 or uint16, skull-stripped: background is exactly 0, the brain above 0.
 Affines map to RAS mm.
@@ -34,10 +32,7 @@ SHORT_SIDE = {"axial": 2, "sagittal": 1}
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """An annotated patient.
-
-    Contrasts and labels (0, 1, 2, 4) on one grid, and the head they were painted from.
-    """
+    """Contrasts and labels (0, 1, 2, 4) on one grid, and the head they were painted from."""
 
     contrasts: dict[str, Volume]
     labels: Volume
@@ -53,17 +48,15 @@ def make_patient(
     tumour_ml: float | None = None,
     appearance: Appearance | None = None,
 ) -> Patient:
-    """Draw an annotated patient as BraTS21 has them.
-
-    One isotropic upright grid for four contrasts and the labels.
+    """Draw an annotated patient on one isotropic upright grid.
 
     Args:
-        seed: Of this patient; the anatomy depends on it.
+        seed: of this patient; the anatomy depends on it.
         label: 1 methylated, 0 not.
-        size: Rows and columns; there are three quarters as many slices.
-        label_signal: Chance that the image shows the label, see `draw_phenotype`.
-        tumour_ml: Volume of the whole tumour; None draws one from `TUMOUR_ML`.
-        appearance: Brightness and proportions; None is that of the phantom data set.
+        size: rows and columns; there are three quarters as many slices.
+        label_signal: chance that the image shows the label, see `draw_phenotype`.
+        tumour_ml: volume of the whole tumour; None draws one from `TUMOUR_ML`.
+        appearance: brightness and proportions; None is that of the phantom data set.
     """
     shape = (round(0.75 * size), size, size)
     affine = display_affine("axial", (FIELD_MM / size,) * 3)
@@ -88,8 +81,7 @@ def make_series(
     label_signal: float = 1.0,
     tumour_ml: float | None = None,
 ) -> dict[str, Volume]:
-    """Draw the four series of a patient as a hospital has them, each with its own plane, tilt,
-    matrix and spacing.
+    """Draw the four series of a patient, each with its own plane, tilt, matrix and spacing.
 
     The arguments are those of `make_patient`; the same ones give the same anatomy, here where the
     patient lay in the scanner. A series has 24 to 48 slices.
@@ -105,10 +97,7 @@ def make_series(
 
 
 def draw_phenotype(seed: int, label: int, label_signal: float) -> int:
-    """Draw what the image shows.
-
-    The label with a chance of `label_signal`, otherwise 0 or 1 whatever the label.
-    """
+    """Draw what the image shows: the label with a chance of `label_signal`, else 0 or 1."""
     rng = np.random.default_rng([seed, 2])
     anything = int(rng.integers(2))
     return label if rng.random() < label_signal else anything
@@ -147,9 +136,9 @@ def _draw_grid(
 
 
 def _acquire(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The scanner's share: gain, bias field, noise, whole numbers.
+    """Return the scanner's share: gain, bias field, noise, whole numbers.
 
-    Brain stays above 0, background exactly 0.
+    The brain stays above 0, the background exactly 0.
     """
     axes = np.meshgrid(
         *(np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape), indexing="ij", sparse=True

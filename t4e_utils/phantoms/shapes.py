@@ -1,6 +1,6 @@
 """Shapes of phantoms as continuous functions of position.
 
-Points are `(3, N)` mm. Shapes are signed distances in mm, negative inside.
+Points are `(3, N)` mm, shapes signed distances `(N,)` in mm, negative inside.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ import numpy as np
 
 
 class Waves(NamedTuple):
-    """A smooth random function of position: cosines of one wavelength in random directions.
-
-    Mean 0, variance 1.
-    """
+    """A smooth random function of position, mean 0, variance 1: cosines in random directions."""
 
     vectors: np.ndarray  # (K, 3), radians per mm
     phases: np.ndarray  # (K,)
@@ -39,7 +36,7 @@ def make_waves(rng: np.random.Generator, wavelength_mm: float, *, n: int = 24) -
 
 
 def rotation(degrees: Sequence[float]) -> np.ndarray:
-    """Rotation about x, then y, then z."""
+    """Return the matrix (3, 3) that rotates about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -47,7 +44,7 @@ def rotation(degrees: Sequence[float]) -> np.ndarray:
 
 
 def ellipsoid(points: np.ndarray, centre: Sequence[float], radii: Sequence) -> np.ndarray:
-    """Signed distance to an ellipsoid, first order (I. Quilez, "ellipsoid SDF")."""
+    """Return the distance to an ellipsoid, first order (I. Quilez, "ellipsoid SDF")."""
     scaled = [(points[i] - np.float32(centre[i])) / radii[i] for i in range(3)]
     norm = np.sqrt(sum(q * q for q in scaled)) + 1e-6
     slope = np.sqrt(sum((q / r) ** 2 for q, r in zip(scaled, radii, strict=True))) + 1e-6
@@ -55,7 +52,7 @@ def ellipsoid(points: np.ndarray, centre: Sequence[float], radii: Sequence) -> n
 
 
 def tube(points: np.ndarray, nodes: Sequence[Sequence[float]]) -> np.ndarray:
-    """Signed distance to a chain of cones with nodes x, y, z, radius (mm)."""
+    """Return the distance to a chain of cones with nodes x, y, z, radius in mm."""
     distance = np.full(points.shape[1], np.inf, np.float32)
     for start, stop in pairwise(nodes):
         a, ab = np.float32(start), np.float32(stop) - np.float32(start)
@@ -66,8 +63,9 @@ def tube(points: np.ndarray, nodes: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def coverage(distance: np.ndarray, soft_mm: float) -> np.ndarray:
-    """Share of a voxel inside a shape.
+    """Return the share of a voxel inside a shape, a ramp of `soft_mm` to either side of the border.
 
-    1 inside, 0 outside, a ramp of `soft_mm` to either side of the border.
+    >>> coverage(np.array([-3.0, 0.0, 0.5]), 1.0).tolist()
+    [1.0, 0.5, 0.25]
     """
     return np.clip(0.5 - distance / (2 * soft_mm), 0, 1)

@@ -84,9 +84,9 @@ def cut_patients(
     tables = [table for table, _ in parts if len(table)]
     problems = [problem for _, found in parts for problem in found]
     if not tables:
+        first = problems[0].sentence if problems else "no volume stands beside the labels."
         raise SamplingError(
-            f"None of {len(parts)} patients could be cut into slices; the first problem: "
-            f"{problems[0].sentence}"
+            f"None of {len(parts)} patients could be cut into slices; the first problem: {first}"
         )
     return pd.concat(tables, ignore_index=True), problems
 

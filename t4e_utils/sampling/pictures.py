@@ -89,7 +89,8 @@ def write_picture(path: str | Path, channels: np.ndarray) -> Path:
         WriteError: the file cannot be written.
     """
     path = Path(path)
-    if channels.ndim != 3 or channels.shape[2] not in TO_FILE or channels.dtype.kind != "u":
+    is_picture = channels.ndim == 3 and channels.shape[2] in TO_FILE and channels.size
+    if not is_picture or channels.dtype not in (np.uint8, np.uint16):
         raise SamplingError(
             f"{path.name}: a picture is (H, W, 1 to 4) uint8 or uint16, not {channels.dtype} "
             f"{channels.shape}: convert it with intensity.to_uint8 and stack the channels last."

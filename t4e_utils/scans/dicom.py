@@ -1,4 +1,4 @@
-"""DICOM files as images: their pixels, and where these lie.
+"""One DICOM file as images: their pixels, and where these lie.
 
 Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array
 index instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of
@@ -24,15 +24,8 @@ from pydicom.uid import (
 )
 
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
-from t4e_utils.scans.dicom_elements import (
-    PIXEL_ELEMENTS,
-    READ_ERRORS,
-    Header,
-    plain_pixels,
-    read_header,
-    transfer_syntax,
-    value_of,
-)
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
+from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
@@ -102,11 +95,8 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
 
 
 def _pixels(header: Header) -> np.ndarray:
-    """Return the values of all frames, (N, H, W).
-
-    As stored, or looked up if the file brings a table for that.
-    """
-    syntax = transfer_syntax(header)
+    """Return the values of all frames (N, H, W): as stored, or looked up in the file's table."""
+    syntax = header.transfer_syntax
     try:
         pixels = (
             _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
@@ -180,9 +170,7 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
 
 
 def _directions(header: Header, *cosines: float) -> np.ndarray | None:
-    """Return unit vectors of growing row and column index as columns, or None if the cosines
-    span no plane.
-    """
+    """Return unit vectors (3, 2) of growing row and column index; None if they span no plane."""
     directions = _unit_vectors(*cosines)
     if directions is None:
         sentence = "ImageOrientationPatient is not two perpendicular directions and was left out."
@@ -216,9 +204,7 @@ def _padding(header: Header) -> tuple[float, float] | None:
 
 
 def _as_stored(value: float, header: Header) -> float:
-    """Return a value of signed pixels as it is stored, also if it was written unsigned (65536 -
-    2000 for -2000).
-    """
+    """Return a value of signed pixels as stored, also if it was written unsigned (63536: -2000)."""
     bits = header.integer("BitsAllocated") or 16
     is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
     return value - 2**bits if is_wrapped else value
@@ -227,6 +213,6 @@ def _as_stored(value: float, header: Header) -> float:
 def _facts(header: Header) -> dict[str, Any]:
     return {
         "modality": header.text("Modality") or None,
-        "transfer_syntax": transfer_syntax(header).name,
+        "transfer_syntax": header.transfer_syntax.name,
         "bits_stored": header.integer("BitsStored"),
     }

@@ -1,10 +1,9 @@
-"""Decode compressed pixels in a process of their own, so that damaged bytes end that process and
-not the run.
+"""Compressed pixels of DICOM files, decoded in a process of their own.
 
-The decoders of JPEG, JPEG-LS and JPEG 2000 are C and C++ libraries that abort on some damaged
-streams. This file is both sides: imported it offers `decode`, run as a script it is the decoding
-process, which imports nothing of this package. A request is a path on a line, the answer a line of
-JSON and the bytes of the array.
+Damaged bytes end that process and not the run: the decoders of JPEG, JPEG-LS and JPEG 2000 are C
+and C++ libraries that abort on some damaged streams. This file is both sides: imported it offers
+`decode`, run as a script it is the decoding process, which imports nothing of this package. A
+request is a path on a line, the answer a line of JSON and the bytes of the array.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ SECONDS, SECONDS_PER_MB = 4.0, 4.0  # a file may take so long; decoders are ten 
 
 
 class DecodingError(Exception):
-    """Pixels cannot be decoded.
-
-    The message says what the decoder said, or how its process ended.
-    """
+    """Pixels cannot be decoded: what the decoder said, or how its process ended."""
 
 
 def decode(path: Path) -> np.ndarray:

@@ -1,10 +1,7 @@
-"""What the headers of DICOM files say.
+"""What the header of a DICOM file says: attributes by keyword, of multi-frame images by frame.
 
-Attributes by keyword, those of multi-frame images frame by frame.
-
-A header is asked for some twenty attributes, and a data set has 400,000 of them: ordinary headers
-are walked through in one piece, and common kinds of value are converted here; all others are left
-to pydicom. Values that identify a person are never read.
+Some twenty attributes are used. Common kinds of value are converted here, all others are left to
+pydicom. Values that identify a person are never read.
 """
 
 from __future__ import annotations
@@ -22,64 +19,11 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import (
-    UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLETransferSyntaxes,
-)
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from t4e_utils.scans.problems import Problem, VolumeError, one_line
+from t4e_utils.scans.problems import Problem, VolumeError
 
-
-def plain_pixels(header: Header) -> np.ndarray:
-    """Return the bytes that were read as pixels.
-
-    Bits above those stored say nothing about the value (PS3.5 8.1.1) and are left out.
-    """
-    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
-    kind = "i" if header.integer("PixelRepresentation") else "u"
-    pixels = np.frombuffer(header.pixels, f"<{kind}{bits // 8}", header.pixel_bytes * 8 // bits)
-    if stored < bits:
-        pixels = (pixels << (bits - stored)) >> (bits - stored)
-    return pixels.reshape(-1, header.integer("Rows"), header.integer("Columns"))
-
-
-def transfer_syntax(header: Header) -> UID:
-    """Return the transfer syntax; without a meta header it is what the elements were read as."""
-    if header.syntax is not None:
-        return header.syntax
-    dataset = header.dataset
-    if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
-        sentence = "The pixels are compressed, but the file does not say how: get it again."
-        raise VolumeError("no_decoder", header.path, sentence)
-    is_implicit, is_little = dataset.original_encoding
-    explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
-    return ImplicitVRLittleEndian if is_implicit else explicit
-
-
-PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
-FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
 LARGEST = 1e10  # a larger number is none; the largest pixel of 32 bits is below
-UNDEFINED_LENGTH = 0xFFFFFFFF
-SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
-LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
-ELEMENT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
-ORDINARY_SYNTAXES = frozenset(
-    (
-        ExplicitVRLittleEndian,
-        *JPEGTransferSyntaxes,
-        *JPEGLSTransferSyntaxes,
-        *JPEG2000TransferSyntaxes,
-        *RLETransferSyntaxes,
-    )
-)
 # What pydicom and its decoders raise on files that are no DICOM, cut off or damaged.
 READ_ERRORS = (
     AttributeError,
@@ -132,9 +76,7 @@ KEYWORDS = (
 
 
 class Elements(dict):
-    """Elements by tag as they are stored, with as much of pydicom's Dataset as a header needs,
-    made in no time.
-    """
+    """Elements by tag as they are stored: as much of pydicom's Dataset as a header needs."""
 
     get_item = dict.get
 
@@ -146,7 +88,7 @@ class Header(NamedTuple):
     """The attributes of one file; a value that is not usable is reported and taken for missing."""
 
     dataset: Dataset | Elements
-    syntax: UID | None  # transfer syntax, if stated
+    stated_syntax: UID | None
     path: Path
     problems: list[Problem]
     has_pixels: bool
@@ -154,6 +96,23 @@ class Header(NamedTuple):
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
     groups: tuple[Dataset, ...] = ()
+
+    @property
+    def transfer_syntax(self) -> UID:
+        """Return the transfer syntax; if it is not stated, what the elements were read as.
+
+        Raises:
+            VolumeError: the pixels are compressed, and the file does not say how.
+        """
+        if self.stated_syntax is not None:
+            return self.stated_syntax
+        dataset = self.dataset
+        if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+            sentence = "The pixels are compressed, but the file does not say how: get it again."
+            raise VolumeError("no_decoder", self.path, sentence)
+        is_implicit, is_little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
+        return ImplicitVRLittleEndian if is_implicit else explicit
 
     @property
     def pixel_bytes(self) -> int:
@@ -166,10 +125,7 @@ class Header(NamedTuple):
 
     @property
     def n_frame_groups(self) -> int:
-        """Return the number of frames that the header describes one by one.
-
-        1 for an ordinary image.
-        """
+        """Return the number of frames that are described one by one; 1 for an ordinary image."""
         try:
             described = len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())
             return max(1, min(described, self.integer("NumberOfFrames") or 1))
@@ -177,10 +133,7 @@ class Header(NamedTuple):
             return 1
 
     def of_frame(self, i: int) -> Header:
-        """Return the header for one frame of a multi-frame image.
-
-        The same header for an ordinary image.
-        """
+        """Return the header for one frame; for an ordinary image that is the same header."""
         try:
             own = (value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())[i : i + 1]
             shared = (value_of(self.dataset, "SharedFunctionalGroupsSequence") or ())[:1]
@@ -238,110 +191,12 @@ class Header(NamedTuple):
         return value_of(self.dataset, keyword)
 
 
-def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> Header:
-    """Read a file, with or without its pixels; with pydicom's `force` any file passes for DICOM.
-
-    Raises:
-        VolumeError: pydicom cannot make sense of the file.
-    """
-    try:
-        header = _walked(path, problems, with_pixels)
-        if header is not None:
-            return header
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
-        has_pixels = any(keyword in dataset for keyword in PIXEL_ELEMENTS)
-        return Header(
-            dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels
-        )
-    except READ_ERRORS as error:
-        raise VolumeError(
-            "damaged", path, f"The file cannot be read ({one_line(error)}): get it again."
-        ) from error
-
-
-def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | None:
-    """Return the elements of `KEYWORDS` before the pixels, and the pixels.
-
-    None for all but the most ordinary files.
-
-    Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated,
-    no sequence among the elements wanted, and exactly as many grey pixels as the header says.
-    """
-    with path.open("rb") as file:
-        head = file.read() if with_pixels else file.read(HEAD_BYTES)
-    if head[128:132] != b"DICM":
-        return None
-    found, place, before = Elements(), 132, 0
-    while place + 8 <= len(head):
-        group, element, vr, length = ELEMENT.unpack_from(head, place)
-        tag = group << 16 | element
-        if vr in LONG_VRS and place + 12 <= len(head):
-            start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
-        elif vr in SHORT_VRS:
-            start = place + 8
-        else:
-            return None
-        if tag >= FIRST_PIXEL_TAG:
-            header = (
-                _ordinary(found, path, problems)
-                if tag == PIXEL_TAG and vr in (b"OB", b"OW")
-                else None
-            )
-            if header is None or not with_pixels:
-                return header
-            return _with_pixels(header, memoryview(head)[start : start + length], length)
-        place = start + length
-        if tag <= before or length == UNDEFINED_LENGTH:
-            return None
-        if (wanted := WANTED.get(tag)) is not None:
-            if vr == b"SQ":
-                return None
-            found[wanted] = RawDataElement(
-                wanted, vr.decode(), length, head[start:place], start, False, True
-            )
-        before = tag
-    # a header without pixels, read to its end
-    is_all = place == len(head) < HEAD_BYTES and not with_pixels
-    return _ordinary(found, path, problems) if is_all else None
-
-
-def _ordinary(found: Elements, path: Path, problems: list[Problem]) -> Header | None:
-    syntax = found.get(_tag("TransferSyntaxUID"))
-    uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
-    return (
-        Header(found, UID(uid), path, problems, has_pixels=True)
-        if uid in ORDINARY_SYNTAXES
-        else None
-    )
-
-
-def _with_pixels(header: Header, pixels: memoryview, length: int) -> Header | None:
-    """Return the header with its pixels if these are as long as it says.
-
-    Of compressed pixels only that they are there.
-    """
-    if header.syntax != ExplicitVRLittleEndian:
-        return header if length == UNDEFINED_LENGTH else None
-    # an odd number is padded
-    is_whole = len(pixels) == length and length - header.pixel_bytes in (0, 1)
-    bits, stored = header.integer("BitsAllocated"), header.integer("BitsStored") or 0
-    is_grey = header.integer("SamplesPerPixel") == 1 and header.integer("PixelRepresentation") in (
-        0,
-        1,
-    )
-    return (
-        header._replace(pixels=pixels)
-        if is_whole and is_grey and bits in (8, 16) and 0 < stored <= bits
-        else None
-    )
-
-
 def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
     """Return the value of an attribute or None, faster than `dataset.get(keyword)`.
 
     Numbers and codes that are well formed are read here.
     """
-    tag, vr = _tag(keyword), _vr(keyword)
+    tag, vr = tag_of(keyword), _vr(keyword)
     element = dataset.get_item(tag)
     if element is None:
         return None
@@ -363,6 +218,12 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
     return dataset[tag].value
 
 
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """Return the tag of an attribute."""
+    return Tag(keyword)
+
+
 @lru_cache(maxsize=4096)  # of a series, most values are equal
 def _decimals(value: bytes) -> float | tuple[float, ...]:
     numbers = tuple(float(part) for part in value.split(b"\\"))
@@ -370,13 +231,5 @@ def _decimals(value: bytes) -> float | tuple[float, ...]:
 
 
 @cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)
-
-
-@cache
 def _vr(keyword: str) -> str:
-    return dictionary_VR(_tag(keyword))
-
-
-WANTED = {int(_tag(keyword)): _tag(keyword) for keyword in KEYWORDS}
+    return dictionary_VR(tag_of(keyword))

@@ -8,28 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t4e_utils.scans import dicom, stacks
-from t4e_utils.scans.folders import files_of, no_images
-from t4e_utils.scans.geometry import plane_of
-from t4e_utils.scans.problems import Problem, VolumeError, merged
-from t4e_utils.scans.volume import Volume, in_display
+from t4e_utils.scans.folders import files_of
+from t4e_utils.scans.geometry import plane_of, spacing_of
+from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
+from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 
 def read_dicom_series(folder: str | Path) -> Volume:
-    """Read the DICOM images of a folder, or one file, as one volume in the display orientation of
-    its own plane.
+    """Read a folder of DICOM images, or one file, in the display orientation of its own plane.
 
     Slices are sorted along their normal. Files that cannot be read, and images that do not belong
     to the largest set of like images, are left out and reported.
 
     Returns:
         Values after rescaling: int16 or uint16 where these are whole numbers, otherwise float32.
-        Meta: plane, sorted_by, n_files, modality, transfer_syntax, bits_stored, slice_positions_mm,
-        problems.
+        Meta: plane, sorted_by, n_files, modality, transfer_syntax, bits_stored, problems.
 
     Raises:
         VolumeError: no folder, no files, no readable image.
     """
-    stack = stack_of(folder, with_pixels=True)
+    stack = _stack(folder, with_pixels=True)
     meta = {
         "sorted_by": stack.sorted_by,
         "n_files": stack.n_files,
@@ -37,6 +35,29 @@ def read_dicom_series(folder: str | Path) -> Volume:
         "problems": stack.problems,
     }
     return in_display(stacks.values_of(stack.frames), stack.affine, plane_of(stack.affine), meta)
+
+
+def dicom_series_header(folder: str | Path) -> dict[str, Any]:
+    """Return what the headers of a series say, with the keys of `reading.series_header`.
+
+    All headers are read, since a missing slice or one of another series shows nowhere else.
+
+    Raises:
+        VolumeError: no folder, no files, no image.
+    """
+    stack = _stack(folder, with_pixels=False)
+    missing = {problem.code for problem in stack.problems}
+    spacing = (None,) * 3 if "no_spacing" in missing else spacing_of(stack.affine)
+    return {
+        "n_files": stack.n_files,
+        "n_slices": len(stack.frames),
+        "plane": None if "no_orientation" in missing else plane_of(stack.affine),
+        "rows": stack.frames[0].shape[0],
+        "columns": stack.frames[0].shape[1],
+        **dict(zip(SPACING_KEYS, spacing, strict=True)),
+        **stack.facts,
+        "problems": stack.problems,
+    }
 
 
 class _Stack(NamedTuple):
@@ -50,7 +71,8 @@ class _Stack(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def stack_of(folder: str | Path, *, with_pixels: bool) -> _Stack:
+def _stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
+    """Read all files of a series, and put the images that belong together in order."""
     files, where = files_of(folder), str(folder)
     problems: list[Problem] = []
     frames, facts = [], {}
@@ -61,7 +83,7 @@ def stack_of(folder: str | Path, *, with_pixels: bool) -> _Stack:
         except VolumeError as error:
             problems.append(error.as_problem())
     if not frames:
-        raise no_images(where, problems)
+        raise nothing_read(where, problems)
     kept, mixed = stacks.largest_group(frames, where)
     kept, sorted_by, odd_order = stacks.in_order(kept, where)
     affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)

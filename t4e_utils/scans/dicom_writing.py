@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
 
+from t4e_utils import T4EError
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
@@ -20,23 +21,21 @@ DTYPES = (np.uint8, np.uint16, np.int16)
 NOT_PERPENDICULAR = 1e-4  # largest cosine between rows and columns
 
 
-def write_series(
-    array: np.ndarray,
-    affine: np.ndarray,
-    folder: Path,
+def write_dicom_series(
+    volume: Volume,
+    folder: str | Path,
     *,
     patient_id: str,
     series_description: str,
-    name_pattern: str,
+    name_pattern: str = "Image-{}.dcm",
     uid_seed: str = "",
     compress: str | None = None,
 ) -> None:
-    """Write a volume as a DICOM MR series, a file a slice, numbered from 1 in the order of the
-    array.
+    """Write a volume as a DICOM MR series, one file per slice, numbered from 1 in their order.
 
     Args:
-        array: (D, H, W) uint8, uint16 or int16; stored as it is, without rescaling.
-        affine: 4x4, (slice, row, column) index to RAS mm; rows and columns perpendicular.
+        volume: uint8, uint16 or int16, stored as it is, without rescaling; rows and columns
+            perpendicular.
         folder: made if missing; files of the same names are replaced.
         patient_id: DICOM PatientID; with `series_description` and `uid_seed` it fixes all
             identifiers, so that equal input gives equal files.
@@ -48,18 +47,19 @@ def write_series(
     Raises:
         VolumeError: a dtype that DICOM has no place for, or rows and columns that are not
             perpendicular.
-        ValueError: another compression.
+        T4EError: another compression.
     """
     if compress not in (None, "rle"):
-        raise ValueError(f"compress = {compress!r} is not known: choose from None, 'rle'.")
+        raise T4EError(f"compress = {compress!r} is not known: choose from None, 'rle'.")
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    dataset = _series_dataset(array, affine, folder, (patient_id, series_description, uid_seed))
-    for i, image in enumerate(array):
+    dataset = _series_dataset(volume, folder, (patient_id, series_description, uid_seed))
+    for i, image in enumerate(volume.array):
         dataset.InstanceNumber = i + 1
-        dataset.ImagePositionPatient = _decimals(affine[:3] @ (i, 0, 0, 1) * LPS_TO_RAS)
+        dataset.ImagePositionPatient = _decimals(volume.affine[:3] @ (i, 0, 0, 1) * LPS_TO_RAS)
         uid = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID, str(i)])
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        data = image.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
         if compress == "rle":
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -67,24 +67,17 @@ def write_series(
         dataset.save_as(folder / name_pattern.format(i + 1), enforce_file_format=True)
 
 
-def _series_dataset(
-    array: np.ndarray, affine: np.ndarray, folder: Path, names: tuple[str, str, str]
-) -> Dataset:
+def _series_dataset(volume: Volume, folder: Path, names: tuple[str, str, str]) -> Dataset:
     """Return what all slices share; refuse what the format cannot hold."""
+    array, affine = volume.array, volume.affine
     if array.dtype.newbyteorder("=") not in DTYPES:
-        raise VolumeError(
-            "out_of_range",
-            folder,
-            f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it.",
-        )
+        sentence = f"DICOM takes uint8, uint16 or int16, not {array.dtype}: convert it."
+        raise VolumeError("out_of_range", folder, sentence)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     along_column, along_row = (affine[:3, :3] / steps).T[1:] * LPS_TO_RAS
     if abs(along_row @ along_column) > NOT_PERPENDICULAR:
-        raise VolumeError(
-            "bad_affine",
-            folder,
-            "Rows and columns are not perpendicular: resample the volume first.",
-        )
+        sentence = "Rows and columns are not perpendicular: resample the volume first."
+        raise VolumeError("bad_affine", folder, sentence)
     patient_id, description, _ = names
     bits = array.dtype.itemsize * 8
     dataset = Dataset()
@@ -109,26 +102,3 @@ def _series_dataset(
 def _decimals(values: np.ndarray | list[float]) -> list[str]:
     """Return numbers as DICOM decimal strings, of 16 characters at most."""
     return [f"{value:.8f}"[:16] for value in np.asarray(values, dtype=float) + 0.0]
-
-
-def write_dicom_series(
-    volume: Volume,
-    folder: str | Path,
-    *,
-    patient_id: str,
-    series_description: str,
-    name_pattern: str = "Image-{}.dcm",
-    uid_seed: str = "",
-    compress: str | None = None,
-) -> None:
-    """Write a volume as a DICOM MR series, a file a slice; see `dicom_writing.write_series`."""
-    write_series(
-        volume.array,
-        volume.affine,
-        Path(folder),
-        patient_id=patient_id,
-        series_description=series_description,
-        name_pattern=name_pattern,
-        uid_seed=uid_seed,
-        compress=compress,
-    )

@@ -1,13 +1,13 @@
-"""The files of a series: in the order of the numbers in their names."""
+"""The files of a series, in the order of the numbers in their names."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
-from t4e_utils.scans.problems import Problem, VolumeError
+from t4e_utils.scans.problems import VolumeError
 
 
 def last_number(path: Path) -> int | None:
@@ -16,26 +16,15 @@ def last_number(path: Path) -> int | None:
     return int(found[-1]) if found else None
 
 
-def no_images(where: str, problems: Sequence[Problem]) -> VolumeError:
-    """Return the error for a series of which nothing was read, with the code of its files if
-    they share one.
-    """
-    refused = [problem for problem in problems if problem.code not in ("warning", "bad_value")]
-    if len(refused) == 1:
-        return VolumeError(*refused[0])
-    codes = {problem.code for problem in refused}
-    code = codes.pop() if len(codes) == 1 else "no_images"
-    return VolumeError(
-        code,
-        where,
-        f"None of the {len(refused)} files is a readable image. The first: {refused[0].sentence}",
-    )
-
-
 def files_of(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
     """Return the files of a folder in the order of the numbers in their names.
 
-    A file stands for itself.
+    Args:
+        folder: hidden files and folders in it are passed over; a file stands for itself.
+        suffixes: only files of these, in small letters; all files if empty.
+
+    Raises:
+        VolumeError: no such folder, or no such files in it.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -54,6 +43,7 @@ def files_of(folder: str | Path, suffixes: Collection[str] = ()) -> list[Path]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts numbers in names as numbers: Image-9 before Image-10."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
     ]

@@ -29,9 +29,7 @@ class GeometryError(T4EError):
 
 
 def display_directions(plane: str) -> np.ndarray:
-    """Return how a display of `plane` runs.
-
-    Unit RAS directions of growing slice, row and column index, as columns.
+    """Return unit RAS directions (3, 3) of growing slice, row and column index of a display.
 
     Raises:
         GeometryError: `plane` is not one of `PLANES`.
@@ -48,9 +46,14 @@ def display_directions(plane: str) -> np.ndarray:
 def display_affine(
     plane: str, spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
 ) -> np.ndarray:
-    """Return the affine of a volume drawn as `plane` is.
+    """Return the affine of a volume in the display of `plane`, with voxel 0 at the origin.
 
-    `spacing_mm` is (slice, row, column), the origin voxel 0.
+    Args:
+        plane: one of `PLANES`.
+        spacing_mm: between slices, rows, columns.
+
+    >>> display_affine("axial", (3.0, 0.5, 0.75))[:3, :3].tolist()
+    [[0.0, 0.0, -0.75], [0.0, -0.5, 0.0], [3.0, 0.0, 0.0]]
     """
     affine = np.eye(4)
     affine[:3, :3] = display_directions(plane) * np.asarray(spacing_mm, dtype=float)
@@ -58,7 +61,7 @@ def display_affine(
 
 
 def plane_of(affine: np.ndarray) -> str:
-    """Return the plane of the slices: the one whose normal lies nearest to cross(row, column).
+    """Return the plane whose normal lies nearest to that of the slices, cross(row, column).
 
     The normal is used, not the step from slice to slice, so a tilted gantry does not change the
     answer. In a volume that is oblique in two directions the three axes are matched as a whole (see
@@ -123,9 +126,7 @@ def reorient(array: np.ndarray, affine: np.ndarray, plane: str) -> tuple[np.ndar
 
 
 def orientation_letters(affine: np.ndarray) -> dict[str, str]:
-    """Return the letters (R L A P S I) at the left, right, top and bottom of a slice drawn with
-    row 0 on top.
-    """
+    """Return the letters (R L A P S I) at left, right, top and bottom of a slice, row 0 on top."""
     axis_of, normals = _anatomical_axes(affine), _normals(affine)
     ends = {}
     for array_axis, (low, high) in ((1, ("top", "bottom")), (2, ("left", "right"))):
@@ -136,10 +137,7 @@ def orientation_letters(affine: np.ndarray) -> dict[str, str]:
 
 
 def _normals(affine: np.ndarray) -> np.ndarray:
-    """Return the unit vectors (columns) along which each index grows fastest.
-
-    For slices, the slice normal.
-    """
+    """Return unit vectors (columns) along which each index grows fastest, such as the normal."""
     matrix = np.asarray(affine, dtype=float)
     is_sound = matrix.shape == (4, 4) and bool((np.abs(matrix) < LARGEST_MM).all())  # false for NaN
     # the determinant
@@ -153,9 +151,7 @@ def _normals(affine: np.ndarray) -> np.ndarray:
 
 
 def _anatomical_axes(affine: np.ndarray) -> tuple[int, int, int]:
-    """Return the RAS axis of each array axis, all three matched so that the cosines add up to
-    the most.
-    """
+    """Return the RAS axis of each array axis, matched so that their cosines add up to the most."""
     cosines = np.abs(_normals(affine))
     return max(
         permutations(range(3)),

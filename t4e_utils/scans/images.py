@@ -1,18 +1,17 @@
-"""A folder of JPEG images as one volume."""
+"""A folder of JPEG images as one volume, of which nothing is known but its values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from t4e_utils.scans import folders, stacks
-from t4e_utils.scans.folders import files_of, no_images
+from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
-from t4e_utils.scans.problems import Problem, VolumeError, merged
+from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
+from t4e_utils.scans.stacks import Frame, largest_group
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -38,24 +37,43 @@ def read_jpeg_series(folder: str | Path) -> Volume:
     for file in files:
         try:
             image = _jpeg(file)
-            frames.append(
-                stacks.Frame(
-                    str(file), image.shape, file_number=folders.last_number(file), pixels=image
-                )
-            )
+            number = last_number(file)
+            frames.append(Frame(str(file), image.shape, file_number=number, pixels=image))
         except VolumeError as error:
             problems.append(error.as_problem())
     if not frames:
-        raise no_images(where, problems)
-    kept, mixed = stacks.largest_group(frames, where)
+        raise nothing_read(where, problems)
+    kept, mixed = largest_group(frames, where)
     kept.sort(key=lambda frame: -1 if frame.file_number is None else frame.file_number)
     array = np.stack([frame.pixels for frame in kept])
-    meta = {
-        "sorted_by": "file number",
-        "n_files": len(files),
-        "problems": merged([*problems, *mixed]),
-    }
+    problems = merged([*problems, *mixed])
+    meta = {"sorted_by": "file number", "n_files": len(files), "problems": problems}
     return in_display(array, display_affine("axial"), "axial", meta)
+
+
+def jpeg_series_header(folder: str | Path) -> dict[str, Any]:
+    """Return what is known of a folder of JPEG images without reading all, from the middle one.
+
+    Returns:
+        The keys of `reading.series_header`; None for all that a JPEG image does not say.
+
+    Raises:
+        VolumeError: no folder, no files, or the image cannot be read.
+    """
+    files = files_of(folder, JPEG_SUFFIXES)
+    rows, columns = _jpeg(files[len(files) // 2]).shape
+    return {
+        "n_files": len(files),
+        "n_slices": len(files),
+        "plane": None,
+        "rows": rows,
+        "columns": columns,
+        **dict.fromkeys(SPACING_KEYS),
+        "modality": None,
+        "transfer_syntax": "JPEG",
+        "bits_stored": 8,
+        "problems": (),
+    }
 
 
 def _jpeg(path: Path) -> np.ndarray:
@@ -73,40 +91,3 @@ def _jpeg(path: Path) -> np.ndarray:
     if image is None:
         raise VolumeError("damaged", path, "The image cannot be decoded: get the file again.")
     return image
-
-
-def jpeg_header(files: Sequence[Path]) -> dict[str, Any]:
-    image = _jpeg(files[len(files) // 2])
-    facts = {
-        "plane": None,
-        "rows": image.shape[0],
-        "columns": image.shape[1],
-        **dict.fromkeys(SPACING_KEYS),
-    }
-    return {
-        "n_files": len(files),
-        "n_slices": len(files),
-        **facts,
-        "modality": None,
-        "transfer_syntax": "JPEG",
-        "bits_stored": 8,
-        "problems": (),
-    }
-
-
-def write_jpeg_series(
-    volume: Volume, folder: str | Path, *, name_pattern: str = "Image-{}.jpg"
-) -> None:
-    """Write the slices of a uint8 volume as grey JPEG images, numbered from 1."""
-    if volume.array.dtype != np.uint8:
-        raise VolumeError(
-            "out_of_range",
-            folder,
-            f"JPEG takes uint8, not {volume.array.dtype}: use intensity.to_uint8.",
-        )
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for number, image in enumerate(volume.array, start=1):
-        path = Path(folder) / name_pattern.format(number)
-        path.write_bytes(
-            cv2.imencode(".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-        )

@@ -11,24 +11,19 @@ import numpy as np
 
 from t4e_utils import T4EError
 
+PERCENTILES = (0.5, 99.5)  # of a window; one bright vessel does not blacken the rest
 CHUNK_VALUES = 1 << 20  # converted at a time, so that a volume is never in memory as float
 
 
-class WindowError(T4EError):
-    """A window or its percentiles make no sense."""
-
-
 def window_from_percentiles(
-    array: np.ndarray, percentiles: Sequence[float] = (0.5, 99.5), *, nonzero: bool = True
+    array: np.ndarray, percentiles: Sequence[float] = PERCENTILES, *, nonzero: bool = True
 ) -> tuple[float, float]:
-    """Return the values that become black and white.
-
-    Percentiles of the volume, interpolated linearly.
+    """Return the values that become black and white: percentiles of a volume.
 
     Args:
         array: the whole volume, so that all its slices get the same window.
-        percentiles: low and high, 0 to 100. (0, 100) is minimum and maximum of the whole array,
-            whatever `nonzero`.
+        percentiles: low and high, 0 to 100, interpolated linearly. (0, 100) is minimum and maximum
+            of the whole array, whatever `nonzero`.
         nonzero: leave zeros out, as they are background in MR; an array of zeros only gives (0, 0).
 
     Returns:
@@ -36,10 +31,10 @@ def window_from_percentiles(
         is left.
 
     Raises:
-        WindowError: percentiles that do not grow from 0 to 100.
+        T4EError: percentiles that do not grow from 0 to 100.
     """
     if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise WindowError(
+        raise T4EError(
             f"The percentiles {tuple(percentiles)} are not two growing numbers of 0 to 100: "
             "correct them."
         )
@@ -55,23 +50,6 @@ def window_from_percentiles(
     return float(low), float(high)
 
 
-def _percentiles(values: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
-    """Return linear percentiles.
-
-    Of 16-bit integers from their counts, which is faster than sorting.
-    """
-    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
-        return np.percentile(values, percentiles)
-    lowest = int(values.min())
-    counts = np.bincount(values.ravel().astype(np.int64) - lowest)
-    ranks = np.asarray(percentiles, dtype=float) / 100 * (values.size - 1)
-    below, above = (
-        np.searchsorted(np.cumsum(counts), rank, side="right") + lowest
-        for rank in (np.floor(ranks), np.ceil(ranks))
-    )
-    return below + (above - below) * (ranks - np.floor(ranks))
-
-
 def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Return the array as grey levels: clipped to the window, low becomes 0 and high 255, rounded.
 
@@ -83,11 +61,11 @@ def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
         uint8, shape of `array`; 0 where a value is not finite.
 
     Raises:
-        WindowError: a window that is not finite or whose high end is below the low end.
+        T4EError: a window that is not finite or whose high end is below the low end.
     """
     low, high = window
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise WindowError(
+        raise T4EError(
             f"The window {window} is not (low, high) with low <= high: take it from "
             "window_from_percentiles."
         )
@@ -100,6 +78,33 @@ def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return grey
 
 
+def window_to_uint8(array: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+    """Return a volume in 8 bits, windowed by its own percentiles: the one way to pictures.
+
+    Args:
+        array: the whole volume.
+        percentiles: low and high, as in `window_from_percentiles`.
+
+    Raises:
+        T4EError: percentiles that do not grow from 0 to 100.
+    """
+    return to_uint8(array, window_from_percentiles(array, percentiles))
+
+
+def _percentiles(values: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+    """Return linear percentiles; of 16-bit integers from their counts, faster than sorting."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
+        return np.percentile(values, percentiles)
+    lowest = int(values.min())
+    counts = np.bincount(values.ravel().astype(np.int64) - lowest)
+    ranks = np.asarray(percentiles, dtype=float) / 100 * (values.size - 1)
+    below, above = (
+        np.searchsorted(np.cumsum(counts), rank, side="right") + lowest
+        for rank in (np.floor(ranks), np.ceil(ranks))
+    )
+    return below + (above - below) * (ranks - np.floor(ranks))
+
+
 def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
     levels = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
     levels = (
@@ -108,8 +113,3 @@ def _grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
         else levels
     )
     return np.rint(np.clip(levels, 0.0, 255.0, out=levels), out=levels).astype(np.uint8)
-
-
-def window_to_uint8(array: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
-    """Return a volume in 8 bits, windowed by its own percentiles."""
-    return to_uint8(array, window_from_percentiles(array, percentiles))

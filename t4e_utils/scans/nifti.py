@@ -1,7 +1,7 @@
-"""NIfTI files: values, affine, labels, and writing.
+"""NIfTI files as volumes: values or labels, headers, and writing.
 
-Arrays leave this module as `(D, H, W)` = (z, y, x) of the file, with the affine of that index in
-RAS mm; nothing is flipped here.
+A file's axes (x, y, z) are `(D, H, W)` = (z, y, x) here, with the affine of that index in RAS mm;
+readers then turn that to axial display.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ HEADER_ERRORS = (  # what nibabel raises on bytes that are no header
 )
 
 
-class Header(NamedTuple):
-    """What a file says about its volume, in the axis order (z, y, x)."""
+def read_nifti(
+    path: str | Path, *, labels: bool = False, allowed: Collection[int] | None = None
+) -> Volume:
+    """Read a NIfTI file as one volume, in axial display orientation whatever the order of its axes.
 
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    dtype: np.dtype
-    offset: int  # of the values in the file, in bytes
-    is_scaled: bool  # the values are stored with slope and intercept
+    Args:
+        path: `.nii` or `.nii.gz`; NIfTI-1 or NIfTI-2.
+        labels: the values are labels: whole numbers of 0 to 255, returned as uint8.
+        allowed: the labels that may occur; others are an error.
 
-
-def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
-    """Return values (z, y, x) and affine.
-
-    Integers as stored where there is no scaling, otherwise float32.
+    Returns:
+        Values as stored where they are integers without scaling, otherwise float32. Meta: plane,
+        problems.
 
     Raises:
-        VolumeError: truncated, damaged, not one 3D volume of grey values, or a bad affine.
+        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels
+            are expected.
     """
+    path, problems = Path(path), []
     data = _bytes(path)
     with warnings_as_problems(path, problems):
         header = _header(data, path, problems)
@@ -62,35 +63,77 @@ def read(path: Path, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
             raise VolumeError(
                 "truncated", path, f"The file ends before its {header.shape} values: get it again."
             ) from error
-    return _plain(array.reshape(header.shape), path, problems), header.affine
+    array = _plain(array.reshape(header.shape), path, problems)
+    if labels:
+        array = _as_labels(array, path, allowed)
+    return in_display(array, header.affine, "axial", {"problems": merged(problems)})
 
 
-def _scaled(data: bytes | np.ndarray) -> np.ndarray:
-    return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
+def nifti_header(path: str | Path) -> dict[str, Any]:
+    """Return what a NIfTI header says of the volume as `read_nifti` returns it.
 
+    The values are not decompressed.
 
-def _stored(data: bytes | np.ndarray, header: Header) -> np.ndarray:
-    """Return the values as they are stored, without another copy of what was read from a file
-    that is not compressed.
-    """
-    array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
-    return array if array.flags.writeable else array.copy()
-
-
-def read_header(path: Path, problems: list[Problem]) -> Header:
-    """Return shape, affine and dtype; the values are not decompressed.
+    Returns:
+        The keys of `reading.series_header`.
 
     Raises:
-        VolumeError: as `read`, as far as the header shows it.
+        VolumeError: missing, damaged, or a bad affine.
     """
+    path, problems = Path(path), []
     with warnings_as_problems(path, problems):
-        return _header(_bytes(path, HEADER_BYTES), path, problems)
+        header = _header(_bytes(path, HEADER_BYTES), path, problems)
+    axes, _ = display_axes(header.affine, "axial")
+    shape, spacing = (
+        [sizes[axis] for axis in axes] for sizes in (header.shape, spacing_of(header.affine))
+    )
+    return {
+        "n_files": 1,
+        "n_slices": shape[0],
+        "plane": "axial",
+        "rows": shape[1],
+        "columns": shape[2],
+        **dict(zip(SPACING_KEYS, spacing, strict=True)),
+        "modality": None,
+        "transfer_syntax": None,
+        "bits_stored": header.dtype.itemsize * 8,
+        "problems": merged(problems),
+    }
+
+
+def write_nifti(volume: Volume, path: str | Path) -> Path:
+    """Write a volume as NIfTI with the axes (column, row, slice); masks become uint8.
+
+    Raises:
+        VolumeError: NIfTI has no place for this dtype.
+    """
+    path, array = Path(path), volume.array
+    array = array.astype(np.uint8) if array.dtype == bool else array
+    if array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
+        sentence = f"{array.dtype} has no place in NIfTI: convert to int32 or float32."
+        raise VolumeError("out_of_range", path, sentence)
+    image = nib.Nifti1Image(array.transpose(2, 1, 0), volume.affine[:, [2, 1, 0, 3]])
+    image.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)
+    return path
+
+
+class _Header(NamedTuple):
+    """What a file says about its volume, in the axis order (z, y, x)."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    dtype: np.dtype
+    offset: int  # of the values in the file, in bytes
+    is_scaled: bool  # the values are stored with slope and intercept
 
 
 def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
     """Return the file (or its first n bytes) decompressed.
 
-    At once, which also checks length and sum. An array can be written to.
+    All at once, which also checks length and sum. What was not compressed is an array, since that
+    can be written to.
     """
     try:
         with path.open("rb") as file:
@@ -110,10 +153,12 @@ def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
 
 
 def _kind(data: bytes | np.ndarray) -> type[nib.Nifti1Image]:
+    """Return the class for NIfTI-1 or NIfTI-2, as the first bytes say."""
     return nib.Nifti2Image if bytes(data[:4]) in NIFTI2_SIZES else nib.Nifti1Image
 
 
-def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> Header:
+def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> _Header:
+    """Read a header, and refuse what is not one volume of grey values with a place."""
     try:
         header = _kind(data).header_class.from_fileobj(io.BytesIO(data[:HEADER_BYTES]))
         shape, dtype, offset = (
@@ -149,7 +194,19 @@ def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> He
     except GeometryError as error:
         raise VolumeError("bad_affine", path, f"{error} Correct the header.") from error
     is_scaled = slope not in (None, 1) or intercept not in (None, 0)
-    return Header((*shape, 1)[:3][::-1], affine, dtype, offset, is_scaled)
+    return _Header((*shape, 1)[:3][::-1], affine, dtype, offset, is_scaled)
+
+
+def _scaled(data: bytes | np.ndarray) -> np.ndarray:
+    """Return the values with slope and intercept applied."""
+    with np.errstate(over="ignore", invalid="ignore"):  # `_plain` reports what is not finite
+        return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
+
+
+def _stored(data: bytes | np.ndarray, header: _Header) -> np.ndarray:
+    """Return the values as stored, without a copy where the bytes can be written to."""
+    array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
+    return array if array.flags.writeable else array.copy()
 
 
 def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray:
@@ -158,7 +215,7 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
         array = array.astype(np.float32, copy=False)
-        # faster than asking each value: what is not finite, or a sum too large, is asked below
+        # faster than a look at each value, which follows if one, or the sum, is not finite
         if np.isfinite(array.sum()):
             return array
     is_finite = np.isfinite(array)
@@ -167,7 +224,7 @@ def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray
     return np.where(is_finite, array, np.float32(0))
 
 
-def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = None) -> np.ndarray:
+def _as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None) -> np.ndarray:
     """Return values as uint8 labels.
 
     Raises:
@@ -192,86 +249,3 @@ def as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None = N
         )
         raise VolumeError("unknown_labels", path, sentence)
     return labels
-
-
-def write(array: np.ndarray, affine: np.ndarray, path: Path) -> Path:
-    """Write an array (D, H, W) with its axes as (z, y, x) of the file.
-
-    Raises:
-        VolumeError: NIfTI has no place for this dtype.
-    """
-    array = array.astype(np.uint8) if array.dtype == bool else array
-    if array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
-        raise VolumeError(
-            "out_of_range",
-            path,
-            f"{array.dtype} has no place in NIfTI: convert to int32 or float32.",
-        )
-    image = nib.Nifti1Image(array.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]])
-    image.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
-    return path
-
-
-def nifti_header(path: str | Path) -> dict[str, Any]:
-    """Return what a NIfTI header says of the volume as `read_nifti` returns it, with the keys of
-    `series_header`.
-
-    Raises:
-        VolumeError: missing, damaged, or a bad affine.
-    """
-    problems: list[Problem] = []
-    facts = read_header(Path(path), problems)
-    axes, _ = display_axes(facts.affine, "axial")
-    shape, spacing = (
-        [sizes[axis] for axis in axes] for sizes in (facts.shape, spacing_of(facts.affine))
-    )
-    return {
-        "n_files": 1,
-        "n_slices": shape[0],
-        "plane": "axial",
-        "rows": shape[1],
-        "columns": shape[2],
-        **dict(zip(SPACING_KEYS, spacing, strict=True)),
-        "modality": None,
-        "transfer_syntax": None,
-        "bits_stored": facts.dtype.itemsize * 8,
-        "problems": merged(problems),
-    }
-
-
-def read_nifti(
-    path: str | Path, *, labels: bool = False, allowed: Collection[int] | None = None
-) -> Volume:
-    """Read a NIfTI file as one volume, in axial display orientation whatever the order of its axes.
-
-    Args:
-        path: `.nii` or `.nii.gz`; NIfTI-1 or NIfTI-2.
-        labels: the values are labels: whole numbers of 0 to 255, returned as uint8.
-        allowed: the labels that may occur; others are an error.
-
-    Returns:
-        Values as stored where they are integers without scaling, otherwise float32. Meta: plane,
-        problems.
-
-    Raises:
-        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels
-            are expected.
-    """
-    problems: list[Problem] = []
-    array, affine = read(Path(path), problems)
-    if labels:
-        array = as_labels(array, Path(path), allowed)
-    return in_display(array, affine, "axial", {"problems": merged(problems)})
-
-
-def write_nifti(volume: Volume, path: str | Path) -> Path:
-    """Write a volume as NIfTI with the axes (column, row, slice).
-
-    An axial display is stored as BraTS is.
-
-    Raises:
-        VolumeError: NIfTI has no place for this dtype.
-    """
-    return write(volume.array, volume.affine, Path(path))

@@ -1,6 +1,4 @@
-"""What can be wrong with a scan.
-
-Problems that are reported beside a volume, and errors that leave no volume.
+"""What can be wrong with a scan: problems beside a volume, and errors that leave no volume.
 
 Both carry a code that stays the same from release to release, so that a table can be grouped by it,
 and a sentence for people.
@@ -9,7 +7,7 @@ and a sentence for people.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +25,7 @@ CODES = {
     "gantry_tilt": "the slices are not stacked along their normal",
     "gap": "slices are missing between others",
     "label_without_folder": "a patient has a label but no folder",
-    "missing_series": "a patient lacks a series or contrast",
+    "missing_series": "a patient lacks a series",
     "mixed_orientations": "images of another orientation are in the same folder",
     "mixed_series": "images of another series are in the same folder",
     "mixed_sizes": "images of another matrix are in the same folder",
@@ -45,7 +43,7 @@ CODES = {
     "not_labels": "a label map has values that are no labels",
     "out_of_range": "the values do not fit into the format",
     "same_position": "several slices lie at one position",
-    "shape_differs": "a contrast is not on the grid of its segmentation",
+    "shape_differs": "a scan is not on the grid of its annotation",
     "truncated": "the file ends too early",
     "uneven_spacing": "the slices are not equally far apart",
     "unknown_labels": "a label map has labels that were not expected",
@@ -78,9 +76,7 @@ class VolumeError(T4EError):
 
 
 def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Return one problem for all files that have the same one, with the first path and their
-    number.
-    """
+    """Return one problem for all files that have it, with the first path and their number."""
     result = []
     for _, same in groupby(sorted(problems, key=_kind), key=_kind):
         first, *others = {problem.path: problem for problem in same}.values()
@@ -89,13 +85,23 @@ def merged(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(result)
 
 
+def nothing_read(where: str, problems: Sequence[Problem]) -> VolumeError:
+    """Return the error for a series without images, with the code of its files if they share it."""
+    refused = [problem for problem in problems if problem.code not in ("warning", "bad_value")]
+    if len(refused) == 1:
+        return VolumeError(*refused[0])
+    codes = {problem.code for problem in refused}
+    code = codes.pop() if len(codes) == 1 else "no_images"
+    return VolumeError(
+        code,
+        where,
+        f"None of the {len(refused)} files is a readable image. The first: {refused[0].sentence}",
+    )
+
+
 def one_line(message: object) -> str:
     """Return what a library says as one line."""
     return " ".join(str(message).split())
-
-
-def _kind(problem: Problem) -> tuple[str, str]:
-    return problem.code, problem.sentence
 
 
 @contextmanager
@@ -111,3 +117,7 @@ def warnings_as_problems(path: Path, problems: list[Problem]) -> Iterator[None]:
             )
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _kind(problem: Problem) -> tuple[str, str]:
+    return problem.code, problem.sentence

@@ -6,25 +6,42 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from t4e_utils.scans.dicom_series import read_dicom_series, stack_of
-from t4e_utils.scans.folders import files_of
-from t4e_utils.scans.geometry import plane_of, spacing_of
-from t4e_utils.scans.images import JPEG_SUFFIXES, jpeg_header, read_jpeg_series
+from t4e_utils import T4EError
+from t4e_utils.scans.dicom_series import dicom_series_header, read_dicom_series
+from t4e_utils.scans.images import jpeg_series_header, read_jpeg_series
 from t4e_utils.scans.problems import Problem, VolumeError
-from t4e_utils.scans.volume import SPACING_KEYS, Volume
+from t4e_utils.scans.volume import Volume
 
-SOURCES = ("dicom", "jpg")
+# source -> what reads a folder of it as a volume, and what reads its headers
+READERS = {
+    "dicom": (read_dicom_series, dicom_series_header),
+    "jpg": (read_jpeg_series, jpeg_series_header),
+}
 
 
 def read_series(folder: str | Path, *, source: str = "dicom") -> Volume:
-    """Read a series of "dicom" or "jpg" files: `read_dicom_series` or `read_jpeg_series`."""
-    _refuse_other_source(source)
-    return read_jpeg_series(folder) if source == "jpg" else read_dicom_series(folder)
+    """Read a series of "dicom" or "jpg" files: `read_dicom_series` or `read_jpeg_series`.
+
+    Raises:
+        T4EError: another source.
+        VolumeError: no folder, no files, no readable image.
+    """
+    return _readers(source)[0](folder)
 
 
-def _refuse_other_source(source: str) -> None:
-    if source not in SOURCES:
-        raise ValueError(f"source = {source!r} is not known: choose from {', '.join(SOURCES)}.")
+def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any]:
+    """Return what the headers of a series say, for an inventory; nothing that identifies a person.
+
+    Returns:
+        n_files, n_slices, plane, rows, columns, spacing_slice_mm, spacing_row_mm,
+        spacing_column_mm, transfer_syntax, bits_stored, modality; None where the files do not say.
+        And problems, as far as headers show them.
+
+    Raises:
+        T4EError: another source.
+        VolumeError: no folder, no files, no image.
+    """
+    return _readers(source)[1](folder)
 
 
 def read_each(
@@ -33,7 +50,7 @@ def read_each(
     """Read what can be read of several scans.
 
     Args:
-        read: one of the readers of this module.
+        read: a reader, such as `read_series` or `nifti.read_nifti`.
         paths: by any name.
 
     Returns:
@@ -49,33 +66,7 @@ def read_each(
     return volumes, problems
 
 
-def series_header(folder: str | Path, *, source: str = "dicom") -> dict[str, Any]:
-    """Return what the headers of a series say, for an inventory; nothing that identifies a person.
-
-    All headers of a DICOM series are read, since a missing slice or one of another series shows
-    nowhere else.
-
-    Returns:
-        n_files, n_slices, plane, rows, columns, spacing_slice_mm, spacing_row_mm,
-        spacing_column_mm, transfer_syntax, bits_stored, modality; None where the files do not say.
-        And problems, as far as headers show them.
-
-    Raises:
-        VolumeError: no folder, no files, no image.
-    """
-    _refuse_other_source(source)
-    if source == "jpg":
-        return jpeg_header(files_of(folder, JPEG_SUFFIXES))
-    stack = stack_of(folder, with_pixels=False)
-    missing = {problem.code for problem in stack.problems}
-    spacing = (None,) * 3 if "no_spacing" in missing else spacing_of(stack.affine)
-    return {
-        "n_files": stack.n_files,
-        "n_slices": len(stack.frames),
-        "plane": None if "no_orientation" in missing else plane_of(stack.affine),
-        "rows": stack.frames[0].shape[0],
-        "columns": stack.frames[0].shape[1],
-        **dict(zip(SPACING_KEYS, spacing, strict=True)),
-        **stack.facts,
-        "problems": stack.problems,
-    }
+def _readers(source: str) -> tuple[Callable, Callable]:
+    if source not in READERS:
+        raise T4EError(f"source = {source!r} is not known: choose from {', '.join(READERS)}.")
+    return READERS[source]

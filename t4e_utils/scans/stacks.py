@@ -1,6 +1,4 @@
-"""From single images to one stack.
-
-Which belong together, in what order, and where they lie in the patient.
+"""From single images to one stack: which belong together, in what order, and where they lie.
 
 Positions and directions are RAS in mm, and `None` where a header does not state them. Pure numpy:
 what a file format says has been read before.
@@ -83,31 +81,6 @@ def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
     return [frame for frame, key in zip(frames, keys, strict=True) if key == common], problems
 
 
-def _series_key(frames: Sequence[Frame]) -> Callable[[Frame], object]:
-    is_useless = (
-        len({frame.series for frame in frames})
-        == len({frame.path for frame in frames})
-        == len(frames)
-    )
-    return lambda frame: None if is_useless else frame.series
-
-
-def _orientation_key() -> Callable[[Frame], object]:
-    """Return a function that names an orientation by the first one seen that is close to it."""
-    seen: list[np.ndarray] = []
-
-    def key(frame: Frame) -> int | None:
-        if frame.directions is None:
-            return None
-        for i, directions in enumerate(seen):
-            if np.abs(directions - frame.directions).max() < SAME_DIRECTION:
-                return i
-        seen.append(frame.directions)
-        return len(seen) - 1
-
-    return key
-
-
 def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list[Problem]]:
     """Order images along the slice normal; by their numbers where positions do not tell.
 
@@ -116,7 +89,7 @@ def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list
         or "file name"), and problems.
     """
     if _have_positions(frames):
-        distances = slice_positions(frames)
+        distances = _slice_positions(frames)
         if len(frames) == 1 or np.ptp(distances) > SAME_POSITION_MM:
             order = sorted(
                 range(len(frames)), key=lambda i: (round(distances[i], 2), frames[i].number or 0, i)
@@ -142,55 +115,10 @@ def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list
     return list(frames), "file name", [problem]
 
 
-def _have_positions(frames: Sequence[Frame]) -> bool:
-    return all(frame.position is not None and frame.directions is not None for frame in frames)
-
-
-def slice_positions(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the distance in mm of each image from the origin, along the normal of the first."""
-    return np.array([frame.position for frame in frames]) @ frames[0].normal
-
-
-def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
-    """Report slices at one position, missing slices and uneven distances.
-
-    `distances` are sorted.
-    """
-    steps = np.diff(distances)
-    is_double = steps < SAME_POSITION_MM
-    problems = []
-    if is_double.any():
-        sentence = (
-            f"{int(is_double.sum())} of {len(distances)} slices lie where another one "
-            "lies: all were kept."
-        )
-        problems.append(Problem("same_position", path, sentence))
-    steps = steps[~is_double]
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    wide = steps[steps > (2 - UNEVEN) * usual]
-    if len(wide):
-        missing = int(np.sum(np.round(wide / usual) - 1))
-        sentence = (
-            f"Slices are missing, about {missing}: the distance is {usual:.3g} mm, but "
-            f"{wide.max():.3g} mm at most."
-        )
-        problems.append(Problem("gap", path, sentence))
-    rest = steps[steps <= (2 - UNEVEN) * usual]
-    if len(rest) and np.abs(rest - usual).max() > UNEVEN * usual:
-        sentence = (
-            f"The distance of slices varies from {rest.min():.3g} to {rest.max():.3g} "
-            f"mm: {usual:.3g} mm was taken."
-        )
-        problems.append(Problem("uneven_spacing", path, sentence))
-    return problems
-
-
 def affine_of(
     frames: Sequence[Frame], sorted_by: str, path: str
 ) -> tuple[np.ndarray, list[Problem]]:
-    """Return the affine of a stack.
-
-    (slice, row, column) index to RAS mm, and what had to be assumed for it.
+    """Return the affine of a stack (index to RAS mm), and what had to be assumed for it.
 
     The distance of slices is the median distance of their positions, not the stated thickness; the
     direction is from the first position to the last, so a tilted gantry gives a sheared affine.
@@ -229,41 +157,8 @@ def affine_of(
     return affine, problems
 
 
-def _slice_step(frames: Sequence[Frame]) -> tuple[np.ndarray, float]:
-    """Return the step from slice to slice in mm, and its angle to the normal in degrees."""
-    distances = slice_positions(frames)
-    steps = np.diff(distances)
-    per_mm = (frames[-1].position - frames[0].position) / (distances[-1] - distances[0])
-    step = per_mm * float(np.median(steps[steps >= SAME_POSITION_MM]))
-    return step, float(np.degrees(np.arccos(min(1.0, 1.0 / np.linalg.norm(per_mm)))))
-
-
-def _display_normal(frame: Frame) -> np.ndarray:
-    """Return the normal in display direction.
-
-    The best guess when only numbers give the order of slices.
-    """
-    affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([frame.normal, frame.directions])
-    return (
-        frame.normal
-        if frame.normal @ display_directions(plane_of(affine))[:, 0] >= 0
-        else -frame.normal
-    )
-
-
-def _stated_slice_mm(frame: Frame, problems: list[Problem], path: str) -> float:
-    if frame.slice_mm is None:
-        problems.append(
-            Problem("no_spacing", path, "The distance of slices is not stated: 1 mm was taken.")
-        )
-    return frame.slice_mm or 1.0
-
-
 def values_of(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the stack (D, H, W) in the units of the scanner.
-
-    Rescaled, padding made background, highest brightest.
+    """Return the stack (D, H, W) in the units of the scanner, highest brightest.
 
     Integers stay integers where slope and intercept are whole (int16 or uint16), otherwise float32.
     Inverted images are turned over between their own smallest and largest value. Padding becomes 0,
@@ -283,6 +178,99 @@ def values_of(frames: Sequence[Frame]) -> np.ndarray:
     if is_padding is not None:
         values[is_padding] = min(0, low)
     return values
+
+
+def _series_key(frames: Sequence[Frame]) -> Callable[[Frame], object]:
+    is_useless = (
+        len({frame.series for frame in frames})
+        == len({frame.path for frame in frames})
+        == len(frames)
+    )
+    return lambda frame: None if is_useless else frame.series
+
+
+def _orientation_key() -> Callable[[Frame], object]:
+    """Return a function that names an orientation by the first one seen that is close to it."""
+    seen: list[np.ndarray] = []
+
+    def key(frame: Frame) -> int | None:
+        if frame.directions is None:
+            return None
+        for i, directions in enumerate(seen):
+            if np.abs(directions - frame.directions).max() < SAME_DIRECTION:
+                return i
+        seen.append(frame.directions)
+        return len(seen) - 1
+
+    return key
+
+
+def _have_positions(frames: Sequence[Frame]) -> bool:
+    return all(frame.position is not None and frame.directions is not None for frame in frames)
+
+
+def _slice_positions(frames: Sequence[Frame]) -> np.ndarray:
+    """Return the distance in mm of each image from the origin, along the normal of the first."""
+    return np.array([frame.position for frame in frames]) @ frames[0].normal
+
+
+def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
+    """Report slices at one position, missing slices and uneven steps of sorted distances."""
+    steps = np.diff(distances)
+    is_double = steps < SAME_POSITION_MM
+    problems = []
+    if is_double.any():
+        sentence = (
+            f"{int(is_double.sum())} of {len(distances)} slices lie where another one "
+            "lies: all were kept."
+        )
+        problems.append(Problem("same_position", path, sentence))
+    steps = steps[~is_double]
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    wide = steps[steps > (2 - UNEVEN) * usual]
+    if len(wide):
+        missing = int(np.sum(np.round(wide / usual) - 1))
+        sentence = (
+            f"Slices are missing, about {missing}: the distance is {usual:.3g} mm, but "
+            f"{wide.max():.3g} mm at most."
+        )
+        problems.append(Problem("gap", path, sentence))
+    rest = steps[steps <= (2 - UNEVEN) * usual]
+    if len(rest) and np.abs(rest - usual).max() > UNEVEN * usual:
+        sentence = (
+            f"The distance of slices varies from {rest.min():.3g} to {rest.max():.3g} "
+            f"mm: {usual:.3g} mm was taken."
+        )
+        problems.append(Problem("uneven_spacing", path, sentence))
+    return problems
+
+
+def _slice_step(frames: Sequence[Frame]) -> tuple[np.ndarray, float]:
+    """Return the step from slice to slice in mm, and its angle to the normal in degrees."""
+    distances = _slice_positions(frames)
+    steps = np.diff(distances)
+    per_mm = (frames[-1].position - frames[0].position) / (distances[-1] - distances[0])
+    step = per_mm * float(np.median(steps[steps >= SAME_POSITION_MM]))
+    return step, float(np.degrees(np.arccos(min(1.0, 1.0 / np.linalg.norm(per_mm)))))
+
+
+def _display_normal(frame: Frame) -> np.ndarray:
+    """Return the normal in display direction: a guess where only numbers give the order."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack([frame.normal, frame.directions])
+    return (
+        frame.normal
+        if frame.normal @ display_directions(plane_of(affine))[:, 0] >= 0
+        else -frame.normal
+    )
+
+
+def _stated_slice_mm(frame: Frame, problems: list[Problem], path: str) -> float:
+    if frame.slice_mm is None:
+        problems.append(
+            Problem("no_spacing", path, "The distance of slices is not stated: 1 mm was taken.")
+        )
+    return frame.slice_mm or 1.0
 
 
 def _padding(frames: Sequence[Frame], stack: np.ndarray) -> np.ndarray | None:

@@ -21,7 +21,7 @@ SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A scan in memory."""
+    """A scan in memory: values and where they lie."""
 
     array: np.ndarray  # (D, H, W)
     spacing_mm: tuple[float, float, float]  # between slices, rows, columns
@@ -47,5 +47,6 @@ class Volume:
 def in_display(
     array: np.ndarray, affine: np.ndarray, plane: str, meta: Mapping[str, Any]
 ) -> Volume:
+    """Return an array and its affine as a volume in the display of `plane`, in memory in order."""
     array, affine = reorient(array, affine, plane)
     return Volume(np.ascontiguousarray(array), spacing_of(affine), affine, {"plane": plane, **meta})

@@ -1,98 +1,163 @@
 """Catalogues of patients and series: what is there and how it is labelled.
 
 Patient ids are strings and stay strings ("00006", not 6). Whatever is odd about a data set becomes
-a row of the problems table (code, path, sentence); only what makes all further work pointless is an
-error.
+a row of the problems table (code, path, sentence). Only what makes all further work pointless is
+an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from string import Formatter
 
 import pandas as pd
+import pydicom
 
 from t4e_utils import T4EError
-from t4e_utils.scans.problems import Problem
+from t4e_utils.progress import parallel
+from t4e_utils.scans.dicom_elements import READ_ERRORS
+from t4e_utils.scans.problems import Problem, merged, one_line
+
+IDENTIFIERS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+HASH_PREFIX = b"patient:"  # the same in every run, so that tables can be joined
 
 
 class CatalogError(T4EError):
     """A data set or one of its tables cannot be used."""
 
 
-def find_series(root: Path, *, split: str, series: Sequence[str]) -> pd.DataFrame:
-    """List the series folders `root/split/<patient>/<series>`.
-
-    Returns:
-        Columns patient_id, split, series, path; a series folder that is missing has no row. Sorted
-        by patient, then by `series`.
-
-    Raises:
-        CatalogError: the split folder is missing or holds no patient folder.
-    """
-    folder = root / split
-    patients = _patient_folders(folder)
-    rows = [
-        {"patient_id": patient.name, "split": split, "series": name, "path": str(patient / name)}
-        for patient in patients
-        for name in series
-        if (patient / name).is_dir()
-    ]
-    return pd.DataFrame(rows, columns=["patient_id", "split", "series", "path"])
-
-
-def find_volumes(
-    root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_id: Callable[[str], str]
-) -> pd.DataFrame:
-    """List the NIfTI files `root/<patient>/<patient><suffix>.nii[.gz]`.
+def find_scans(root: str | Path, pattern: str) -> pd.DataFrame:
+    """List the files or folders below a folder whose paths have a pattern.
 
     Args:
-        root: folder of patient folders.
-        contrasts: for each contrast (or "labels") the suffixes under which it is found, such as
-            ("_t1ce", "-t1c").
-        patient_id: turns a folder name into the patient's id.
+        root: folder of the data set.
+        pattern: path below it, such as "{patient_id}/{name}_{contrast}.nii.gz" or
+            "subset*/{scan}.mhd". A field takes any text within one part of the path; of several
+            fields in a part the first takes as much as it can. A field that stands twice must be
+            the same. `*` is any text. The last part finds files if it has a dot outside of fields,
+            else folders. Names that begin with a dot are left out.
 
     Returns:
-        Columns patient_id, series, path; a missing file has no row.
+        A column for each field, in the order of the pattern, and path. Sorted by path, numbers by
+        value.
 
     Raises:
-        CatalogError: the folder is missing, or holds no patient folder or none of the files.
+        CatalogError: no such folder, it cannot be listed, nothing has the pattern, or the pattern
+            makes no sense.
     """
-    rows = []
-    for patient in _patient_folders(root):
-        for series, suffixes in contrasts.items():
-            candidates = [
-                patient / f"{patient.name}{suffix}{end}"
-                for suffix in suffixes
-                for end in (".nii.gz", ".nii")
-            ]
-            found = next((path for path in candidates if path.is_file()), None)
-            if found:
-                rows.append(
-                    {"patient_id": patient_id(patient.name), "series": series, "path": str(found)}
-                )
-    if not rows:
-        name = f"{patient.name}/{patient.name}{next(iter(contrasts.values()))[0]}.nii.gz"
+    parts, found = pattern.strip("/").split("/"), [""]
+    if not os.path.isdir(root):
         raise CatalogError(
-            f"The folder {root} holds no file such as {name}: give the folder of the data set."
-        )
-    return pd.DataFrame(rows, columns=["patient_id", "series", "path"])
-
-
-def _patient_folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise CatalogError(
-            f"The folder {folder} is not there: give the folder of the data set, see the "
+            f"The folder {root} is not there: give the folder of the data set, see the "
             "README's section on data."
         )
-    patients = sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    if not patients:
+    for depth in range(1, len(parts) + 1):
+        start = "/".join(parts[:depth])
+        expression, has_dot = _expression(start)
+        takes_files = depth == len(parts) and has_dot
+        found = [
+            path
+            for folder in found
+            for path in _entries(root, folder, files=takes_files)
+            if expression.fullmatch(path)
+        ]
+        if not found:
+            raise CatalogError(
+                f"The folder {root} holds no {start} (looked for {pattern}): is the data set "
+                "unpacked there?"
+            )
+    found.sort(key=lambda path: ([_natural(name) for name in path.split("/")], path))
+    rows = [expression.fullmatch(path).groups() for path in found]
+    table = pd.DataFrame(rows, columns=list(expression.groupindex))
+    return table.assign(path=[os.path.join(root, path) for path in found])
+
+
+def _entries(root: str | Path, folder: str, *, files: bool) -> Iterator[str]:
+    """Give the files, or the folders, of a folder as paths below the root."""
+    where = os.path.join(root, folder)
+    try:
+        with os.scandir(where) as entries:
+            for entry in entries:
+                if entry.name[0] != "." and (entry.is_file() if files else entry.is_dir()):
+                    yield f"{folder}/{entry.name}" if folder else entry.name
+    except OSError as error:
         raise CatalogError(
-            f"The folder {folder} holds no patient folder: is the data set unpacked there?"
-        )
-    return patients
+            f"The folder {where} cannot be listed ({error.strerror}): make it readable."
+        ) from error
+
+
+def _expression(pattern: str) -> tuple[re.Pattern, bool]:
+    """Return what paths must match, and whether the last part has a dot outside of fields."""
+    expression, outside = "", ""
+    names = {"path"}  # the result's own column, so that a field of this name is refused below
+    try:
+        for text, name, *_ in Formatter().parse(pattern):
+            outside += text
+            expression += re.escape(text).replace(r"\*", "[^/]*")
+            if name is not None:
+                expression += f"(?P={name})" if name in names else f"(?P<{name}>[^/]+)"
+                names.add(name)
+        return re.compile(expression), "." in outside.split("/")[-1]
+    except (ValueError, re.error) as error:
+        raise CatalogError(
+            f"The pattern {pattern} makes no sense ({error}): write each field as {{name}}, with "
+            "another name than path."
+        ) from error
+
+
+def _natural(name: str) -> list[str | int]:
+    """Return text and numbers in turn: a key that sorts 9 before 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name))]
+
+
+def group_by_header(
+    paths: Sequence[str | Path], *, n_jobs: int
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Say of DICOM files that lie in one folder which patient, study and series they belong to.
+
+    Args:
+        paths: of the files; only their headers are read.
+        n_jobs: processes.
+
+    Returns:
+        One row per readable file, in order: patient, study, series, path. `patient` is a hash of
+        12 hexadecimal digits; the id itself stays in the file. It is "" where none is stated.
+        And a problem for each file that cannot be read or does not say where it belongs.
+    """
+    read = parallel(_identifiers, map(str, paths), n_jobs=n_jobs, desc="headers", unit="files")
+    table = pd.DataFrame([row for row, _ in read if row], columns=[*IDENTIFIERS, "path"])
+    return table, list(merged(problem for _, problems in read for problem in problems))
+
+
+def _identifiers(path: str) -> tuple[dict[str, str], list[Problem]]:
+    """Return a row for `group_by_header`, empty if there is none, and what is wrong.
+
+    What pydicom says of a damaged file can hold its first bytes, so it is not passed on.
+    """
+    tags = list(IDENTIFIERS.values())
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=tags)
+        # as stored: pydicom warns of values such as ID_0123abcd, which are no UIDs
+        items = [header.get_item(tag) for tag in tags]
+        patient, study, series = (b"" if i is None else i.value.strip(b"\0 ") for i in items)
+    except READ_ERRORS as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return {}, [Problem("damaged", path, f"The file cannot be read ({reason}): get it again.")]
+    if not series:
+        return {}, [Problem("no_pixels", path, "The file is no image of a series: take it out.")]
+    unknown = Problem("bad_value", path, "The file does not say of which patient it is.")
+    return {
+        "patient": hashlib.sha256(HASH_PREFIX + patient).hexdigest()[:12] if patient else "",
+        "study": study.decode("ascii", "replace"),
+        "series": series.decode("ascii", "replace"),
+        "path": path,
+    }, [] if patient else [unknown]
 
 
 def missing_series(
@@ -123,9 +188,11 @@ def read_ids(path: Path, *, id_column: str, value_column: str) -> pd.DataFrame:
         )
     try:
         table = pd.read_csv(path, dtype=str)
-    except pd.errors.EmptyDataError as error:
+    except ValueError as error:
+        is_empty = isinstance(error, pd.errors.EmptyDataError)
+        what = "is empty" if is_empty else f"cannot be read ({one_line(error)})"
         raise CatalogError(
-            f"The table {path} is empty: it must have the columns {id_column} and {value_column}."
+            f"The table {path} {what}: it must have the columns {id_column} and {value_column}."
         ) from error
     if missing := [column for column in (id_column, value_column) if column not in table.columns]:
         raise CatalogError(
@@ -170,8 +237,7 @@ def read_labels(path: Path, *, id_column: str, label_column: str) -> pd.DataFram
 def join_labels(
     found: pd.DataFrame, labels: pd.DataFrame, *, root: Path
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    """Return the patients that have both a folder and a label, and a problem for each of the
-    others.
+    """Return the patients that have a folder and a label, and a problem for each of the others.
 
     Returns:
         Columns patient_id and label, sorted by patient; problems.

@@ -1,23 +1,19 @@
 """Folds of patients.
 
-Who is train, who chooses the checkpoint, who is held out, and that nobody stands on two sides.
-
-Patient ids are strings. A split is always of patients, never of their series or slices.
+Who is train, who chooses the checkpoint (tune), who is held out, and that nobody stands on two
+sides. A split is always of patients, never of their series or slices. Their ids are strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
-
-
-class FoldError(T4EError):
-    """Patients cannot be split as asked."""
+from t4e_utils.tables.catalog import CatalogError
 
 
 class LeakError(T4EError):
@@ -25,42 +21,73 @@ class LeakError(T4EError):
 
 
 def make_folds(
-    patient_ids: Sequence[str], *, n_folds: int, seed: int, labels: Sequence[int] | None = None
+    ids: Sequence[str],
+    *,
+    n_folds: int,
+    seed: int,
+    labels: Sequence[Hashable] | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> np.ndarray:
-    """Deal patients into folds: shuffled, stratified by label, sizes equal to within one.
+    """Deal patients into folds: shuffled, stratified by label, of like size.
 
-    Patients of one label are dealt one after the other, and the next label goes on where the last
-    stopped; so folds differ by at most one patient in each label and in all.
+    Without groups, patients of one label are dealt one after the other, and the next label goes on
+    where the last stopped. So folds differ by at most one in each label and in all. With groups,
+    the largest are dealt first, each to the fold that has least of what it brings.
 
     Args:
-        patient_ids: one entry a patient, without repeats.
+        ids: patients, or what else is dealt, such as studies, without repeats.
         n_folds: number of folds, 2 or more.
-        seed: order of the shuffle; the result does not depend on the order of `patient_ids`.
-        labels: one a patient; without them nothing is stratified.
+        seed: order of the shuffle; the result does not depend on the order of `ids`.
+        labels: one per id, numbers or text; without them nothing is stratified.
+        groups: one per id, such as the patient of a study; equal ones stay in one fold.
 
     Returns:
-        Fold of each patient, (N,) int.
+        Fold of each id, (N,) int.
 
     Raises:
-        FoldError: fewer patients than folds, or an id more than once.
+        CatalogError: fewer ids or groups than folds, an id more than once, or one without a group.
     """
-    ids = np.asarray(patient_ids, dtype=str)
+    ids = np.asarray(ids, dtype=str)
     if len(set(ids)) != len(ids):
-        raise FoldError(
+        raise CatalogError(
             "A patient stands more than once in the list to be dealt into folds: give one row "
-            "a patient."
+            "per patient."
         )
-    if not 2 <= n_folds <= len(ids):
-        raise FoldError(
-            f"n_folds = {n_folds} does not fit {len(ids)} patients: choose 2 to {len(ids)} folds."
+    of_row, names = pd.factorize(pd.Series(ids if groups is None else list(groups)), sort=True)
+    if (of_row < 0).any():
+        raise CatalogError(f"{ids[of_row.argmin()]} has no group: give one to each id.")
+    if not 2 <= n_folds <= len(names):
+        what = "patients" if groups is None else "groups"
+        raise CatalogError(
+            f"n_folds = {n_folds} does not fit {len(names)} {what}: choose 2 to {len(names)} folds."
         )
     strata = np.zeros(len(ids), int) if labels is None else np.asarray(labels)
     generator = np.random.default_rng(seed)
+    if groups is not None:
+        return _deal_groups(of_row, strata, n_folds, generator)[of_row]
     by_id = np.argsort(ids)
     shuffled = by_id[generator.permutation(len(ids))]
-    dealt = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    ordered = shuffled[np.argsort(strata[shuffled], kind="stable")]
     folds = np.empty(len(ids), int)
-    folds[dealt] = np.arange(len(ids)) % n_folds
+    folds[ordered] = np.arange(len(ids)) % n_folds
+    return folds
+
+
+def _deal_groups(
+    groups: np.ndarray, strata: np.ndarray, n_folds: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the fold of each group, (G,) int; `groups` gives the group of each row, 0 to G - 1."""
+    names, of_row = np.unique(strata, return_inverse=True)
+    counts = np.zeros((groups.max() + 1, len(names) + 1), int)  # by stratum, and in all
+    np.add.at(counts, (groups, of_row), 1)
+    counts[:, -1] = counts.sum(1)
+    weighted = counts * (1000 * len(groups) // counts.sum(0))  # a rare stratum counts as much
+    order = generator.permutation(len(counts))
+    held, folds = np.zeros((n_folds, len(names) + 1), int), np.empty(len(counts), int)
+    for group in order[np.argsort(-counts[order, -1], kind="stable")]:
+        # whole numbers, so that ties are the same on every machine; an empty fold has 0
+        folds[group] = fold = int(np.argmin(held @ weighted[group]))
+        held[fold] += counts[group]
     return folds
 
 
@@ -92,7 +119,8 @@ def split_fold(
     The held-out fold chooses nothing unless it is asked to.
 
     Args:
-        patients: columns patient_id and fold, and label if there is one. One row a patient.
+        patients: columns patient_id and fold; label and group, if there are any. One row per
+            patient, or per study with its patient as group: equal groups stay together.
         fold: held out.
         select_share: part of the training patients that choose the checkpoint, 0 to below 1. With
             fewer than four training patients, or a share of 0, nobody chooses.
@@ -101,15 +129,19 @@ def split_fold(
             choose.
 
     Raises:
-        FoldError: nobody is in this fold, or nobody outside it.
+        CatalogError: nobody is in this fold, or nobody outside it.
+        LeakError: the table puts a patient or a group on two sides.
     """
     is_held_out = patients["fold"] == fold
     training, held_out = patients[~is_held_out], patients.loc[is_held_out, "patient_id"].tolist()
     if not held_out or training.empty:
-        raise FoldError(
+        raise CatalogError(
             f"Fold {fold} cannot be held out: the folds are {sorted(set(patients['fold']))}; "
             "choose one of them."
         )
+    if "group" in patients:
+        sides = patients["group"].groupby(is_held_out).unique()
+        assert_disjoint(sides[False], sides[True], what=f"fold {fold}")
     if select_on == "outer":
         return FoldSplit(fold, training["patient_id"].tolist(), held_out, held_out, select_on)
     train, tune = _inner_split(training, share=select_share, seed=seed)
@@ -120,11 +152,14 @@ def split_fold(
 
 def _inner_split(training: pd.DataFrame, *, share: float, seed: int) -> tuple[list[str], list[str]]:
     ids = training["patient_id"].tolist()
-    if share <= 0 or len(ids) < 4:
+    labels, groups = (
+        training[name].tolist() if name in training else None for name in ("label", "group")
+    )
+    n = len(set(groups or ids))
+    if share <= 0 or n < 4:
         return ids, []
-    n_parts = max(2, len(ids) // max(1, round(share * len(ids))))
-    labels = training["label"].tolist() if "label" in training else None
-    parts = make_folds(ids, n_folds=n_parts, seed=seed, labels=labels)
+    n_parts = max(2, n // max(1, round(share * n)))
+    parts = make_folds(ids, n_folds=n_parts, seed=seed, labels=labels, groups=groups)
     chosen = dict(zip(ids, parts == 0, strict=True))
     return [patient for patient in ids if not chosen[patient]], [
         patient for patient in ids if chosen[patient]

@@ -6,19 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from t4e_utils import __version__
-from t4e_utils.progress import PROGRESS_SECONDS
+from t4e_utils.progress import parallel
 from t4e_utils.scans.nifti import nifti_header
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import series_header
 from t4e_utils.tables.store import write_table
 
+READER = 1  # grows when reading the same files gives other facts
 HEADER_FACTS = (
     "n_files",
     "n_slices",
@@ -35,18 +34,19 @@ HEADER_FACTS = (
 
 
 def take_inventory(
-    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int = 2, cache: Path | None = None
+    table: pd.DataFrame, *, source: str = "dicom", n_jobs: int, cache: Path | None = None
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Add header facts to a catalogue of series.
 
     Number of files, plane, matrix, spacing, transfer syntax.
 
     Args:
-        table: columns patient_id, series, path, as from `find_series` or `find_volumes`.
+        table: column path, and any others, as from `catalog.find_scans`.
         source: "dicom", "jpg" or "nifti".
         n_jobs: processes.
-        cache: Parquet file that keeps what was found from call to call. A series is read again when
-            a file was added, removed, renamed or written since (by size and time of change).
+        cache: Parquet file that keeps what was found from call to call. A series is read again if
+            a file was added, removed, renamed or written since, by size and time of change, or if
+            `READER` has grown.
 
     Returns:
         The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all
@@ -55,18 +55,14 @@ def take_inventory(
     keys = [(path, files_fingerprint(path, source)) for path in table["path"]]
     known = _read_cache(cache)
     missing = [key for key in keys if key not in known]
-    read = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_header)(path, source) for path, _ in missing
-    )
-    progress = tqdm(
-        read,
+    read = parallel(
+        partial(_header, source=source),
+        [path for path, _ in missing],
+        n_jobs=n_jobs,
         desc="headers",
-        mininterval=PROGRESS_SECONDS,
         unit="series",
-        total=len(missing),
-        disable=not missing,
     )
-    known.update(zip(missing, progress, strict=True))
+    known.update(zip(missing, read, strict=True))
     found = [known[key] for key in keys]
     if missing and cache is not None:
         _write_cache(cache, dict(zip(keys, found, strict=True)))
@@ -76,16 +72,17 @@ def take_inventory(
     ]
 
 
-def grid_problems(inventory: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
-    """Return a problem for each volume that does not lie on the grid of its patient's reference, as
-    far as headers show.
+def grid_problems(volumes: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
+    """Return a problem for each volume on another grid than its patient's reference.
+
+    As far as headers show.
 
     Args:
-        inventory: patient_id, series, path and header facts of volumes.
+        volumes: patient_id, series, path and header facts.
         reference: series whose grid counts.
     """
     grid = ["n_slices", "rows", "columns"]
-    known = inventory.dropna(subset=grid)
+    known = volumes.dropna(subset=grid)
     expected = (
         known[known["series"] == reference].set_index("patient_id")[grid].add_suffix("_expected")
     )
@@ -116,8 +113,8 @@ def _header(path: str, source: str) -> tuple[dict, list[Problem]]:
 
 
 def files_fingerprint(path: str, source: str) -> str:
-    """Return a text that changes when a file, or one of a folder, or the reader changes."""
-    digest = hashlib.sha256(f"{__version__} {source}".encode())
+    """Return a text that changes when a file, or one of a folder, or `READER` changes."""
+    digest = hashlib.sha256(f"{READER} {source}".encode())
     try:
         if not os.path.isdir(path):
             status = os.stat(path)

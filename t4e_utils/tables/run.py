@@ -22,14 +22,13 @@ REPORTED_PACKAGES = (
 
 
 class MissingInputError(T4EError):
-    """Something that another notebook makes, or that the user provides, is not there or not
-    usable.
-    """
+    """What another notebook makes, or the user provides, is not there or not usable."""
 
 
 def project_root() -> Path:
-    """Return the folder above the working directory that holds the Snakefile, else the working
-    directory itself.
+    """Return the nearest folder that holds the Snakefile, else the working directory.
+
+    Looked for from the working directory upwards.
     """
     here = Path.cwd()
     return next(
@@ -38,8 +37,9 @@ def project_root() -> Path:
 
 
 def resolve(path: str | Path) -> Path:
-    """Return `path` as it is when absolute, otherwise against the project root, wherever the
-    kernel was started.
+    """Return a path against the project root, wherever the kernel was started.
+
+    An absolute path stays as it is; `~` is the user's folder.
     """
     path = Path(path).expanduser()
     return path if path.is_absolute() else project_root() / path

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from t4e_utils.files import atomic_write
 from t4e_utils.tables.run import MissingInputError, project_root
 
 PROVENANCE = b"t4e_provenance"
+# What pyarrow and pandas raise on damaged files: of its pages, its footer, and the JSON in that.
+DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
 class StaleResultError(T4EError):
@@ -28,8 +32,10 @@ class StaleResultError(T4EError):
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return eight hexadecimal digits that change when any part (JSON-like values or tables)
-    changes.
+    """Return eight hexadecimal digits that change when a part does.
+
+    Args:
+        parts: JSON-like values or tables.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -45,9 +51,15 @@ def fingerprint(*parts: Any) -> str:
 def write_table(
     table: pd.DataFrame, path: Path, *, provenance: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a Parquet table atomically: if the file is there, it is complete."""
+    """Write a Parquet table atomically: if the file is there, it is complete.
+
+    Args:
+        table: its index is not written.
+        path: its folder is made.
+        provenance: what the table was made with, JSON-like; kept in the file.
+    """
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    note = json.dumps(provenance or {}, sort_keys=True, default=str).encode()
+    note = json.dumps(_as_stored(provenance or {}), sort_keys=True).encode()
     with atomic_write(path) as temporary:
         pq.write_table(
             arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), PROVENANCE: note}),
@@ -74,7 +86,7 @@ def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.D
         )
     try:
         table = pd.read_parquet(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except DAMAGED as error:
         raise MissingInputError(
             f"{_shown(path)} cannot be read ({error}): delete it and run {made_by} again."
         ) from error
@@ -94,7 +106,7 @@ def is_finished(path: Path, provenance: Mapping[str, Any], *, overwrite: bool = 
     """
     if overwrite or not path.is_file():
         return False
-    before, now = provenance_of(path), json.loads(json.dumps(provenance, default=str))
+    before, now = provenance_of(path), _as_stored(provenance)
     changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if changed:
         differences = "; ".join(
@@ -112,7 +124,7 @@ def is_current(path: Path, provenance: Mapping[str, Any]) -> bool:
 
     For what may be made anew without asking.
     """
-    return path.is_file() and provenance_of(path) == json.loads(json.dumps(provenance, default=str))
+    return path.is_file() and provenance_of(path) == _as_stored(provenance)
 
 
 def provenance_of(path: Path) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def provenance_of(path: Path) -> dict[str, Any]:
     """
     try:
         return json.loads((pq.read_schema(path).metadata or {}).get(PROVENANCE, b"{}"))
-    except pa.ArrowInvalid as error:
+    except DAMAGED as error:
         raise MissingInputError(
             f"{_shown(path)} is damaged ({error}): delete it, it will be made anew."
         ) from error
@@ -134,6 +146,29 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(_plain(content), indent=2) + "\n", encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that says how good something is, with what belongs beside it."""
+
+    name: str
+    value: float | None  # None or NaN: not defined
+    ci95: Sequence[float] | None = None
+    n: int | None = None
+    unit: str = ""
+
+
+def write_scores(
+    path: Path,
+    title: str,
+    scores: Iterable[Score],
+    notes: Iterable[str] = (),
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a score file for the report."""
+    content = {"title": title, "scores": [asdict(score) for score in scores]}
+    return write_json({**content, "notes": list(notes), "summary": summary or {}}, path)
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
@@ -149,10 +184,69 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no text at all
         raise MissingInputError(
             f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
         ) from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that a stage gives, and how sure it is."""
+
+    name: str
+    value: float | None  # None: it could not be computed
+    ci95: Sequence[float] | None = None  # lower and upper end of the 95 % interval
+    n: int | None = None  # how many patients (or what `unit` and the notes say) stand behind it
+    unit: str = ""
+
+
+def write_scores(
+    path: Path,
+    title: str,
+    scores: Iterable[Score],
+    *,
+    notes: Iterable[str] = (),
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the scores of a stage for the report, atomically.
+
+    Args:
+        path: below `scores` in the run folder, named like the stage.
+        title: heading above the scores.
+        scores: a value that is not finite becomes null, an interval with such an end too.
+        notes: sentences below the scores.
+        summary: keys that the run's summary.json takes as they are.
+    """
+    rows = _plain([asdict(score) for score in scores])
+    for row in rows:
+        row["ci95"] = None if None in (row["ci95"] or ()) else row["ci95"]
+    content = {"title": title, "scores": rows, "notes": list(notes), "summary": summary or {}}
+    return write_json(content, path)
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Read what `write_scores` wrote.
+
+    Returns:
+        title; scores, dicts with the fields of `Score`; notes; summary.
+
+    Raises:
+        MissingInputError: the file is missing, damaged, or holds something else.
+    """
+    maker = f"the stage that writes {path.name}"
+    content = read_json(path, made_by=maker)
+    try:
+        rows = [asdict(Score(**row)) for row in content["scores"]]
+        return {name: content[name] for name in ("title", "notes", "summary")} | {"scores": rows}
+    except (KeyError, TypeError) as error:
+        raise MissingInputError(
+            f"{_shown(path)} holds no scores ({error}): delete it and run {maker} again."
+        ) from error
+
+
+def _as_stored(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(provenance, default=str))
 
 
 def _plain(value: Any) -> Any:
@@ -160,9 +254,9 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if hasattr(value, "tolist"):  # a number, array or column of numpy, torch or pandas
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 

@@ -1,5 +1,4 @@
-"""Fetch data sets with the Kaggle client and the user's own token, and files that others share on
-Google Drive.
+"""Fetch data sets with the Kaggle client and the user's token, and files from Google Drive.
 
 The client is called as a command, with whatever token it finds; nothing here reads or stores one. A
 data set appears under its name only when it is complete.
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from t4e_utils import T4EError
+from t4e_utils.workflow import PipelineError
 
 TAIL = 4000  # characters of the client's last words that are searched for a reason
 REASONS = (
@@ -43,19 +42,15 @@ REASONS = (
 )
 
 
-class DownloadError(T4EError):
-    """A data set cannot be fetched or unpacked."""
-
-
 def kaggle_client() -> str:
     """Return the path of the `kaggle` command.
 
     Raises:
-        DownloadError: it is not installed.
+        PipelineError: it is not installed.
     """
     found = shutil.which("kaggle") or shutil.which("kaggle", path=str(Path(sys.executable).parent))
     if not found:
-        raise DownloadError(
+        raise PipelineError(
             "The Kaggle client is not installed: `make data` installs it, or `pip install kaggle`."
         )
     return found
@@ -71,16 +66,16 @@ def fetch(arguments: list[str], folder: Path, *, name: str, page: str) -> Path:
         page: where its terms are.
 
     Raises:
-        DownloadError: no client, no token, terms not accepted, no network; or it brought no
+        PipelineError: no client, no token, terms not accepted, no network; or it brought no
             archive.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code, said = _run([kaggle_client(), *arguments, "-p", str(folder)])
     if code:
-        raise DownloadError(_reason(said, name=name, page=page))
+        raise PipelineError(_reason(said, name=name, page=page))
     archives = sorted(folder.glob("*.zip"))
     if len(archives) != 1:
-        raise DownloadError(
+        raise PipelineError(
             f"The Kaggle client should have left one archive in {folder}, there are "
             f"{len(archives)}: empty the folder and run this again."
         )
@@ -96,7 +91,7 @@ def fetch_from_drive(file_id: str, path: Path, *, name: str) -> Path:
         name: of the file, for messages.
 
     Raises:
-        DownloadError: gdown is not installed, or the file cannot be fetched.
+        PipelineError: gdown is not installed, or the file cannot be fetched.
     """
     if path.exists():
         print(f"{path} is there: nothing is fetched.")
@@ -104,26 +99,21 @@ def fetch_from_drive(file_id: str, path: Path, *, name: str) -> Path:
     try:
         import gdown
     except ModuleNotFoundError:
-        raise DownloadError(
+        raise PipelineError(
             "gdown is not installed, which fetches from Google Drive: run `pip install gdown`."
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, page = (
-        path.with_name(f".{path.name}.partial"),
-        f"https://drive.google.com/file/d/{file_id}",
-    )
+    partial, reason, cause = path.with_name(f".{path.name}.partial"), "", None
     try:
-        found = gdown.download(id=file_id, output=str(partial))
+        if not gdown.download(id=file_id, output=str(partial)) or not partial.exists():
+            reason = "Google Drive gave no file"
     except Exception as error:  # gdown, its HTTP library and the disk each have their own
-        raise DownloadError(
-            f"{name} cannot be fetched ({_last_line(error)}): open {page} in a browser and "
-            f"save it as {path}."
-        ) from error
-    if not found or not partial.exists():
-        raise DownloadError(
-            f"{name} cannot be fetched (Google Drive gave no file): open {page} in a browser "
-            f"and save it as {path}."
-        )
+        reason, cause = _last_line(error), error
+    if reason:
+        raise PipelineError(
+            f"{name} cannot be fetched ({reason}): open https://drive.google.com/file/d/{file_id} "
+            f"in a browser and save it as {path}."
+        ) from cause
     partial.rename(path)
     return path
 
@@ -133,9 +123,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run the client, show its progress once it downloads, and return its exit code and last
-    words.
-    """
+    """Run the client, show its progress once it downloads; return exit code and last words."""
     said, is_downloading = "", False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while chunk := os.read(process.stdout.fileno(), 4096):
@@ -160,8 +148,7 @@ def _reason(said: str, *, name: str, page: str) -> str:
 def unpack(
     archive: Path, folder: Path, *, take: Callable[[zipfile.ZipFile, str, Path], None] | None = None
 ) -> Path:
-    """Unpack a zip archive into a folder that appears only when it is complete, and remove the
-    archive.
+    """Unpack a zip archive into a folder that appears when it is complete; remove the archive.
 
     Args:
         archive: the zip file.
@@ -170,7 +157,7 @@ def unpack(
             given.
 
     Raises:
-        DownloadError: the archive is damaged.
+        PipelineError: the archive is damaged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -182,7 +169,7 @@ def unpack(
             ):
                 take(opened, name, partial) if take else opened.extract(name, partial)
     except (zipfile.BadZipFile, EOFError) as error:
-        raise DownloadError(
+        raise PipelineError(
             f"{archive} is damaged ({error}): delete it and run this again."
         ) from error
     partial.rename(folder)

@@ -13,13 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import bleach
 import mistune
 import nbformat
 from nbformat import NotebookNode
 
-from t4e_utils import T4EError
 from t4e_utils.files import atomic_write
+from t4e_utils.workflow import PipelineError
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
@@ -29,63 +28,10 @@ NO_SCRIPTS = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\">"
 )
-SAFE_TAGS = {
-    "a",
-    "abbr",
-    "b",
-    "blockquote",
-    "br",
-    "code",
-    "dd",
-    "del",
-    "div",
-    "dl",
-    "dt",
-    "em",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "hr",
-    "i",
-    "img",
-    "li",
-    "ol",
-    "p",
-    "pre",
-    "span",
-    "strong",
-    "sub",
-    "sup",
-    "table",
-    "tbody",
-    "td",
-    "tfoot",
-    "th",
-    "thead",
-    "tr",
-    "ul",
-}
-SAFE_ATTRIBUTES = {
-    "align",
-    "alt",
-    "border",
-    "class",
-    "colspan",
-    "height",
-    "id",
-    "rowspan",
-    "scope",
-    "title",
-    "width",
-}
+# what nbconvert's own words have beside the tags and attributes that nh3 takes for safe
+MORE_TAGS = {"tfoot"}
+ATTRIBUTES_OF_ALL = {"border", "class", "id", "title"}
 to_html_text = mistune.create_markdown(escape=True)
-
-
-class ExecutedNotebookError(T4EError):
-    """An executed copy of a notebook is missing or damaged."""
 
 
 class Shown(NamedTuple):
@@ -108,18 +54,14 @@ def read(path: Path) -> NotebookNode:
     """Read an executed copy.
 
     Raises:
-        ExecutedNotebookError: it is missing or no notebook.
+        PipelineError: it is missing or no notebook.
     """
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError as error:
-        raise ExecutedNotebookError(
-            f"{path} is not there: the notebook has not started."
-        ) from error
+        raise PipelineError(f"{path} is not there: the notebook has not started.") from error
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
-        raise ExecutedNotebookError(
-            f"{path} is no complete notebook ({error}): run it again."
-        ) from error
+        raise PipelineError(f"{path} is no complete notebook ({error}): run it again.") from error
 
 
 def span(notebook: NotebookNode) -> tuple[datetime, datetime] | None:
@@ -146,9 +88,7 @@ def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
 
 
 def parameters_used(path: Path) -> list[Parameter]:
-    """Return the parameters of an executed copy in the order of its parameter cell, with the
-    values it ran with.
-    """
+    """Return the parameters of an executed copy, in their order, with the values it ran with."""
     from papermill import inspect_notebook
 
     given = read(path).metadata.get("papermill", {}).get("parameters", {})
@@ -231,9 +171,7 @@ def heading_of(cell: NotebookNode) -> str:
 
 
 def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Shown]:
-    """Return the pictures of the code cells with a tag, in order, each with the text of the
-    nearest markdown cell above it.
-    """
+    """Return the pictures of the code cells with a tag, each with the nearest text above it."""
     shown, caption = [], ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -257,32 +195,35 @@ def _data_uri(output: NotebookNode) -> str:
 
 
 def clean_html(source: str | bytes) -> str:
-    """Keep what text, tables and pictures are made of and show everything else as text.
+    """Keep what text, tables and pictures are made of.
 
-    Nbconvert's own list has no headings.
-
-    Styles that come with a table are dropped: without scripts and styles a page looks the same
-    wherever its words came from.
+    Scripts and styles are dropped with what they hold; of any other tag the words inside it stay.
+    Without styles a page looks the same wherever its words came from.
     """
-    source = source.decode() if isinstance(source, bytes) else str(source)
-    source = re.sub(r"<style\b.*?</style>", "", source, flags=re.DOTALL | re.IGNORECASE)
-    return bleach.clean(
-        source, tags=SAFE_TAGS, attributes=_is_safe, protocols={"http", "https", "mailto", "data"}
+    import nh3  # here, since Kaggle's image lacks it and its notebooks clean nothing
+
+    return nh3.clean(
+        source.decode() if isinstance(source, bytes) else str(source),
+        tags=nh3.ALLOWED_TAGS | MORE_TAGS,
+        attributes={**nh3.ALLOWED_ATTRIBUTES, "*": ATTRIBUTES_OF_ALL},
+        attribute_filter=_safe_value,
+        url_schemes={"http", "https", "mailto", "data"},
+        link_rel=None,
     )
 
 
-def _is_safe(tag: str, name: str, value: str) -> bool:
-    if name == "src":
-        return tag == "img" and value.startswith("data:image/")
-    if name == "href":
-        return tag == "a" and not value.startswith("data:")
-    return name in SAFE_ATTRIBUTES
+def _safe_value(tag: str, name: str, value: str) -> str | None:
+    """Return an attribute's value; None where it is a picture from elsewhere or a page as a link.
+
+    Browsers skip blanks and control characters in addresses.
+    """
+    address = "".join(letter for letter in value if letter > " ").lower()
+    is_refused = {"src": not address.startswith("data:image/"), "href": address.startswith("data:")}
+    return None if is_refused.get(name) else value
 
 
 def write_html(path: Path, target: Path, *, title: str) -> Path:
-    """Write an executed copy as one HTML page that holds no script, needs no network, and links
-    to other pages beside it.
-    """
+    """Write an executed copy as one HTML page without scripts, with links to others beside it."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(

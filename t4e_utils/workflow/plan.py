@@ -33,6 +33,15 @@ NOTEBOOKS = {
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One notebook of a collection; its stage's name is that of its section in configs."""
+
+    notebook: str  # file stem, such as "01_eda"
+    folds_from: str = ""  # the stage that deals the patients into folds
+    uses_gpu: bool = False
+
+
+@dataclass(frozen=True)
 class Needs:
     """What one job asks a scheduler for. Only schedulers read it.
 

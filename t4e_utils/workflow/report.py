@@ -1,42 +1,42 @@
-"""The report of a run.
+"""The report of a run: a page to look at, a file to compute with, and the notebooks as HTML.
 
-One HTML page to look at, one JSON file to compute with, and the executed notebooks as HTML.
+`python -m t4e_utils.workflow.report RUN_DIR [--collection NAME]` writes `report/index.html`,
+`report/notebooks/*.html` and `summary.json` below the run's folder. It reads score files, tables
+and executed notebooks only and trains nothing; what is not there yet is named, so a run that
+stopped half way has a report too.
 
-`python -m t4e_utils.workflow.report RUN_DIR` writes `report/index.html`, `report/notebooks/*.html` and
-`summary.json` below the run's folder. It reads tables and executed notebooks only and trains
-nothing; what is not there yet is named, so a run that stopped half way has a report too.
+A score file (`tables.store.write_scores`) is `scores/<stage>.json`, or `scores/<stage>_<part>.json`
+where a stage has several. Its first score is the headline, which is also shown on top of the page.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError, __version__
 from t4e_utils.files import atomic_write
-from t4e_utils.metrics.intervals import median_interval
 from t4e_utils.progress import duration
-from t4e_utils.tables.run import MissingInputError, require_folder, resolve, versions
-from t4e_utils.tables.store import provenance_of, read_json, read_table, write_json
+from t4e_utils.tables.run import MissingInputError, require_folder, versions
+from t4e_utils.tables.store import provenance_of, read_scores, read_table, write_json
 from t4e_utils.workflow import executed
-from t4e_utils.workflow.plan import NOTEBOOKS
+from t4e_utils.workflow.collection import open_collection
+from t4e_utils.workflow.plan import Stage
 
 TEMPLATES = Path(__file__).parent / "templates"
-REGIONS = {"WT": "whole tumour", "ET": "enhancing tumour"}
-# where phantoms are by default, and what lies beside them anywhere
-DEFAULT_RSNA, PHANTOM_CARD = "data/phantoms/rsna", "phantoms.json"
-N_PREVIEW = 8  # rows of a table that are shown at once
-FEW = 50  # patients below which an AUC of scans says next to nothing
-# patients below which an interval of a median, or an AUC, is no figure at all
-TOO_FEW = 10
+N_PREVIEW = 8  # rows of a submission that are shown
+N_LISTED = 50  # rows of other tables that are shown
+LONGEST = 40  # letters of a cell of the submission that are shown
+SHARE = r"0|1|0?\.\d+|1\.0*"  # a number from 0 to 1, as text
 
 
 @dataclass(frozen=True)
@@ -44,31 +44,27 @@ class Copy:
     """An executed notebook of the run."""
 
     path: Path
-    stage: str  # a key of `pipeline.NOTEBOOKS`
+    stage: str
+    is_summary: bool  # the notebook itself, not one of several that ran side by side
     title: str  # its first heading
     span: tuple[datetime, datetime] | None
     failure: str  # one sentence, "" if it ran to its end
     pictures: list[executed.Shown]
 
-    @property
-    def seconds(self) -> float | None:
-        """How long it ran."""
-        return None if self.span is None else (self.span[1] - self.span[0]).total_seconds()
 
-    @property
-    def is_summary(self) -> bool:
-        """Whether it is the notebook itself, not one of several run side by side."""
-        return self.path.stem == NOTEBOOKS[self.stage]
-
-
-def write_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path, *, stages: Mapping[str, Stage], about: str = "") -> Path:
     """Write the report of a run and return its page.
+
+    Args:
+        run_dir: folder of the run.
+        stages: of the collection, in their order; the last one writes the submission.
+        about: one line for the head of the page.
 
     Raises:
         MissingInputError: the run's folder is not there.
     """
     run = require_folder(run_dir, what="a run", how="give the run_dir of a run, such as runs/demo")
-    facts = gather(run)
+    facts = {**gather(run, stages), "about": about}
     folder = run / "report"
     for copy in facts["copies"]:
         executed.write_html(
@@ -81,7 +77,7 @@ def write_report(run_dir: str | Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "duration": duration}
+    environment.filters |= {"number": number, "duration": duration, "cell": cell_text}
     page = folder / "index.html"
     with atomic_write(page) as temporary:
         temporary.write_text(
@@ -91,10 +87,17 @@ def write_report(run_dir: str | Path) -> Path:
     return page
 
 
-def gather(run: Path) -> dict[str, Any]:
-    """Collect what the page shows; a part that is missing is None and named in "missing"."""
-    missing: list[str] = []
-    copies = find_copies(run / "notebooks")
+def gather(run: Path, stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """Collect what the page shows; what is not there is named in "missing"."""
+    notebooks = {name: stage.notebook for name, stage in stages.items()}
+    copies = find_copies(run / "notebooks", notebooks)
+    ran = {copy.stage for copy in copies if copy.is_summary}
+    missing = [
+        f"{notebook} has not run yet: start the pipeline again, it goes on where it stopped."
+        for stage, notebook in notebooks.items()
+        if ran and stage not in ran
+    ]
+    names = list(notebooks.values())
     return {
         "name": run.name,
         "version": __version__,
@@ -104,157 +107,145 @@ def gather(run: Path) -> dict[str, Any]:
             copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary
         },
         "data": data_kind(run),
-        "segmentation": _part(missing, segmentation_figures, run),
-        "classification": _part(missing, classification_figures, run),
-        "submission": _part(missing, submission_facts, run),
-        "problems": _part(missing, problems_found, run),
-        "seconds": seconds_by_stage(copies),
+        "parts": find_scores(run / "scores", notebooks, missing),
+        "submission": _part(missing, submission_facts, run, names[-1]),
+        "problems": _part(missing, problems_found, run, names[0]),
+        "seconds": seconds_by_stage(copies, stages),
         "versions": versions(),
         "missing": missing,
-        "regions": REGIONS,
-        "few": FEW,
-        "too_few": TOO_FEW,
-        "n_preview": N_PREVIEW,
-        "notebooks": NOTEBOOKS,
+        "n_listed": N_LISTED,
+        "notebooks": notebooks,
     }
 
 
-def _part(missing: list[str], collect: Any, run: Path) -> Any:
+def _part(missing: list[str], collect: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return collect(run)
+        return collect(*arguments)
     except MissingInputError as error:
         missing.append(str(error))
         return None
 
 
-def find_copies(folder: Path) -> list[Copy]:
-    """Return the executed notebooks in the order of the stages, the side-by-side ones of a stage
-    before its summary.
-    """
-    found = []
+def _named(stem: str, names: Iterable[str]) -> str | None:
+    """Return the name that a file has, or that its name begins with up to an underscore."""
+    fits = [name for name in names if f"{stem}_".startswith(f"{name}_")]
+    return max(fits, key=len, default=None)
+
+
+def find_copies(folder: Path, notebooks: Mapping[str, str]) -> list[Copy]:
+    """Return the executed notebooks by stage, those side by side before their summary."""
+    found, stages = [], {notebook: stage for stage, notebook in notebooks.items()}
     for path in folder.glob("*.ipynb"):
-        stage = next(
-            (
-                stage
-                for stage, name in NOTEBOOKS.items()
-                if path.stem == name or path.stem.startswith(f"{name}_")
-            ),
-            None,
-        )
-        if stage:
+        if name := _named(path.stem, stages):
             notebook = executed.read(path)
-            title = executed.title_of(notebook) or path.stem
             found.append(
                 Copy(
                     path,
-                    stage,
-                    title,
+                    stages[name],
+                    path.stem == name,
+                    executed.title_of(notebook) or path.stem,
                     executed.span(notebook),
                     executed.failure(path),
                     executed.tagged_pictures(notebook),
                 )
             )
-    order = list(NOTEBOOKS)
+    order = list(notebooks)
     return sorted(
         found, key=lambda copy: (order.index(copy.stage), copy.is_summary, copy.path.stem)
     )
 
 
-def seconds_by_stage(copies: list[Copy]) -> dict[str, float]:
+def find_scores(
+    folder: Path, notebooks: Mapping[str, str], missing: list[str]
+) -> list[dict[str, Any]]:
+    """Return the score files in the order of the stages; what is wrong is added to `missing`.
+
+    Each has "title", "scores", "notes", "summary" and "is_share": whether all lie within 0 and 1.
+    """
+    order, found = [*notebooks, None], []
+    stages = {path: _named(path.stem, notebooks) for path in folder.glob("*.json")}
+    for path in sorted(stages, key=lambda path: (order.index(stages[path]), path)):
+        if part := _part(missing, read_scores, path):
+            ends = [end for row in part["scores"] for end in (row["value"], *(row["ci95"] or ()))]
+            is_share = all(0 <= end <= 1 for end in ends if end is not None)
+            found.append({**part, "is_share": is_share})
+    if not found:
+        missing.append("There are no scores yet: they appear with the notebooks that train.")
+    return found
+
+
+def seconds_by_stage(copies: list[Copy], stages: Iterable[str]) -> dict[str, float]:
     """Return for how long each stage ran, and all; notebooks side by side count once."""
     spans = {
         stage: [copy.span for copy in copies if copy.stage == stage and copy.span]
-        for stage in NOTEBOOKS
+        for stage in stages
     }
     seconds = {stage: executed.seconds_covered(own) for stage, own in spans.items() if own}
-    return (
-        {
-            **seconds,
-            "total": executed.seconds_covered([span for own in spans.values() for span in own]),
-        }
-        if seconds
-        else {}
-    )
+    everything = [span for own in spans.values() for span in own]
+    return {**seconds, "total": executed.seconds_covered(everything)} if seconds else {}
 
 
 def data_kind(run: Path) -> str:
-    """Return "phantoms" if the data that the run read hold drawn patients, "scans" if not,
-    "unknown" before any table is there.
+    """Return "phantoms" or "scans", as the tables of a run say; "unknown" where none says it.
+
+    One table of scans is enough for "scans". A damaged table has no say.
     """
-    for table in (run / "eda" / "inventory.parquet", run / "seg" / "patients.parquet"):
-        if table.is_file() and (folder := provenance_of(table).get("rsna_dir")):
-            is_phantom = folder == DEFAULT_RSNA or (resolve(folder).parent / PHANTOM_CARD).is_file()
-            return "phantoms" if is_phantom else "scans"
-    return "unknown"
+    kinds = set()
+    for table in run.glob("*/*.parquet"):
+        with suppress(MissingInputError):
+            kinds.add(provenance_of(table).get("data"))
+    return next((kind for kind in ("scans", "phantoms") if kind in kinds), "unknown")
 
 
-def segmentation_figures(run: Path) -> dict[str, Any]:
-    """Return the median Dice of each region over patients (mean over planes and contrasts), with
-    interval and n.
+def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
+    """Return the first rows of the submission, and what rests on a fallback.
+
+    Raises:
+        MissingInputError: the submission or the report beside it is not there.
     """
-    table = read_table(
-        run / "seg" / "dice.parquet",
-        made_by=NOTEBOOKS["train_seg"],
-        columns=("patient_id", "region", "dice"),
-    )
-    by_patient = table.groupby(["region", "patient_id"])["dice"].mean()
-    figures = {}
-    for region in (name for name in REGIONS if name in by_patient.index):
-        values = by_patient[region].to_numpy(float)
-        figures[region.lower()] = {
-            "dice_median": float(np.median(values)),
-            "ci95": median_interval(values),
-            "worst": float(values.min()),
-        }
-    return {**figures, "n": int(table["patient_id"].nunique())}
-
-
-def classification_figures(run: Path) -> dict[str, Any]:
-    """Return the AUC of each MRI type and of their mean as the training notebook wrote it, and
-    how checkpoints were chosen.
-    """
-    card = read_json(run / "cls" / "summary.json", made_by=NOTEBOOKS["train_cls"])
-    return {
-        "auc": {
-            name: value
-            for name, value in card.items()
-            if isinstance(value, dict) and "auc" in value
-        },
-        "select_on": card.get("select_on", "inner"),
-        "control": card.get("control", "none"),
-    }
-
-
-def submission_facts(run: Path) -> dict[str, Any]:
-    """Return the submission, and whose prediction rests on a fallback."""
-    path = run / "submission.csv"
-    if not path.is_file():
+    kinds = {"submission.csv": _read_text, "submission.parquet": pd.read_parquet}
+    name = next((name for name in kinds if (run / name).is_file()), None)
+    if name is None:
         raise MissingInputError(
-            f"{path.name} is not there: run {NOTEBOOKS['submission']} with the same run_dir."
+            f"The submission is not there: run {made_by} with the same run_dir."
         )
-    table = pd.read_csv(path, dtype=str)
-    beside = path.with_name("submission_report.csv")
+    beside = run / "submission_report.csv"
     if not beside.is_file():
         raise MissingInputError(
-            f"{beside.name} is not there: run {NOTEBOOKS['submission']} again, it writes it "
-            f"beside {path.name}."
+            f"{beside.name} is not there: run {made_by} again, it writes it beside {name}."
         )
-    report = pd.read_csv(beside, dtype=str, keep_default_na=False)
+    table, report = kinds[name](run / name), _read_text(beside)
+    if "fallback" not in report:
+        raise MissingInputError(f"{beside.name} has no column fallback: run {made_by} again.")
+    fallbacks = report[report["fallback"] != ""]
+    rows = table.head(N_PREVIEW).astype(str).to_numpy().tolist()
     return {
+        "file": name,
         "n": len(table),
         "columns": list(table.columns),
-        "rows": table.to_numpy().tolist(),
-        "fallbacks": report[report["fallback"] != ""].to_dict("records"),
+        "rows": rows,
+        "is_share": table.shape[1] == 2 and all(re.fullmatch(SHARE, row[-1]) for row in rows),
+        "id": report.columns[0],
+        "fallbacks": fallbacks[[report.columns[0], "fallback"]].to_numpy().tolist(),
     }
 
 
-def problems_found(run: Path) -> list[dict[str, Any]]:
-    """Return what is odd about the data, grouped by kind, the most frequent first."""
-    table = read_table(
-        run / "eda" / "problems.parquet",
-        made_by=NOTEBOOKS["eda"],
-        columns=("code", "path", "sentence"),
-    )
+def _read_text(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def problems_found(run: Path, made_by: str) -> list[dict[str, Any]] | None:
+    """Return what is odd about the data, grouped by kind, the most frequent first.
+
+    None if no notebook has looked.
+
+    Raises:
+        MissingInputError: the table is damaged.
+    """
+    path = run / "eda" / "problems.parquet"
+    if not path.is_file():
+        return None
+    table = read_table(path, made_by=made_by, columns=("code", "path", "sentence"))
     groups = [
         {"code": code, "rows": rows.to_dict("records")} for code, rows in table.groupby("code")
     ]
@@ -262,23 +253,30 @@ def problems_found(run: Path) -> list[dict[str, Any]]:
 
 
 def summary(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures for `summary.json`; what is not there yet is left out."""
-    parts = {
-        "segmentation": facts["segmentation"],
-        "classification": facts["classification"] and facts["classification"]["auc"],
-    }
+    """Return what `summary.json` holds: all scores, and the summaries of the score files."""
+    own = {name: value for part in facts["parts"] for name, value in part["summary"].items()}
     return {
         "data": facts["data"],
-        **{name: part for name, part in parts.items() if part is not None},
-        "select_on": facts["classification"] and facts["classification"]["select_on"],
+        "scores": [row for part in facts["parts"] for row in part["scores"]],
+        **{name: value for name, value in own.items() if name not in ("data", "scores")},
         "seconds": facts["seconds"],
         "versions": {"t4e_utils": facts["version"], **facts["versions"]},
     }
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """Return a number as text, "not defined" where there is none."""
-    return "not defined" if value is None or value != value else f"{value:.{digits}f}"
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number as text, "not defined" where there is none; small ones with two digits."""
+    if value is None or value != value:
+        return "not defined"
+    is_small = 0 < abs(value) < 10 ** (1 - digits)
+    return f"{value:.2g}" if is_small else f"{value:.{digits}f}"
+
+
+def cell_text(text: str) -> str:
+    """Return a cell of the submission: four digits of a number, the beginning of a long text."""
+    if re.fullmatch(r"-?\d+\.\d+(e[-+]?\d+)?", text):
+        return number(float(text), 4)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -287,8 +285,11 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m t4e_utils.workflow.report", description="Write the report of a run."
     )
     parser.add_argument("run_dir", help="folder of the run, such as runs/demo")
+    parser.add_argument("--collection", default="", help="the notebooks' collection")
+    asked = parser.parse_args(arguments)
     try:
-        page = write_report(parser.parse_args(arguments).run_dir)
+        collection = open_collection(asked.collection)
+        page = write_report(asked.run_dir, stages=collection.stages, about=collection.about)
     except T4EError as error:
         raise SystemExit(str(error)) from None
     print(f"The report is {page}")

@@ -1,9 +1,11 @@
-"""What holds for every picture.
+"""What holds for every picture: a Figure in the package's style, from data that stay as they were.
 
-A Figure that pyplot does not know, in the package's style, from data that stay as they were.
+Every picture takes colours, names and words from the palette.
 """
 
-import io
+import importlib
+import pkgutil
+import re
 import warnings
 from inspect import isfunction, signature
 from pathlib import Path
@@ -15,17 +17,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.image import AxesImage
 
+import t4e_utils.figures
 from t4e_utils.annotations.regions import measure_slices
 from t4e_utils.competitions.brain_tumor import drawings
-from t4e_utils.figures import cohort, outcome, overlap, ranking, scans, selection, style, training
+from t4e_utils.competitions.brain_tumor.data import LABEL_NAMES, REGIONS
+from t4e_utils.figures import cohort, outcome, style
+from t4e_utils.figures.palette import FigureError, Palette
+from t4e_utils.sampling.pictures import Picture
 from t4e_utils.scans import geometry
 from t4e_utils.scans.volume import Volume
 
 SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
-REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 RANDOM = np.random.default_rng(0)
 
 
@@ -46,7 +52,10 @@ VOLUME, LABELS = some_volume(), some_labels()
 MASKS = np.stack([LABELS > 0, LABELS == 4])
 IMAGES = np.clip(VOLUME.array // 4, 0, 255).astype(np.uint8)
 STORED = np.stack([IMAGES, *(MASKS.astype(np.uint8) * 255)], axis=-1)
-MEASURES = measure_slices(IMAGES, MASKS)
+NAMES = ("image", *REGIONS)
+PICTURES_OF_A_SERIES = [Picture(each, NAMES) for each in STORED]
+AXIAL = [Picture(each, NAMES, plane="axial") for each in STORED]
+MEASURES = measure_slices(IMAGES, MASKS, regions=tuple(REGIONS), foreground="brain")
 LABEL = np.arange(20) % 2
 PROBABILITY = np.clip(0.3 + 0.3 * LABEL + RANDOM.normal(0, 0.2, 20), 0, 1)
 PATIENTS = pd.DataFrame(
@@ -115,98 +124,121 @@ KEPT = pd.DataFrame(
     {"patient_id": ["a", "a", "b"], "plane": "axial", "series": ["FLAIR", "T2w", "FLAIR"]}
 )
 PLANE_CUT = SimpleNamespace(image=IMAGES, truth=MASKS, predicted=MASKS, affine=VOLUME.affine)
+STORY = pd.DataFrame({"patient_id": "00006", "series": ["FLAIR", "T2w"]}).assign(
+    probability=[0.7, np.nan], n_slices=9
+)
+IS_KEPT = MEASURES["wt_area"] > 0
+FRAMES = ["slice 1", "slice 2", "slice 3"] + ["zero"] * 5
+VESSELS = [Picture(each[..., :2], ("image", "vessel")) for each in STORED]
+VESSEL_MEASURES = measure_slices(IMAGES, MASKS[:1], regions=("vessel",), foreground="foreground")
+VESSEL_MEASURES = VESSEL_MEASURES.assign(is_kept=IS_KEPT)
+LOOK = {"percentiles": (0.5, 99.5)}
+
+
+def titled(pictures, titles):
+    """The same pictures with titles."""
+    return [
+        Picture(p.channels, p.names, p.spacing_mm, p.plane, title)
+        for p, title in zip(pictures, titles, strict=True)
+    ]
+
 
 EXAMPLES = {
-    "area_profile": (
-        (MEASURES,),
-        {"threshold": 0.01, "kept": MEASURES["wt_area"] > 0, "max_components": 0},
-    ),
-    "batch_grid": ((IMAGES[:, None], MASKS.swapaxes(0, 1)), {"names": list("abcdefgh")}),
+    "area_profile": ((MEASURES,), {"threshold": 0.01, "kept": IS_KEPT, "max_components": 0}),
+    "batch_grid": ((titled(PICTURES_OF_A_SERIES, "abcdefgh"),), {}),
     "calibration": ((LABEL, PROBABILITY), {}),
-    "chance_auc": ((), {"n_draws": 200, "observed": {"here": 0.6}}),
+    "chance_auc": ((87,), {"positive_share": 306 / 582, "observed": {"here": 0.6}}),
     "chunk_spread": ((CHUNKS,), {}),
-    "chunk_windows": (([(0, 35), (5, 36)], 36), {}),
-    "classifier_drawing": ((), {}),
+    "chunk_windows": (([(0, 35), (5, 36)], 36), {"length": 35}),
+    "classifier_drawing": ((ClassifierSettings(backbone="test_nfnet").recipe((0.5, 99.5), "fp32"),), {}),
     "counts": ((["late", "late", "early"],), {}),
     "dice_distribution": ((DICE,), {}),
-    "film_strip": ((STORED,), {"positions": [1, 2, 3]}),
+    "film_strip": ((titled(PICTURES_OF_A_SERIES, FRAMES),), {}),
     "folds": ((PATIENTS,), {}),
     "funnel": (({"patients": 9, "predicted": 7},), {}),
-    "intensity_densities": (({"FLAIR": [VOLUME, VOLUME]},), {}),
-    "kept_and_dropped": (
-        (IMAGES, MASKS, MEASURES, MEASURES["wt_area"] > 0),
-        {"plane": "axial", "reasons": ["far"] * 8},
-    ),
+    "intensity_densities": (({"FLAIR": [VOLUME, VOLUME]},), LOOK),
+    "kept_and_dropped": ((AXIAL, MEASURES, IS_KEPT), {"reasons": ["far"] * 8}),
     "label_balance": ((PATIENTS,), {}),
-    "labels_and_regions": ((VOLUME, LABELS), {"regions": REGIONS}),
-    "patient_grid": (({"a": VOLUME, "b": VOLUME},), {"labels": {"a": LABELS}, "regions": REGIONS}),
-    "patient_overlap": ((["a", "b"], ["b", "c"]), {}),
-    "patient_overview": ((dict.fromkeys(SERIES, VOLUME),), {"labels": LABELS, "regions": REGIONS}),
-    "patient_story": (
-        ({"FLAIR": STORED, "T2w": STORED[:0]}, {"FLAIR": 0.7}),
-        {"n_slices": {"FLAIR": 9, "T2w": 9}},
+    "labels_and_regions": (
+        (VOLUME, LABELS),
+        {"regions": REGIONS, "label_names": LABEL_NAMES, **LOOK},
     ),
+    "patient_grid": (
+        ({"a": VOLUME, "b": VOLUME},),
+        {"labels": {"a": LABELS}, "regions": REGIONS, **LOOK},
+    ),
+    "patient_overlap": ((["a", "b"], ["b", "c"]), {}),
+    "patient_overview": (
+        (dict.fromkeys(SERIES, VOLUME),),
+        {"labels": LABELS, "regions": REGIONS, **LOOK},
+    ),
+    "patient_story": (({"FLAIR": PICTURES_OF_A_SERIES, "T2w": []}, STORY), {}),
     "pipeline_drawing": ((), {}),
     "predicted_planes": (([PLANE_CUT, PLANE_CUT],), {}),
     "prediction_shift": ((PROBABILITY, PROBABILITY[:5]), {}),
     "probabilities_by_class": ((LABEL, {"FLAIR": PROBABILITY, "mean": PROBABILITY}), {}),
-    "roc": ((LABEL, {"FLAIR": PROBABILITY, "mean": PROBABILITY}), {"n_bootstrap": 20}),
+    "region_sizes": ((pd.DataFrame({"wt_ml": [30.0, 60.0], "et_ml": [10.0, 15.0]}),), {}),
+    "roc": ((LABEL, {"FLAIR": PROBABILITY, "mean": PROBABILITY}), {}),
     "sentence": (("Nothing to see.",), {}),
     "series_agreement": ((WIDE,), {"series": SERIES}),
     "series_overview": ((INVENTORY,), {}),
-    "series_strip": ((VOLUME,), {"masks": MASKS}),
-    "slice_channels": ((STORED[3],), {"plane": "axial"}),
-    "slice_influence": ((STORED, np.linspace(-1, 1, 8)), {}),
+    "series_strip": ((VOLUME,), {"masks": MASKS, **LOOK}),
+    "slice_channels": ((AXIAL[3],), {}),
+    "slice_influence": ((PICTURES_OF_A_SERIES, np.linspace(-1, 1, 8)), {}),
     "slices_kept": ((KEPT,), {}),
     "stage_times": (({"01": 3.0, "02": 80.0},), {}),
-    "threshold_sweep": ((SWEEP,), {}),
+    "threshold_sweep": ((SWEEP,), {"chosen": 0.5}),
     "training_curves": ((HISTORY,), {}),
-    "triptychs": (
-        (IMAGES[3:5], MASKS[:, 3:5].swapaxes(0, 1), MASKS[:, 3:5].swapaxes(0, 1)),
-        {"planes": ["axial"] * 2},
-    ),
-    "tumour_sizes": ((pd.DataFrame({"wt_ml": [30.0, 60.0], "et_ml": [10.0, 15.0]}),), {}),
+    "triptychs": (([(picture, picture.masks) for picture in AXIAL[3:5]],), {}),
 }
 
 EMPTY = {
     "area_profile": ((MEASURES[:0],), {"threshold": 0.01}, "no slice was measured"),
-    "batch_grid": ((IMAGES[:0],), {}, "empty"),
+    "batch_grid": (([],), {}, "empty"),
     "calibration": (([np.nan], [0.5]), {}, "No patient"),
-    "chance_auc": ((1,), {}, "both classes"),
+    "chance_auc": ((1,), {"positive_share": 0.5}, "both classes"),
     "chunk_spread": ((CHUNKS[:0],), {}, "No chunk"),
-    "chunk_windows": (([], 0), {}, "no slice was kept"),
+    "chunk_windows": (([], 0), {"length": 35}, "no slice was kept"),
     "counts": (([],), {"nothing": "No problem was found."}, "No problem was found"),
     "dice_distribution": ((DICE[:0],), {}, "No patient"),
-    "film_strip": ((STORED[:0],), {}, "empty"),
+    "film_strip": (([],), {}, "empty"),
     "folds": ((PATIENTS[:0],), {}, "No patient"),
     "funnel": (({"patients": 0},), {}, "No patient"),
-    "intensity_densities": (({"FLAIR": []},), {}, "No volume"),
-    "kept_and_dropped": ((IMAGES[:0], MASKS[:, :0], MEASURES[:0], []), {}, "no slice"),
+    "intensity_densities": (({"FLAIR": []},), LOOK, "No volume"),
+    "kept_and_dropped": (([], MEASURES[:0], []), {}, "no slice"),
     "label_balance": ((PATIENTS[:0],), {}, "No patient"),
-    "labels_and_regions": ((VOLUME, LABELS[:2]), {"regions": REGIONS}, "no label map"),
-    "patient_grid": (({},), {"regions": REGIONS}, "No patient"),
+    "labels_and_regions": (
+        (VOLUME, LABELS[:2]),
+        {"regions": REGIONS, "label_names": LABEL_NAMES, **LOOK},
+        "no label map",
+    ),
+    "patient_grid": (({},), {"regions": REGIONS, **LOOK}, "No patient"),
     "patient_overlap": (([], []), {}, "Neither"),
-    "patient_overview": (({},), {"regions": REGIONS, "patient_id": "00006"}, "00006"),
-    "patient_story": (({}, {}), {}, "no series was read"),
+    "patient_overview": (({},), {"regions": REGIONS, "patient_id": "00006", **LOOK}, "00006"),
+    "patient_story": (({}, STORY[:0]), {}, "no series was read"),
     "predicted_planes": (([],), {}, "no plane"),
     "prediction_shift": (([], [np.nan]), {}, "No patient"),
     "probabilities_by_class": (([], []), {}, "No patient"),
+    "region_sizes": ((pd.DataFrame({"wt_ml": [], "et_ml": []}),), {}, "No tumour"),
     "roc": (([1, 1], [0.2, 0.3]), {}, "both classes"),
     "series_agreement": ((WIDE[:0],), {"series": SERIES}, "No patient"),
     "series_overview": ((INVENTORY[:0],), {}, "No series"),
-    "series_strip": ((SimpleNamespace(array=IMAGES[:0]),), {}, "no slice"),
-    "slice_influence": ((STORED[:0], []), {}, "no slice"),
+    "series_strip": ((SimpleNamespace(array=IMAGES[:0]),), LOOK, "no slice"),
+    "slice_influence": (([], []), {}, "no slice"),
     "slices_kept": ((KEPT[:0],), {}, "No slice was kept"),
     "stage_times": (({},), {}, "No stage"),
-    "threshold_sweep": ((SWEEP[:0],), {}, "No threshold"),
+    "threshold_sweep": ((SWEEP[:0],), {"chosen": 0.5}, "No threshold"),
     "training_curves": ((HISTORY[:0],), {}, "No epoch"),
-    "triptychs": (([], [], []), {}, "no case"),
-    "tumour_sizes": ((pd.DataFrame({"wt_ml": [], "et_ml": []}),), {}, "No tumour"),
+    "triptychs": (([],), {}, "no case"),
 }
 
+MODULES = [
+    importlib.import_module(f"t4e_utils.figures.{module.name}")
+    for module in pkgutil.iter_modules(t4e_utils.figures.__path__)
+]
 PICTURES = {
     name: function
-    for module in (cohort, outcome, overlap, drawings, ranking, scans, selection, style, training)
+    for module in (*MODULES, drawings)
     for name, function in vars(module).items()
     if getattr(function, "__module__", "") == module.__name__
     and isfunction(function)
@@ -227,7 +259,7 @@ def test_every_picture_has_an_example_here():
 def test_every_picture_stands_in_a_notebook_or_in_the_readme():
     notebooks = "".join(
         path.read_text(encoding="utf-8")
-        for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb")
+        for path in (Path(__file__).parents[2] / "notebooks").rglob("*.ipynb")
     )
     unused = {name for name in EXAMPLES if f".{name}(" not in notebooks}
     # in the README; in the place of a picture without data
@@ -237,11 +269,8 @@ def test_every_picture_stands_in_a_notebook_or_in_the_readme():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_picture_is_a_figure_of_its_own_and_leaves_data_and_settings_alone(name):
     arguments, options = EXAMPLES[name]
-    settings, data, opened = (
-        dict(matplotlib.rcParams),
-        joblib.hash((arguments, options)),
-        plt.get_fignums(),
-    )
+    settings, opened = dict(matplotlib.rcParams), plt.get_fignums()
+    data = joblib.hash((arguments, options))
     figure = PICTURES[name](*arguments, **options)
     figure.draw_without_rendering()
     assert isinstance(figure, Figure)
@@ -269,9 +298,7 @@ def test_without_data_a_picture_says_so_in_a_sentence(name):
 
 
 def test_a_missing_column_stops_with_its_name():
-    with pytest.raises(
-        style.FigureError, match=r"no column 'plane'; it has 'patient_id'.*Pass a table"
-    ):
+    with pytest.raises(FigureError, match=r"no column 'plane'; it has 'patient_id'.*Pass a table"):
         cohort.series_overview(INVENTORY.drop(columns="plane"))
 
 
@@ -291,57 +318,117 @@ def test_ticks_that_are_made_late_are_in_style_too():
     }
 
 
-def test_jupyter_gets_a_small_png_with_the_colours_of_the_picture():
-    figure = scans.predicted_planes([PLANE_CUT])
-    full = io.BytesIO()
-    figure.savefig(full, dpi=100)
-    shown = figure._repr_png_()
-    assert len(shown) < 0.7 * len(full.getvalue())
-    before = np.asarray(Image.open(full).convert("RGB"), dtype=int)
-    after = np.asarray(Image.open(io.BytesIO(shown)).convert("RGB"), dtype=int)
-    assert before.shape == after.shape
-    difference = np.abs(before - after).max(axis=-1)
-    assert difference.mean() < 1
-    assert difference[np.ptp(before, axis=-1) > 40].mean() < 3  # what is coloured
-
-
-def test_a_picture_of_two_colours_keeps_them():
-    palette = style._palette(np.array([[0, 0, 0], [230, 159, 0]], np.uint8), np.array([9, 1]))
-    assert [230, 159, 0] in palette.tolist()
-    assert len(palette) <= 256
-
-
-def test_dots_draw_finite_values_median_and_middle_half():
-    axes = Figure().add_subplot()
-    style.dots(axes, [1.0, 2.0, 3.0, np.nan, 10.0], 5, colour="red")
-    drawn = axes.collections[0].get_offsets()
-    assert sorted(drawn[:, 1]) == [1, 2, 3, 10]
-    assert (np.abs(drawn[:, 0] - 5) <= 0.16).all()
-    assert axes.lines[0].get_ydata().tolist() == [1.75, 4.75]
-    assert axes.lines[1].get_ydata().tolist() == [2.5, 2.5]
-
-
-def test_a_group_without_values_draws_nothing():
-    axes = Figure().add_subplot()
-    style.dots(axes, [np.nan], 0, colour="red")
-    assert not axes.collections
-    assert not axes.lines
-
-
-def test_known_names_keep_their_colours_and_others_differ():
-    colours = style.colours_of(["kidney", "ET", "cyst"])
-    assert colours["ET"] == style.REGION_COLOURS["ET"]
-    assert len(set(colours.values())) == 3
-
-
 def test_the_drawings_are_written_by_the_command(tmp_path, capsys):
-    from t4e_utils.competitions.brain_tumor.drawings import main
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        main(str(tmp_path / "drawn"))
+        drawings.main(str(tmp_path / "drawn"))
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
         "classifier.png",
         "pipeline.png",
     ]
     assert "pipeline.png" in capsys.readouterr().out
+
+
+FACTS = re.compile(r"\b(WT|ET)\b|brain|tumour|methyl|necrotic|oedema", re.IGNORECASE)
+OTHERS = Palette(
+    colours={"WT": "#010203", "ET": "#040506", "FLAIR": "#070809", "T2w": "#0A0B0C"}
+    | {"oedema": "#0D0E0F", "mean": "#101112"},
+    regions=("WT", "ET"),
+    classes={0: "well", 1: "ill"},
+    class_colours={0: "#131415", 1: "#161718"},
+    outcome="illness",
+    foreground="brain",
+    finding="lesion",
+)
+# what a picture holds of the other palette: a region, a series, a class, a label or a word
+TAKEN = {
+    "area_profile": ["#010203", "#040506", "lesions"],
+    "batch_grid": ["#010203", "#040506"],
+    "calibration": ["share that is ill"],
+    "chunk_spread": ["#131415", "#161718", "well", "ill"],
+    "dice_distribution": ["#010203", "#040506"],
+    "film_strip": ["#010203"],
+    "folds": ["#131415", "#161718", "well"],
+    "intensity_densities": ["#070809"],
+    "kept_and_dropped": ["#010203"],
+    "label_balance": ["#131415", "ill"],
+    "labels_and_regions": ["#010203", "#0d0e0f"],
+    "patient_grid": ["#010203"],
+    "patient_overview": ["#010203"],
+    "patient_story": ["#010203", "#070809"],
+    "predicted_planes": ["#010203"],
+    "probabilities_by_class": ["#131415", "ill", "probability of illness"],
+    "region_sizes": ["#010203", "#040506", "Lesions"],
+    "roc": ["#070809", "#101112"],
+    "series_agreement": ["#070809", "#0a0b0c", "#131415", "well"],
+    "series_overview": ["#070809"],
+    "series_strip": ["#010203"],
+    "slice_channels": [],
+    "slice_influence": ["#131415", "#161718", "towards ill"],
+    "threshold_sweep": ["#010203", "#040506"],
+    "training_curves": ["#010203"],
+    "triptychs": ["#010203"],
+}
+
+
+def colours(figure):
+    """Every colour of lines, areas and texts in a figure and its legends."""
+    found = set()
+    for artist in figure.findobj():
+        for name in ("get_color", "get_facecolor", "get_edgecolor"):
+            value = getattr(artist, name, lambda: "none")()
+            if isinstance(artist, AxesImage) or (isinstance(value, str) and value == "none"):
+                continue
+            found |= {to_hex(each) for each in to_rgba_array(value)}
+    return found
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_picture_takes_colours_names_and_words_from_the_palette(name, palette):
+    arguments, options = EXAMPLES[name]
+    style.set_palette(OTHERS)
+    figure = PICTURES[name](*arguments, **options)
+    figure.draw_without_rendering()  # names of ticks are written as late as here
+    for expected in TAKEN[name]:
+        assert expected in (colours(figure) if expected.startswith("#") else texts(figure))
+    assert not {"methylated", "methylation", "unmethylated", "tumour"} & set(texts(figure).split())
+    style.set_palette(palette)
+    assert not set(TAKEN[name]) & colours(PICTURES[name](*arguments, **options))
+
+
+# what is drawn without a palette from data that name nothing of one competition
+GENERAL = {
+    "area_profile": ((VESSEL_MEASURES,), {"threshold": 0.01, "max_components": 0}),
+    "batch_grid": (
+        ([{"inputs": image[None], "targets": image[None] > 0} for image in IMAGES],),
+        {},
+    ),
+    "film_strip": ((STORED[..., :2],), {}),
+    "kept_and_dropped": ((VESSELS, VESSEL_MEASURES), {}),
+    "patient_story": (
+        ({"one": VESSELS}, pd.DataFrame({"series": ["one"], "probability": [0.5]})),
+        {},
+    ),
+    "region_sizes": ((pd.DataFrame({"vessel_ml": [1.0, 2.0]}),), {}),
+    "series_strip": ((VOLUME,), {"masks": MASKS[:1], **LOOK}),
+    "slice_channels": ((VESSELS[3],), {}),
+    "slice_influence": ((VESSELS, np.linspace(-1, 1, 8)), {}),
+    "triptychs": (([(picture, picture.masks) for picture in VESSELS[3:5]],), {}),
+}
+GENERAL |= {name: EXAMPLES[name] for name in ("calibration", "label_balance", "folds")}
+GENERAL |= {"probabilities_by_class": ((LABEL, PROBABILITY), {}), "roc": ((LABEL, PROBABILITY), {})}
+GENERAL |= {name: EXAMPLES[name] for name in ("predicted_planes", "chunk_spread", "chance_auc")}
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_without_a_palette_nothing_of_one_competition_appears(name, palette):
+    style.set_palette(Palette())
+    arguments, options = GENERAL[name]
+    figure = PICTURES[name](*arguments, **options)
+    figure.draw_without_rendering()
+    assert not FACTS.search(texts(figure))
+
+
+def test_a_class_without_a_colour_stops_with_a_sentence():
+    with pytest.raises(FigureError, match=r"classes \[2\] have no colour: name one for each"):
+        Palette(classes={0: "none", 1: "some", 2: "many"})

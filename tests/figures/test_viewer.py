@@ -1,8 +1,4 @@
-"""The viewer.
-
-Every control changes the picture it should change, a series is read once, and a page without a
-kernel has a still picture.
-"""
+"""The viewer: every control changes what it should, and a page without a kernel has a picture."""
 
 import base64
 
@@ -12,15 +8,16 @@ import pandas as pd
 import pytest
 from ipywidgets import Widget
 
-from t4e_utils.figures import slices, style
-from t4e_utils.figures.viewer import BAR, FILL, HEIGHT, Viewer, draw_rgb
+from t4e_utils.figures.palette import FigureError
+from t4e_utils.figures.pixels import HEIGHT
+from t4e_utils.figures.viewer import BAR, Viewer
 from t4e_utils.scans import geometry
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
 
 SPACING = (4.0, 2.0, 1.0)
 TABLE = pd.DataFrame({"patient_id": ["00001", "00001", "00002"], "series": ["FLAIR", "T2w", "T2w"]})
-BLUE = (86, 180, 233)  # #56B4E9, the colour of WT
+WINDOW = {"percentiles": (0.5, 99.5)}
 
 
 def volume(seed, plane="axial"):
@@ -53,9 +50,10 @@ def reader():
 
 @pytest.fixture
 def viewer(reader):
-    yield Viewer(
-        TABLE, reader, truth=lambda row, _: masks_in_slice(4) if row.series == "FLAIR" else None
-    )
+    def truth(row, _):
+        return masks_in_slice(4) if row.series == "FLAIR" else None
+
+    yield Viewer(TABLE, reader, truth=truth, **WINDOW)
     Widget.close_all()
 
 
@@ -120,13 +118,13 @@ def test_a_series_is_read_once_and_moving_a_slider_reads_nothing(viewer, reader)
 
 
 def test_only_as_many_series_are_kept_as_was_said(reader):
-    viewer = Viewer(TABLE, reader, n_cached=1)
+    viewer = Viewer(TABLE, reader, n_cached=1, **WINDOW)
     viewer.series.value = "T2w"
     viewer.series.value = "FLAIR"
     assert reader.read == [("00001", "FLAIR"), ("00001", "T2w"), ("00001", "FLAIR")]
 
 
-def test_another_patient_keeps_the_type_and_shows_its_own_plane(viewer):
+def test_another_patient_keeps_the_series_and_shows_its_own_plane(viewer):
     viewer.series.value = "T2w"
     viewer.patient.value = "00002"
     assert (viewer.series.options, viewer.series.value, viewer.plane.value) == (
@@ -146,7 +144,7 @@ def test_a_series_that_cannot_be_read_leaves_its_sentence_and_the_viewer_goes_on
             )
         return reader(row)
 
-    viewer = Viewer(TABLE, read)
+    viewer = Viewer(TABLE, read, **WINDOW)
     viewer.series.value = "T2w"
     assert "No file of the folder &lt;b&gt; is a readable image" in viewer.title.value
     assert viewer.picture.value == b""
@@ -156,10 +154,10 @@ def test_a_series_that_cannot_be_read_leaves_its_sentence_and_the_viewer_goes_on
 
 
 def test_without_rows_or_columns_there_is_a_sentence(reader):
-    with pytest.raises(style.FigureError, match="no series to browse: pass a table"):
-        Viewer(TABLE[:0], reader)
-    with pytest.raises(style.FigureError, match="no column 'series'"):
-        Viewer(TABLE[["patient_id"]], reader)
+    with pytest.raises(FigureError, match="no series to browse: pass a table"):
+        Viewer(TABLE[:0], reader, **WINDOW)
+    with pytest.raises(FigureError, match="no column 'series'"):
+        Viewer(TABLE[["patient_id"]], reader, **WINDOW)
 
 
 def test_a_page_without_a_kernel_gets_the_same_slice_as_a_picture_under_its_title(viewer):
@@ -172,69 +170,6 @@ def test_a_page_without_a_kernel_gets_the_same_slice_as_a_picture_under_its_titl
     assert (still[:BAR] < 100).any()
 
 
-def square():
-    mask = np.zeros((2, 20, 40), bool)
-    mask[0, 5:15, 10:30] = True
-    return mask
-
-
-def test_a_truth_is_a_line_along_the_border_of_its_mask_at_the_place_of_the_pixels():
-    drawn = draw_rgb(
-        np.zeros((20, 40), np.uint8),
-        {"truth": square()},
-        (2.0, 1.0),
-        {},
-        window=(0, 255),
-        height=400,
-    )
-    assert drawn.shape == (400, 400, 3)
-    rows, columns = np.nonzero((drawn == BLUE).all(axis=-1))
-    # 20 display pixels a row, 10 a column
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (100, 299, 100, 299)
-    assert not drawn[102:298, 102:298].any()
-
-
-def test_a_prediction_fills_its_mask_and_lets_the_image_through():
-    drawn = draw_rgb(
-        np.full((20, 40), 100, np.uint8),
-        {"prediction": square()},
-        (1.0, 1.0),
-        {},
-        window=(0, 255),
-        height=40,
-    )
-    assert drawn[10, 20].tolist() == [round((1 - FILL) * 100 + FILL * part) for part in BLUE]
-    assert drawn[2, 2].tolist() == [100] * 3
-    assert (drawn[10, 20] != 100).all()
-
-
-def test_masks_are_left_out_when_switched_off_and_colours_are_those_of_all_pictures():
-    image = np.full((20, 40), 100, np.uint8)
-    drawn = draw_rgb(
-        image,
-        {"truth": square(), "prediction": square()},
-        (1.0, 1.0),
-        {},
-        window=(0, 255),
-        with_masks=False,
-    )
-    assert (drawn == 100).all()
-    assert tuple(int(style.REGION_COLOURS["WT"][k : k + 2], 16) for k in (1, 3, 5)) == BLUE
-
-
-@pytest.mark.parametrize("plane", geometry.PLANES)
-def test_each_letter_stands_at_its_edge(plane):
-    letters = slices.PLANE_LETTERS[plane]
-    for edge in letters:
-        drawn = draw_rgb(
-            np.zeros((50, 50), np.uint8),
-            {},
-            (1.0, 1.0),
-            {edge: letters[edge]},
-            window=(0, 255),
-            height=400,
-        )[..., 0]
-        row, column = (np.mean(where) / 400 for where in np.nonzero(drawn))
-        near = {"left": column < 0.1, "right": column > 0.9, "top": row < 0.1, "bottom": row > 0.9}
-        assert near[edge]
-        assert sum(near.values()) == 1
+def test_masks_are_named_and_coloured_by_the_palette(viewer):
+    assert '<span style="color:#56B4E9">■</span> WT' in viewer.title.value
+    assert '<span style="color:#E69F00">■</span> ET (line: expert)' in viewer.title.value

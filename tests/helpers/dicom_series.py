@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
@@ -24,7 +26,7 @@ def array_of(shape=(5, 4, 6), dtype=np.uint16, low=0, high=4000) -> np.ndarray:
 def written(folder: Path, array: np.ndarray, *, plane: str = "axial", **options) -> Path:
     affine = display_affine(plane, SPACING)
     affine[:3, 3] = (40.0, -30.0, 20.0)
-    names = {"patient_id": "00001", "series_description": "FLAIR", **options}
+    names = {"patient_id": "00001", "series_description": "T1", **options}
     write_dicom_series(Volume(array, SPACING, affine), folder, **names)
     return folder
 
@@ -54,3 +56,11 @@ def codes(volume: Volume) -> list[str]:
     found = [problem.code for problem in volume.meta["problems"]]
     assert set(found) <= set(CODES)
     return found
+
+
+def deflated(path: Path) -> bytes:
+    """Return a DICOM file with all its elements compressed."""
+    dataset, buffer = pydicom.dcmread(path), BytesIO()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(buffer)
+    return buffer.getvalue()

@@ -9,7 +9,8 @@ same network on the same data.
 import json
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,31 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from t4e_utils.learning.batches import prepare_chunks, prepare_slices
-from t4e_utils.learning.datasets import ChunkDataset, SliceDataset
-from t4e_utils.learning.fit import _Run, fit
-from t4e_utils.learning.losses import segmentation_loss
-from t4e_utils.learning.networks import build_classifier, build_segmenter
+from t4e_utils.learning.augmentation import Augmentation
+from t4e_utils.learning.datasets import PictureDataset, PictureInput, SequenceDataset
+from t4e_utils.learning.fit import fit
+from t4e_utils.learning.losses import make_loss
+from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.learning.plan import TrainConfig
-from t4e_utils.learning.scores import count_overlap, segmentation_score
-from t4e_utils.sampling.pictures import write_slice
+from t4e_utils.learning.scores import RegionDice
+from t4e_utils.learning.training_run import TrainingRun
+from t4e_utils.sampling.pictures import stack_channels, write_picture
+from t4e_utils.sampling.squares import Square
 
 SIZE = 32
 N_SCORED = 7  # no multiple of the batch: padding rows would be counted
+MASKS = ("whole", "core")
+AUGMENTATION = Augmentation(0.5, 0.5, 0.5, shift=0.0625, scale=0.1, rotate_degrees=45)
+SEGMENTER = Recipe(
+    "unet++",
+    "tu-mobilenetv3_small_050",
+    n_outputs=2,
+    options={"decoder_channels": [16, 16, 8, 8, 8]},
+    size=SIZE,
+)
+CLASSIFIER = Recipe(
+    "sequence", "test_nfnet", options={"lstm_hidden": 4, "sequence_length": 3}, size=SIZE
+)
 
 
 class Points(Dataset):
@@ -43,7 +58,7 @@ class Points(Dataset):
         return len(self.x)
 
     def __getitem__(self, index):
-        return {"x": self.x[index], "y": self.y[index], "index": index}
+        return {"inputs": self.x[index], "targets": self.y[index], "index": index}
 
 
 class TwoLayers(nn.Module):
@@ -61,16 +76,68 @@ class TwoLayers(nn.Module):
         return self.head(self.encoder(points)).squeeze(1)
 
 
-def prepare_points(batch):
-    return batch["x"], batch["y"]
+class Slope(nn.Module):
+    """No bias: on points at the origin its loss stays as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(2, 2, bias=False)
+        self.head = nn.Linear(2, 1, bias=False)
+
+    def forward(self, points):
+        return self.head(self.encoder(points)).squeeze(1)
+
+
+def at_the_origin():
+    points = Points(5)
+    points.x.zero_()
+    return points
+
+
+@dataclass(frozen=True)
+class ScoreOf:
+    """A score that keeps everything and calls a function."""
+
+    function: Callable
+
+    def keep(self, logits, targets):
+        return logits, targets
+
+    def __call__(self, logits, targets, indices):
+        return self.function(logits, targets, indices)
 
 
 def share_right(logits, targets, indices):
     return {"score": float(((logits > 0) == (targets > 0.5)).mean())}
 
 
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+class LossThatBreaks(nn.BCEWithLogitsLoss):
+    """Ends the run at its n-th call."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n_left = n
+
+    def forward(self, logits, targets):
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise Interrupted
+        return super().forward(logits, targets)
+
+
+def same_weights(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
+
+
 CONFIG = TrainConfig(
-    epochs=6, lr=0.02, batch_size=6, schedule="onecycle", select="score", num_workers=0
+    epochs=6, learning_rate=0.02, batch_size=6, schedule="onecycle", select="score", num_workers=0
 )
 
 
@@ -96,8 +163,7 @@ def train_points(
         train or Points(),
         None if valid is False else valid or Points(15, seed=1),
         loss=loss or nn.BCEWithLogitsLoss(),
-        score=score,
-        prepare=prepare_points,
+        score=score and ScoreOf(score),
         config=replace(CONFIG, **changes),
         folder=folder,
         encoder=getattr(model, "encoder", None),
@@ -107,7 +173,7 @@ def train_points(
 
 
 def write_cases(root, n_patients=4, n_slices=5):
-    """Slices of patients whose tumour is smooth (label 0) or speckled (label 1), and the tables
+    """Slices of patients whose lesion is smooth (label 0) or speckled (label 1), and the tables
     of slices and chunks.
     """
     rows, generator = [], np.random.default_rng(0)
@@ -121,12 +187,12 @@ def write_cases(root, n_patients=4, n_slices=5):
             image[masks[0]] = 150 + (number % 2) * generator.integers(-70, 70, masks[0].sum())
             image[masks[1]] = 230
             path = f"{number}_{position}.png"
-            write_slice(Path(root) / path, image.astype(np.uint8), masks)
+            write_picture(Path(root) / path, stack_channels(image.astype(np.uint8), masks))
             rows.append(
-                {"patient_id": str(number), "series": "FLAIR", "position": position, "path": path}
+                {"patient_id": str(number), "series": "first", "position": position, "path": path}
             )
     chunks = [
-        (str(k), "FLAIR", start, start + 3, k % 2) for k in range(n_patients) for start in (0, 2)
+        (str(k), "first", start, start + 3, k % 2) for k in range(n_patients) for start in (0, 2)
     ]
     return pd.DataFrame(rows), pd.DataFrame(
         chunks, columns=["patient_id", "series", "start", "stop", "label"]
@@ -135,57 +201,48 @@ def write_cases(root, n_patients=4, n_slices=5):
 
 def train_stage(stage, root, folder, *, augment=True, valid=True, num_processes=1, **changes):
     """A tiny segmenter or classifier on the cases of `write_cases`, which must be in `root`."""
-    model, data, options = stage_parts(stage, root, augment=augment)
+    model, data, loss = stage_parts(stage, root, augment=augment)
     config = replace(
-        TrainConfig(epochs=8, lr=4e-3, batch_size=4, schedule="cosine", num_workers=0), **changes
+        TrainConfig(epochs=8, learning_rate=4e-3, batch_size=4, schedule="cosine", num_workers=0),
+        **changes,
     )
     return model, fit(
         model,
         data[0],
         data[1] if valid else None,
+        loss=loss,
         config=config,
         folder=folder,
         num_processes=num_processes,
-        **options,
     )
 
 
 def stage_parts(stage, root, *, augment=True):
-    """Network, both data sets, and the options of `fit` that belong to them."""
-    slices, chunks = (
-        pd.read_pickle(Path(root) / "slices.pkl"),
-        pd.read_pickle(Path(root) / "chunks.pkl"),
-    )
+    """Network, both data sets and the loss."""
+    slices, chunks = (pd.read_pickle(Path(root) / f"{name}.pkl") for name in ("slices", "chunks"))
     torch.manual_seed(0)
-    options = {"image_size": SIZE, "seed": 3}
+    plain = PictureInput(Path(root), Square(SIZE), seed=3)
+    sources = [replace(plain, augmentation=AUGMENTATION) if augment else plain, plain]
     if stage == "segmentation":
-        model = build_segmenter("tu-mobilenetv3_small_050", decoder_channels=(16, 16, 8, 8, 8))
-        data = [SliceDataset(slices, root, augment=a, **options) for a in (augment, False)]
-        loss, prepare = segmentation_loss("dice"), prepare_slices
-    else:
-        model = build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3)
-        data = [
-            ChunkDataset(chunks, slices, root, length=3, augment=a, **options)
-            for a in (augment, False)
-        ]
-        loss, prepare = nn.BCEWithLogitsLoss(), prepare_chunks
-    return model, data, {"loss": loss, "prepare": prepare}
+        data = [PictureDataset(slices, source) for source in sources]
+        return build(SEGMENTER), data, make_loss("dice")
+    data = [SequenceDataset(chunks, slices, source, length=3) for source in sources]
+    return build(CLASSIFIER), data, make_loss("bce")
 
 
-def write_validation_figures(root, path):
+def write_validation_scores(root, path):
     """What one pass over the validation slices gives, with a score of all of them, as JSON.
 
     Run by each process of a group.
     """
-    model, (train, valid), options = stage_parts("segmentation", root)
+    model, (train, valid), loss = stage_parts("segmentation", root)
     valid = Subset(valid, range(N_SCORED))
     config = TrainConfig(epochs=1, batch_size=4, num_workers=0)
-    parts = {**options, "score": segmentation_score, "summarise": count_overlap}
-    run = _Run(model, train, valid, encoder=None, config=config, folder=Path(root), **parts)
+    run = TrainingRun(model, train, valid, loss, RegionDice(MASKS), None, config, Path(root))
     run.enter_phase()
-    figures = run.evaluate()
+    scores = run.evaluate()
     if run.is_main:
-        Path(path).write_text(json.dumps(figures), encoding="utf-8")
+        Path(path).write_text(json.dumps(scores), encoding="utf-8")
     run.end()
 
 

@@ -1,22 +1,18 @@
-"""Values, files and headers of DICOM with everything that scanners and file systems do to them."""
+"""One DICOM file: values, encodings, frames, and what is no grey image."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_series import SPACING, array_of, codes, edit, setting, without, written
+from helpers.dicom_series import SPACING, array_of, codes, deflated, edit, setting, written
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -25,12 +21,9 @@ from pydicom.uid import (
 )
 
 from benchmarks import fuzz_reading
-from t4e_utils.scans import dicom, dicom_elements
 from t4e_utils.scans.dicom_series import read_dicom_series
-from t4e_utils.scans.problems import VolumeError, merged, warnings_as_problems
+from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.reading import series_header
-
-# Values
 
 
 def test_signed_pixels_stay_signed(tmp_path):
@@ -146,9 +139,6 @@ def test_padding_can_be_a_range_and_is_not_inverted(tmp_path, limit):
     np.testing.assert_array_equal(volume.array[:, 1:], inside.min() + inside.max() - inside)
 
 
-# Files
-
-
 @pytest.mark.parametrize(
     "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]
 )
@@ -178,55 +168,11 @@ def test_run_length_compression_is_read(tmp_path):
     assert volume.meta["transfer_syntax"] == "RLE Lossless"
 
 
-def deflated(path: Path) -> bytes:
-    dataset, buffer = pydicom.dcmread(path), BytesIO()
-    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    dataset.save_as(buffer)
-    return buffer.getvalue()
-
-
 def test_a_deflated_file_is_read(tmp_path):
     array = array_of((1, 4, 6))
     path = written(tmp_path / "s", array) / "Image-1.dcm"
     path.write_bytes(deflated(path))
     np.testing.assert_array_equal(read_dicom_series(path).array, array)
-
-
-@pytest.mark.parametrize(
-    ("damage", "code"),
-    [
-        (
-            lambda path: path.write_bytes(
-                b"this is no DICOM file, but long enough to be one " * 20
-            ),
-            "no_pixels",
-        ),
-        (lambda path: path.write_bytes(b""), "no_pixels"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "truncated"),
-        (lambda path: path.write_bytes(path.read_bytes()[:500]), "no_pixels"),
-        (lambda path: path.write_bytes(deflated(path)[:-20]), "damaged"),
-    ],
-)
-def test_one_unreadable_file_is_reported_and_the_others_are_read(tmp_path, damage, code):
-    array = array_of()
-    folder = written(tmp_path / "s", array)
-    damage(folder / "Image-5.dcm")
-    volume = read_dicom_series(folder)
-    np.testing.assert_array_equal(volume.array, array[:4])
-    assert [code] == [c for c in codes(volume) if c != "warning"]
-    assert volume.meta["n_files"] == 5
-    with pytest.raises(VolumeError) as refused:
-        read_dicom_series(folder / "Image-5.dcm")
-    assert refused.value.code == code
-
-
-def test_equal_problems_of_many_files_are_one(tmp_path):
-    folder = written(tmp_path / "s", array_of())
-    for i in (1, 3, 4):
-        (folder / f"Image-{i}.dcm").write_bytes(b"text")
-    problems = read_dicom_series(folder).meta["problems"]
-    assert len(problems) == 1
-    assert problems[0].sentence.endswith("(and 2 more files)")
 
 
 def with_other_pixels(dataset: Dataset, data: bytes, syntax: str) -> None:
@@ -256,16 +202,6 @@ def test_compressed_pixels_that_are_damaged_are_refused(tmp_path):
     assert refused.value.code == "damaged"
 
 
-def test_compressed_pixels_without_a_transfer_syntax_are_refused(tmp_path):
-    folder = written(tmp_path / "s", array_of((1, 40, 60)), compress="rle")
-    path = folder / "Image-1.dcm"
-    meta_end = 144 + int.from_bytes(path.read_bytes()[140:144], "little")
-    path.write_bytes(path.read_bytes()[meta_end:])
-    with pytest.raises(VolumeError, match="compressed, but the file does not say how") as refused:
-        read_dicom_series(folder)
-    assert refused.value.code == "no_decoder"
-
-
 def test_colour_images_are_refused(tmp_path):
     folder = written(tmp_path / "s", array_of(dtype=np.uint8, high=255))
 
@@ -293,134 +229,6 @@ def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
     assert series_header(folder)["problems"] == volume.meta["problems"]
 
 
-def test_what_the_reader_warns_about_becomes_a_problem(tmp_path):
-    array = array_of()
-    folder = written(tmp_path / "s", array)
-    edit(
-        folder,
-        lambda dataset, i: setattr(dataset, "PixelData", dataset.PixelData + bytes(10)),
-        only=(2,),
-    )
-    volume = read_dicom_series(folder)
-    np.testing.assert_array_equal(volume.array, array)
-    assert codes(volume) == ["warning"]
-    assert "excess padding" in volume.meta["problems"][0].sentence
-
-
-def test_different_kinds_of_refusal_have_one_code_for_the_series(tmp_path):
-    folder = written(tmp_path / "s", array_of((2, 3, 4)))
-    (folder / "Image-1.dcm").write_bytes(b"text")
-    (folder / "Image-2.dcm").write_bytes((folder / "Image-2.dcm").read_bytes()[:-3])
-    with pytest.raises(VolumeError, match="None of the 2 files is a readable image") as refused:
-        read_dicom_series(folder)
-    assert (refused.value.code, refused.value.path) == ("no_images", str(folder))
-
-
-@pytest.mark.parametrize("name", ["missing", "empty"])
-def test_a_folder_with_nothing_in_it_is_refused(tmp_path, name):
-    (tmp_path / "empty").mkdir()
-    for read in (read_dicom_series, series_header):
-        with pytest.raises(VolumeError, match="correct the path") as refused:
-            read(tmp_path / name)
-        assert refused.value.code == "no_files"
-
-
-def test_hidden_files_and_folders_are_passed_over(tmp_path):
-    folder = written(tmp_path / "s", array_of())
-    (folder / ".DS_Store").write_bytes(b"x")
-    (folder / "more").mkdir()
-    volume = read_dicom_series(folder)
-    assert codes(volume) == []
-    assert volume.meta["n_files"] == 5
-
-
-def test_an_error_comes_back_whole_from_another_process():
-    error = VolumeError("damaged", "a/b", "It is damaged.")
-    copy = pickle.loads(pickle.dumps(error))
-    assert (copy.code, copy.path, str(copy)) == ("damaged", "a/b", "a/b: It is damaged.")
-
-
-def test_one_problem_stands_for_all_files_that_have_it_however_often():
-    problems = [VolumeError("damaged", path, "It is damaged.").as_problem() for path in "abacb"]
-    assert [problem.sentence for problem in merged(problems)] == [
-        "It is damaged. (and 2 more files)"
-    ]
-
-
-def test_only_what_a_reader_says_to_its_user_becomes_a_problem(tmp_path):
-    problems = []
-
-    def read() -> None:
-        with warnings_as_problems(tmp_path, problems):
-            warnings.warn("padded\n  twice", UserWarning, stacklevel=1)
-            warnings.warn("old", DeprecationWarning, stacklevel=1)
-
-    with pytest.warns(DeprecationWarning, match="old"):
-        read()
-    assert [problem.sentence for problem in problems] == ["The reader warned: padded twice"]
-
-
-def test_nothing_that_identifies_a_person_is_kept(tmp_path):
-    folder = written(tmp_path / "s", array_of())
-    secret = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "19700101"}
-    edit(folder, setting(**secret))
-    text = repr(read_dicom_series(folder).meta) + repr(series_header(folder))
-    assert not any(value in text for value in secret.values())
-
-
-def frames_of(path: Path, *, with_pixels: bool) -> object:
-    """Return all that is read of a file, or the code it is refused with."""
-    problems = []
-    try:
-        frames, facts = dicom.read_file(path, problems, with_pixels=with_pixels)
-    except VolumeError as error:
-        return error.code
-    fields = [
-        {name: np.array(value).tolist() for name, value in vars(frame).items()} for frame in frames
-    ]
-    return (
-        fields,
-        facts,
-        sorted({problem.sentence for problem in problems if problem.code != "warning"}),
-    )
-
-
-@pytest.mark.filterwarnings("ignore")  # of pydicom, reading damaged files
-def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged_files(
-    tmp_path, monkeypatch
-):
-    native = fuzz_reading.originals(tmp_path / "s")["dicom"]
-    path, walk, n_walked = tmp_path / "mutant.dcm", dicom_elements._walked, 0
-    for i in range(240):
-        data = native[i % len(native)]
-        path.write_bytes(
-            data if i < len(native) else fuzz_reading.mutant(data, np.random.default_rng([9, i]))
-        )
-        for with_pixels in (True, False):
-            n_walked += walk(path, [], with_pixels) is not None
-            quick = frames_of(path, with_pixels=with_pixels)
-            monkeypatch.setattr(dicom_elements, "_walked", lambda *_: None)
-            assert frames_of(path, with_pixels=with_pixels) == quick, f"mutant {i}"
-            monkeypatch.setattr(dicom_elements, "_walked", walk)
-    assert n_walked > 50
-
-
-def test_the_quick_way_keeps_every_attribute_that_is_asked_for():
-    source = "".join(Path(module.__file__).read_text() for module in (dicom, dicom_elements))
-    asked = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(
-        re.findall(r'value_of\([\w.]+, "(\w+)"', source)
-    )
-    assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= asked <= set(dicom_elements.KEYWORDS)
-
-
-def test_bits_above_those_stored_are_left_out_as_pydicom_does(tmp_path):
-    array = array_of((2, 4, 6), dtype=np.int16, low=-2048, high=2048)
-    folder = written(tmp_path / "s", array & 0x0FFF)  # 12 bits stored, without their sign
-    edit(folder, setting(BitsStored=12, HighBit=11))
-    np.testing.assert_array_equal(read_dicom_series(folder).array, array)
-    assert pydicom.dcmread(folder / "Image-1.dcm").pixel_array.tolist() == array[0].tolist()
-
-
 @pytest.mark.parametrize("name", fuzz_reading.COMPRESSED)
 def test_compressed_pixels_are_read(tmp_path, name):
     bits = fuzz_reading.BITS_STORED.get(name, 16)
@@ -444,22 +252,6 @@ def test_a_jpeg_of_12_bits_has_no_decoder(tmp_path):
     ) as refused:
         read_dicom_series(folder)
     assert refused.value.code == "no_decoder"
-
-
-@pytest.mark.parametrize(
-    ("attributes", "code"),
-    [({"NumberOfFrames": 2_000_000_000}, "truncated"), ({"Rows": 65535}, "truncated")],
-)
-def test_a_header_that_promises_more_than_the_file_has_costs_no_memory(tmp_path, attributes, code):
-    folder = written(tmp_path / "s", array_of((1, 4, 6)))
-    edit(folder, setting(**attributes))
-    with pytest.raises(VolumeError) as refused:
-        read_dicom_series(folder)
-    assert refused.value.code == code
-    assert series_header(folder)["n_files"] == 1
-
-
-# Multi-frame
 
 
 def enhanced_mr(
@@ -533,60 +325,3 @@ def test_a_multi_frame_image_of_one_frame_has_its_geometry(tmp_path):
     volume = read_dicom_series(tmp_path)
     assert volume.plane == "sagittal"
     np.testing.assert_allclose(volume.spacing_mm, (9.0, 0.5, 0.75))
-
-
-# Headers
-
-
-def test_a_header_says_what_reading_says(tmp_path):
-    folder = written(tmp_path / "s", array_of((9, 4, 6)), plane="coronal")
-    assert series_header(folder) == {
-        "n_files": 9,
-        "n_slices": 9,
-        "plane": "coronal",
-        "rows": 4,
-        "columns": 6,
-        "spacing_slice_mm": pytest.approx(3.0),
-        "spacing_row_mm": pytest.approx(0.5),
-        "spacing_column_mm": pytest.approx(0.75),
-        "modality": "MR",
-        "transfer_syntax": "Explicit VR Little Endian",
-        "bits_stored": 16,
-        "problems": (),
-    }
-
-
-@pytest.mark.parametrize(
-    ("damage", "code"),
-    [
-        (lambda folder: (folder / "Image-4.dcm").unlink(), "gap"),
-        (lambda folder: (folder / "Image-4.dcm").write_bytes(b"no image"), "no_pixels"),
-        (
-            lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)),
-            "mixed_series",
-        ),
-        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
-    ],
-)
-def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):
-    folder = written(tmp_path / "s", array_of((9, 4, 6)))
-    damage(folder)
-    header, volume = series_header(folder), read_dicom_series(folder)
-    assert header["problems"] == volume.meta["problems"]
-    assert code in codes(volume)
-    assert header["spacing_slice_mm"] == volume.spacing_mm[0]
-
-
-def test_a_header_of_no_image_is_refused(tmp_path):
-    (tmp_path / "1").write_bytes(b"no image")
-    (tmp_path / "2").write_bytes(b"no image either")
-    with pytest.raises(VolumeError, match="None of the 2 files") as refused:
-        series_header(tmp_path)
-    assert refused.value.code == "no_pixels"
-
-
-def test_a_header_without_geometry_leaves_it_open(tmp_path):
-    folder = written(tmp_path / "s", array_of((2, 4, 6)))
-    edit(folder, without("ImageOrientationPatient", "PixelSpacing"))
-    header = series_header(folder)
-    assert (header["plane"], header["spacing_slice_mm"], header["rows"]) == (None, None, 4)

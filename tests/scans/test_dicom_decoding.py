@@ -1,7 +1,4 @@
-"""Compressed pixels.
-
-Decoded in a process of their own, whose end is an error and not the end of the run.
-"""
+"""Compressed pixels: the end of the decoding process is an error and not the end of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ def test_pixels_come_back_as_they_were(series):
 def test_what_cannot_be_decoded_says_so_and_the_next_file_is_read(series, tmp_path):
     array, folder = series
     (tmp_path / "no image").write_text("no image")
-    with pytest.raises(dicom_decoding.DecodingError):
+    with pytest.raises(dicom_decoding.DecodingError, match="Unable to decode the pixel data"):
         dicom_decoding.decode(tmp_path / "no image")
     np.testing.assert_array_equal(dicom_decoding.decode(folder / "Image-1.dcm"), array[0])
 

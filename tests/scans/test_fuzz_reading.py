@@ -1,7 +1,4 @@
-"""Damaged bytes are read or refused, whatever they are.
-
-A short run of the fuzzing in `benchmarks`.
-"""
+"""Damaged bytes are read or refused, whatever they are: a short run of the fuzzing."""
 
 from __future__ import annotations
 
@@ -39,14 +36,14 @@ def test_a_reader_that_dies_hangs_or_raises_is_a_failure_and_the_others_are_read
 import os, sys, time
 if "--child" in sys.orig_argv:
     import numpy as np
-    from t4e_utils import volumes
-    read = volumes.read_nifti
+    from t4e_utils.scans import nifti
+    read = nifti.read_nifti
     def faulty(path, **options):
         if not os.path.exists({str(tmp_path / "done")!r}):
             open({str(tmp_path / "done")!r}, "w").close()
             {fault}
         return read(path, **options)
-    volumes.read_nifti = faulty
+    nifti.read_nifti = faulty
 """
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{fuzz_reading.os.pathsep}{fuzz_reading.ROOT}")

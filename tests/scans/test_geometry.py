@@ -1,3 +1,5 @@
+"""Planes, displays and letters of every orientation, also of oblique ones."""
+
 from __future__ import annotations
 
 from itertools import permutations, product

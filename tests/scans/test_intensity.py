@@ -1,3 +1,5 @@
+"""Windows are percentiles of the whole volume, grey levels those of the formula."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t4e_utils.scans.intensity import WindowError, to_uint8, window_from_percentiles
+from t4e_utils import T4EError
+from t4e_utils.scans.intensity import to_uint8, window_from_percentiles, window_to_uint8
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
@@ -99,11 +102,17 @@ def test_the_input_is_not_changed():
 
 @pytest.mark.parametrize("percentiles", [(99, 1), (5, 5), (-1, 99), (0, 101), (1, 2, 3)])
 def test_percentiles_that_do_not_grow_are_refused(percentiles):
-    with pytest.raises(WindowError, match="not two growing numbers of 0 to 100"):
+    with pytest.raises(T4EError, match="not two growing numbers of 0 to 100"):
         window_from_percentiles(np.arange(5), percentiles)
 
 
 @pytest.mark.parametrize("window", [(5, 1), (0, np.inf), (np.nan, 1)])
 def test_a_window_upside_down_is_refused(window):
-    with pytest.raises(WindowError, match=r"is not \(low, high\)"):
+    with pytest.raises(T4EError, match=r"is not \(low, high\)"):
         to_uint8(np.arange(5), window)
+
+
+def test_a_volume_in_8_bits_is_windowed_by_its_own_percentiles():
+    array = np.random.default_rng(0).integers(0, 900, (4, 5, 6)).astype(np.int16)
+    window = np.percentile(array[array != 0], (5, 90))
+    np.testing.assert_array_equal(window_to_uint8(array, (5, 90)), to_uint8(array, window))

@@ -8,7 +8,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers.dicom_series import codes
+from helpers.volumes import DIRECTIONS, volume_of
 
+from t4e_utils.scans.geometry import reorient
 from t4e_utils.scans.nifti import nifti_header, read_nifti, write_nifti
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
@@ -40,10 +43,6 @@ def patch(path: Path, **fields) -> None:
 
 def array_of(dtype: type = np.int16, shape: tuple[int, ...] = (4, 5, 6)) -> np.ndarray:
     return np.random.default_rng(2).integers(0, 100, shape).astype(dtype)
-
-
-def codes(volume: Volume) -> list[str]:
-    return [problem.code for problem in volume.meta["problems"]]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -121,6 +120,16 @@ def test_values_that_are_not_finite_become_zero_and_are_reported(tmp_path):
     np.testing.assert_array_equal(
         volume.array, np.nan_to_num(array, posinf=0, neginf=0).transpose(2, 1, 0)
     )
+
+
+def test_a_signalling_nan_is_scaled_without_a_warning(tmp_path):
+    array = np.ones((4, 5, 6), np.float32)
+    array.view(np.uint32)[1, 2, 3] = 0x7F800001
+    path = saved(tmp_path / "scan.nii", array)
+    patch(path, scl_slope=2.0, scl_inter=0.0)
+    volume = read_nifti(path)
+    assert codes(volume) == ["not_finite"]
+    assert (np.count_nonzero(volume.array), volume.array.max()) == (119, 2.0)
 
 
 def test_numbers_too_large_for_single_precision_become_zero(tmp_path):
@@ -261,3 +270,14 @@ def test_dtypes_without_a_place_in_nifti_are_refused(tmp_path, dtype):
     with pytest.raises(VolumeError, match="has no place in NIfTI") as refused:
         write_nifti(Volume(array_of(dtype), (1.0, 1.0, 1.0), np.eye(4)), tmp_path / "scan.nii")
     assert refused.value.code == "out_of_range"
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS)
+def test_a_nifti_file_of_any_orientation_comes_back_in_axial_display(tmp_path, directions):
+    volume = volume_of(array_of(), directions)
+    back = read_nifti(write_nifti(volume, tmp_path / "scan.nii.gz"))
+    array, affine = reorient(volume.array, volume.affine, "axial")
+    np.testing.assert_array_equal(back.array, array)
+    np.testing.assert_allclose(back.affine, affine, atol=1e-5)
+    assert back.plane == "axial"
+    assert back.meta["problems"] == ()

@@ -1,7 +1,4 @@
-"""Whatever the orientation, order, spacing and pixel type of a series.
-
-A marked voxel comes back where it was in the patient.
-"""
+"""Whatever a series is like, a marked voxel comes back where it was in the patient."""
 
 from __future__ import annotations
 

@@ -9,8 +9,6 @@ from helpers.dicom_series import SPACING, array_of, codes, edit, setting, withou
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.geometry import spacing_of
 
-# Order
-
 
 def test_slices_are_sorted_by_position_whatever_their_names_and_numbers(tmp_path):
     array = array_of()
@@ -70,9 +68,6 @@ def test_positions_that_are_all_the_same_do_not_give_the_order(tmp_path):
     assert volume.meta["sorted_by"] == "instance number"
     assert codes(volume) == ["same_position"]
     assert volume.spacing_mm[0] == SPACING[0]
-
-
-# Geometry
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -173,20 +168,6 @@ def test_directions_that_span_no_plane_are_left_out(tmp_path, cosines):
     edit(folder, setting(ImageOrientationPatient=cosines))
     volume = read_dicom_series(folder)
     assert set(codes(volume)) == {"bad_value", "no_orientation", "no_positions"}
-
-
-def test_a_header_value_that_is_no_number_is_left_out(tmp_path):
-    folder = written(tmp_path / "s", array_of())
-    path = folder / "Image-1.dcm"
-    path.write_bytes(path.read_bytes().replace(b"3.00000000", b"3.0x0y0z00"))
-    volume = read_dicom_series(folder)
-    assert {"bad_value", "warning"} >= set(codes(volume))
-    assert "SpacingBetweenSlices is not a number" in " ".join(
-        p.sentence for p in volume.meta["problems"]
-    )
-
-
-# Several series in one folder
 
 
 @pytest.mark.parametrize(

@@ -2,109 +2,259 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
-from t4e_utils.scans.nifti import write_nifti
-from t4e_utils.scans.problems import Problem
-from t4e_utils.scans.reading import series_header
+from t4e_utils.scans.problems import CODES, Problem
 from t4e_utils.scans.volume import Volume
-from t4e_utils.tables import catalog, inventory
+from t4e_utils.tables import catalog
+from t4e_utils.tables.store import write_table
 
-SERIES = ("FLAIR", "T1w")
-CONTRASTS = {"FLAIR": ("_flair", "-t2f"), "labels": ("_seg",)}
 COLUMNS = {"id_column": "BraTS21ID", "value_column": "MGMT_value"}
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
-def ids(n: int) -> list[str]:
-    return [f"{i:05d}" for i in range(n)]
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files, and folders where a name ends with a slash."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).mkdir(parents=True) if name.endswith("/") else (root / name).touch()
+    return root
+
+
+def rows(root: Path, pattern: str) -> list[tuple]:
+    """Fields and path below the root of what is found."""
+    found = catalog.find_scans(root, pattern)
+    found["path"] = [os.path.relpath(path, root) for path in found["path"]]
+    return list(found.itertuples(index=False, name=None))
+
+
+def test_folders_are_found_in_natural_order_without_files_and_hidden_names(tmp_path):
+    touch(tmp_path, "train/P10/T1/", "train/P9/T1/", "train/P9/.T2/", "train/.P1/T1/", "a/b")
+    touch(tmp_path, "train/P9/note", "test/P9/T1/", "train/P9/T1/x/")
+    assert rows(tmp_path, "{split}/{patient_id}/{series}") == [
+        ("test", "P9", "T1", "test/P9/T1"),
+        ("train", "P9", "T1", "train/P9/T1"),
+        ("train", "P10", "T1", "train/P10/T1"),
+    ]
+    assert rows(tmp_path, "train/{patient}/T1/") == [("P9", "train/P9/T1"), ("P10", "train/P10/T1")]
+    table = catalog.find_scans(tmp_path, "{split}/{patient_id}/{series}")
+    assert list(table.columns) == ["split", "patient_id", "series", "path"]
+    assert table["path"][0] == str(tmp_path / "test" / "P9" / "T1")
+
+
+def test_files_are_found_by_the_dot_in_the_pattern(tmp_path):
+    touch(tmp_path, "subset10/1.2.3.mhd", "subset9/1.2.10.mhd", "subset9/1.2.9.mhd", "other/1.mhd")
+    touch(tmp_path, "subset9/1.2.9.raw", "subset9/folder.mhd/", "subset9/xmhd")
+    assert rows(tmp_path, "subset*/{scan}.mhd") == [
+        ("1.2.9", "subset9/1.2.9.mhd"),
+        ("1.2.10", "subset9/1.2.10.mhd"),
+        ("1.2.3", "subset10/1.2.3.mhd"),
+    ]
+    assert rows(tmp_path, "subset9/*.raw") == [("subset9/1.2.9.raw",)]
+
+
+def test_of_several_fields_in_a_name_the_first_takes_most_and_the_same_field_must_agree(tmp_path):
+    touch(tmp_path, "P_1/P_1_t1_ce.nii.gz", "P_1/P_2_flair.nii.gz", "P_2/P_2_flair.nii.gz")
+    touch(tmp_path, "P_2/P_2_flair.nii", "P_2/P_2_flair.nii.gz.part")
+    assert rows(tmp_path, "{patient_id}/{name}_{contrast}.nii.gz") == [
+        ("P_1", "P_1_t1", "ce", "P_1/P_1_t1_ce.nii.gz"),
+        ("P_1", "P_2", "flair", "P_1/P_2_flair.nii.gz"),
+        ("P_2", "P_2", "flair", "P_2/P_2_flair.nii.gz"),
+    ]
+    assert rows(tmp_path, "{patient_id}/{patient_id}_{contrast}.nii.gz") == [
+        ("P_1", "t1_ce", "P_1/P_1_t1_ce.nii.gz"),
+        ("P_2", "flair", "P_2/P_2_flair.nii.gz"),
+    ]
+    assert rows(tmp_path, "{patient_id}/{name}_{contrast}.nii") == [
+        ("P_2", "P_2", "flair", "P_2/P_2_flair.nii")
+    ]
+
+
+NAMES = st.sampled_from(
+    ["a", "b", "a1", "a10", "a2", "01", "1", ".a", "a.b", "a_b", "a*", "(", "é"]
+)
+
+
+@given(
+    paths=st.sets(st.tuples(NAMES, NAMES, NAMES), min_size=1, max_size=12),
+    pattern=st.sampled_from(
+        ["{x}/{y}/{z}.", "{x}/{x}/{y}.", "a*/{y}/{z}.", "{x}/a/{y}_{z}.", "{x}/*/{y}*{z}."]
+    ),
+)
+@settings(max_examples=80, deadline=None)
+def test_what_is_found_is_what_a_walk_over_all_files_finds(tmp_path_factory, paths, pattern):
+    root = tmp_path_factory.mktemp("walk")
+    touch(root, *("/".join(path) + "." for path in paths))
+    expected = []
+    for path in paths:
+        if any(name.startswith(".") for name in path):
+            continue
+        # the slow second way: each part by itself, with every way to cut it into fields
+        fields, fits = {}, True
+        parts = [*pattern[:-1].split("/")]
+        for part, name in zip(parts, path, strict=True):
+            cut = re.fullmatch(
+                re.sub(r"\\{(\w)\\}", r"(?P<\1>.+)", re.escape(part)).replace(r"\*", ".*"), name
+            )
+            fits = fits and cut is not None
+            for key, value in (cut.groupdict() if cut else {}).items():
+                fits = fits and fields.setdefault(key, value) == value
+        if fits:
+            expected.append((*fields.values(), "/".join(path) + "."))
+    if not expected:
+        with pytest.raises(catalog.CatalogError, match=r"is the data set unpacked there\?"):
+            catalog.find_scans(root, pattern)
+        return
+    assert sorted(rows(root, pattern)) == sorted(expected)
+    assert rows(root, pattern) == rows(root, pattern)
+
+
+def test_many_files_in_one_folder_take_no_time(tmp_path):
+    for i in range(20_000):
+        os.close(os.open(tmp_path / f"ID_{i * 7919 % 1_000_003:06x}.dcm", os.O_CREAT))
+    start = time.process_time()
+    found = catalog.find_scans(tmp_path, "{image}.dcm")
+    assert time.process_time() - start < 5  # 0.4 s here
+    assert len(found) == 20_000
+    assert found["image"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        (
+            "test/{patient}",
+            r"holds no test \(looked for test/{patient}\): is the data set unpacked",
+        ),
+        ("train/{patient}/{series}", r"holds no train/{patient}/{series} \(looked for"),
+        ("train/{patient}/a/b", r"holds no train/{patient}/a \(looked for train/{patient}/a/b\)"),
+        ("train/{patient", r"pattern train/{patient makes no sense .*: write each field as {name}"),
+        ("{}/x", "makes no sense"),
+        ("{a b}/x", "makes no sense"),
+        ("train/{path}", "makes no sense .* with another name than path"),
+    ],
+)
+def test_a_pattern_that_finds_nothing_is_named(tmp_path, pattern, sentence):
+    touch(tmp_path, "train/00001/", "train/00002/file.dcm")
+    with pytest.raises(catalog.CatalogError, match=sentence):
+        catalog.find_scans(tmp_path, pattern)
+
+
+def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
+    with pytest.raises(
+        catalog.CatalogError, match="data is not there: give the folder of the data set"
+    ):
+        catalog.find_scans(tmp_path / "data", "{patient}")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(
+        catalog.CatalogError, match=r"cannot be listed \(Permission denied\): make it readable"
+    ):
+        catalog.find_scans(tmp_path, "{patient}")
+
+
+def flat_folder(root: Path, *patients: str) -> list[Path]:
+    """One folder with the images of a study for each patient, two per series."""
+    volume = Volume(np.zeros((2, 4, 5), np.int16), (1.0, 1.0, 1.0), display_affine("axial"))
+    for number, patient in enumerate(patients):
+        options = {"series_description": "a", "name_pattern": f"{number}-{{}}.dcm"}
+        write_dicom_series(volume, root, patient_id=patient, uid_seed=str(number), **options)
+    return sorted(root.iterdir())
+
+
+def test_files_are_grouped_by_their_headers_and_no_id_leaves_them(tmp_path):
+    secret = "Meier^4711"
+    paths = flat_folder(tmp_path / "flat", secret, secret, "other")
+    table, problems = catalog.group_by_header(paths, n_jobs=1)
+    assert problems == []
+    assert table["path"].tolist() == [str(path) for path in paths]
+    headers = [pydicom.dcmread(path) for path in paths]
+    assert table["series"].tolist() == [header.SeriesInstanceUID for header in headers]
+    assert table["study"].tolist() == [header.StudyInstanceUID for header in headers]
+    assert table["patient"].nunique() == 2
+    assert table["patient"][:4].nunique() == 1
+    assert table["patient"].str.fullmatch("[0-9a-f]{12}").all()
+    assert table["patient"][0] == hashlib.sha256(b"patient:" + secret.encode()).hexdigest()[:12]
+    written = write_table(table, tmp_path / "t.parquet").read_bytes()
+    table.to_parquet(tmp_path / "plain.parquet", compression=None)
+    for content in (written, (tmp_path / "plain.parquet").read_bytes(), table.to_csv().encode()):
+        assert secret.encode() not in content
+        assert b"Meier" not in content
+
+
+def test_files_without_a_place_are_problems_and_the_others_go_on(tmp_path):
+    paths = flat_folder(tmp_path, "a", "b", "c")
+    paths[1].write_bytes(paths[1].read_bytes()[:200])
+    paths[2].write_text("no image")
+    paths[3].unlink()
+    for path, keyword in ((paths[4], "PatientID"), (paths[5], "SeriesInstanceUID")):
+        header = pydicom.dcmread(path)
+        delattr(header, keyword)
+        header.save_as(path)
+    table, problems = catalog.group_by_header(paths, n_jobs=2)
+    assert table["path"].tolist() == [str(paths[0]), str(paths[4])]
+    assert table["patient"][1] == ""
+    assert table["series"][1] != ""
+    assert {problem.path for problem in problems} >= {str(paths[3]), str(paths[4])}
+    assert {problem.code for problem in problems} == {"damaged", "no_pixels", "bad_value"}
+    assert {problem.code for problem in problems} <= set(CODES)
+    text = " ".join(problem.sentence for problem in problems)
+    assert "The file does not say of which patient it is." in text
+    assert "The file is no image of a series: take it out. (and 2 more files)" in text
+    assert re.search(r"The file cannot be read \(.*No such file", text)
+
+
+def test_no_id_is_in_what_is_said_of_a_damaged_file(tmp_path):
+    path = tmp_path / "a.dcm"
+    # an element of 201 bytes where four belong: pydicom quotes them all, with the patient's id
+    start = bytes(128) + b"DICM" + b"\x02\0\0\0UL\xc9\0" + b"\x10\0\x20\0LO\x0a\0Meier^4711"
+    path.write_bytes(start + bytes(400))
+    with pytest.raises(pydicom.errors.BytesLengthException, match=r"Meier\^4711"):
+        pydicom.dcmread(path)
+    table, problems = catalog.group_by_header([path], n_jobs=1)
+    assert table.empty
+    assert problems == [
+        Problem(
+            "damaged", str(path), "The file cannot be read (BytesLengthException): get it again."
+        )
+    ]
+
+
+def test_no_files_give_an_empty_table():
+    table, problems = catalog.group_by_header([], n_jobs=1)
+    assert list(table.columns) == ["patient", "study", "series", "path"]
+    assert problems == []
+
+
+@pytest.mark.skipif(not (SHARED / "haemorrhage").is_dir(), reason="the sample is not there")
+def test_real_files_whose_identifiers_are_no_uids_are_grouped(tmp_path):
+    found = catalog.find_scans(SHARED / "haemorrhage" / "stage_2_train", "{image}.dcm")
+    table, problems = catalog.group_by_header(found["path"], n_jobs=1)
+    assert problems == []
+    assert len(table) == len(found) > 0
+    assert table["series"].str.fullmatch("ID_[0-9a-f]{10}").all()
 
 
 def csv(tmp_path, text: str):
     path = tmp_path / "labels.csv"
     path.write_text(text)
     return path
-
-
-def test_series_folders_are_listed_by_patient_with_ids_as_text(tmp_path):
-    for name in ("00006/T1w", "00006/FLAIR", "00002/T1w", "00002/notes", ".cache/FLAIR"):
-        (tmp_path / "train" / name).mkdir(parents=True)
-    (tmp_path / "train" / "readme.txt").touch()
-    found = catalog.find_series(tmp_path, split="train", series=SERIES)
-    assert found[["patient_id", "split", "series"]].to_numpy().tolist() == [
-        ["00002", "train", "T1w"],
-        ["00006", "train", "FLAIR"],
-        ["00006", "train", "T1w"],
-    ]
-    assert found["path"][0] == str(tmp_path / "train" / "00002" / "T1w")
-    assert catalog.missing_series(found, ["00002", "00006"], series=SERIES, root=tmp_path) == [
-        Problem("missing_series", str(tmp_path), "Patient 00002 has no FLAIR.")
-    ]
-
-
-def test_volumes_are_found_under_each_of_their_names(tmp_path):
-    for name in (
-        "P-00001/P-00001-t2f.nii.gz",
-        "P-00002/P-00002_flair.nii",
-        "P-00002/P-00002_seg.nii.gz",
-        "P-00003/other_flair.nii",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
-    assert found[["patient_id", "series"]].to_numpy().tolist() == [
-        ["00001", "FLAIR"],
-        ["00002", "FLAIR"],
-        ["00002", "labels"],
-    ]
-    assert found["path"][0].endswith("P-00001-t2f.nii.gz")
-
-
-def test_a_folder_without_any_volume_is_refused_with_the_name_that_was_expected(tmp_path):
-    (tmp_path / "P-00001").mkdir()
-    with pytest.raises(
-        catalog.CatalogError, match=r"holds no file such as P-00001/P-00001_flair\.nii\.gz"
-    ):
-        catalog.find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
-
-
-def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
-    shapes = {
-        "00001": {"FLAIR": (3, 4, 5), "T1w": (3, 4, 6), "labels": (3, 4, 5)},
-        "00002": {"FLAIR": (9, 9, 9)},
-    }
-    rows = []
-    for patient, of_series in shapes.items():
-        for series, shape in of_series.items():
-            path = write_nifti(
-                Volume(np.zeros(shape, np.uint8), (1.0, 1.0, 1.0), display_affine("axial")),
-                tmp_path / f"{patient}_{series}.nii",
-            )
-            rows.append({"patient_id": patient, "series": series, "path": str(path)})
-    found, problems = inventory.take_inventory(pd.DataFrame(rows), source="nifti", n_jobs=1)
-    assert problems == []
-    assert inventory.grid_problems(found) == [
-        Problem(
-            "shape_differs",
-            str(tmp_path / "00001_T1w.nii"),
-            "The shape is (3, 4, 6), that of its labels (3, 4, 5).",
-        )
-    ]
-
-
-def test_a_missing_or_empty_data_folder_is_refused(tmp_path):
-    with pytest.raises(
-        catalog.CatalogError, match="train is not there: give the folder of the data set"
-    ):
-        catalog.find_series(tmp_path, split="train", series=SERIES)
-    (tmp_path / "train").mkdir()
-    with pytest.raises(
-        catalog.CatalogError, match=r"holds no patient folder: is the data set unpacked there\?"
-    ):
-        catalog.find_series(tmp_path, split="train", series=SERIES)
 
 
 def test_ids_and_labels_are_read_in_order_and_ids_stay_text(tmp_path):
@@ -141,6 +291,14 @@ def test_a_label_table_that_cannot_be_used_is_refused(tmp_path, text, message):
         catalog.read_labels(csv(tmp_path, text), id_column="BraTS21ID", label_column="MGMT_value")
 
 
+def test_a_label_table_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(
+        catalog.CatalogError, match=r"labels\.csv cannot be read \(.*: it must have the columns Br"
+    ):
+        catalog.read_ids(tmp_path / "labels.csv", **COLUMNS)
+
+
 def test_a_missing_label_table_is_refused(tmp_path):
     with pytest.raises(
         catalog.CatalogError, match=r"labels\.csv is not there: see the README's section on data"
@@ -171,114 +329,6 @@ def test_ids_that_do_not_belong_together_are_refused_with_an_example_of_each(tmp
         match=r"folders such as 00001, labels such as 1\): do the ids belong together",
     ):
         catalog.join_labels(found, labels, root=tmp_path)
-
-
-def test_the_inventory_has_header_facts_and_an_unreadable_series_becomes_a_problem(tmp_path):
-    volume = Volume(
-        np.arange(60, dtype=np.int16).reshape(3, 4, 5),
-        (5.0, 1.0, 2.0),
-        display_affine("coronal", (5.0, 1.0, 2.0)),
-    )
-    write_dicom_series(volume, tmp_path / "good", patient_id="00001", series_description="FLAIR")
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "Image-1.dcm").write_text("no image")
-    table = pd.DataFrame(
-        {
-            "patient_id": ["00001", "00002"],
-            "series": "FLAIR",
-            "path": [str(tmp_path / "good"), str(tmp_path / "bad")],
-        },
-        index=[7, 8],
-    )
-    found, problems = inventory.take_inventory(table, n_jobs=1)
-    good, bad = found.iloc[0], found.iloc[1]
-    assert (good["n_files"], good["plane"], good["rows"], good["columns"]) == (3, "coronal", 4, 5)
-    assert good[["spacing_slice_mm", "spacing_row_mm", "spacing_column_mm"]].tolist() == [
-        5.0,
-        1.0,
-        2.0,
-    ]
-    assert bad["patient_id"] == "00002"
-    assert pd.isna(bad["n_files"])
-    assert [problem.path for problem in problems] == [str(tmp_path / "bad" / "Image-1.dcm")]
-
-
-def test_the_inventory_reads_volumes_and_keeps_its_columns_when_nothing_can_be_read(tmp_path):
-    volume = Volume(np.zeros((3, 4, 5), np.float32), (1.0, 1.0, 1.0), display_affine("axial"))
-    path = write_nifti(volume, tmp_path / "a.nii.gz")
-    found, problems = inventory.take_inventory(
-        pd.DataFrame({"path": [str(path)]}), source="nifti", n_jobs=1
-    )
-    assert not problems
-    assert found["n_files"].tolist() == [1]
-    nothing, problems = inventory.take_inventory(
-        pd.DataFrame({"path": [str(tmp_path / "gone.nii.gz")]}), source="nifti", n_jobs=1
-    )
-    assert len(nothing) == len(problems) == 1
-    assert list(nothing.columns) == list(found.columns) == ["path", *inventory.HEADER_FACTS]
-
-
-def two_series(folder, n: int = 2) -> pd.DataFrame:
-    volume = Volume(
-        np.arange(60, dtype=np.int16).reshape(3, 4, 5),
-        (5.0, 1.0, 2.0),
-        display_affine("axial", (5.0, 1.0, 2.0)),
-    )
-    paths = [folder / f"{i:05d}" for i in range(n)]
-    for path in paths:
-        write_dicom_series(volume, path, patient_id=path.name, series_description="FLAIR")
-    return pd.DataFrame(
-        {"patient_id": [path.name for path in paths], "path": [str(path) for path in paths]}
-    )
-
-
-def test_the_inventory_reports_what_is_odd_in_a_series_that_can_be_read(tmp_path):
-    table = two_series(tmp_path)
-    (tmp_path / "00001" / "Image-2.dcm").write_text("no image")
-    found, problems = inventory.take_inventory(table, n_jobs=1)
-    assert found["n_files"].tolist() == [3, 3]
-    assert [(problem.code, problem.path) for problem in problems] == [
-        ("no_pixels", str(tmp_path / "00001" / "Image-2.dcm"))
-    ]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda folder: (folder / "Image-3.dcm").unlink(),
-        lambda folder: (folder / "Image-4.dcm").write_bytes((folder / "Image-3.dcm").read_bytes()),
-        lambda folder: (folder / "Image-3.dcm").write_text("cut"),
-        lambda folder: (folder / "Image-3.dcm").write_bytes(
-            (folder / "Image-3.dcm").read_bytes().replace(b"MR", b"CT")
-        ),
-    ],
-    ids=["removed", "added", "shortened", "rewritten"],
-)
-def test_only_a_series_that_changed_is_read_again(tmp_path, monkeypatch, change):
-    table, cache = two_series(tmp_path / "data"), tmp_path / "eda" / "cache.parquet"
-    (tmp_path / "data" / "00000" / "Image-2.dcm").unlink()
-    first, problems = inventory.take_inventory(table, n_jobs=1, cache=cache)
-    read = []
-    monkeypatch.setattr(
-        inventory,
-        "series_header",
-        lambda path, source: read.append(path) or series_header(path, source=source),
-    )
-    again, same_problems = inventory.take_inventory(table, n_jobs=1, cache=cache)
-    pd.testing.assert_frame_equal(again, first)
-    assert (read, same_problems) == ([], problems)
-    change(tmp_path / "data" / "00001")
-    changed, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
-    assert read == [str(tmp_path / "data" / "00001")]
-    pd.testing.assert_frame_equal(changed, inventory.take_inventory(table, n_jobs=1)[0])
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path):
-    table, cache = two_series(tmp_path / "data", 1), tmp_path / "cache.parquet"
-    cache.write_text("no table")
-    first, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
-    assert cache.read_bytes().startswith(b"PAR1")
-    pd.testing.assert_frame_equal(inventory.take_inventory(table, n_jobs=1, cache=cache)[0], first)
 
 
 def test_problems_become_a_table_even_if_there_are_none():

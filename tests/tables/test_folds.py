@@ -11,6 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t4e_utils.tables import folds
+from t4e_utils.tables.catalog import CatalogError
+
+# as dealt before there were groups
+EARLIER_WITH_LABELS = [0, 0, 2, 0, 2, 1, 1, 2, 1, 1, 0, 2]
+EARLIER = [2, 0, 0, 2, 1, 1, 0]
 
 
 def ids(n: int) -> list[str]:
@@ -69,12 +74,12 @@ def test_folds_depend_on_the_seed_and_not_on_the_order_of_patients():
 
 def test_folds_that_cannot_be_dealt_are_refused():
     with pytest.raises(
-        folds.FoldError, match="n_folds = 5 does not fit 3 patients: choose 2 to 3 folds"
+        CatalogError, match="n_folds = 5 does not fit 3 patients: choose 2 to 3 folds"
     ):
         folds.make_folds(ids(3), n_folds=5, seed=0)
-    with pytest.raises(folds.FoldError, match="n_folds = 1 does not fit"):
+    with pytest.raises(CatalogError, match="n_folds = 1 does not fit"):
         folds.make_folds(ids(3), n_folds=1, seed=0)
-    with pytest.raises(folds.FoldError, match="more than once"):
+    with pytest.raises(CatalogError, match="more than once"):
         folds.make_folds(["00001", "00001"], n_folds=2, seed=0)
 
 
@@ -113,11 +118,9 @@ def test_without_a_share_or_with_few_patients_nobody_chooses(n, share):
 
 
 def test_a_fold_that_is_empty_or_holds_everybody_cannot_be_held_out():
-    with pytest.raises(
-        folds.FoldError, match=r"Fold 5 cannot be held out: the folds are \[0, 1, 2\]"
-    ):
+    with pytest.raises(CatalogError, match=r"Fold 5 cannot be held out: the folds are \[0, 1, 2\]"):
         folds.split_fold(cohort(9), 5, select_share=0.2, seed=0)
-    with pytest.raises(folds.FoldError, match="Fold 0 cannot be held out"):
+    with pytest.raises(CatalogError, match="Fold 0 cannot be held out"):
         folds.split_fold(cohort(9).assign(fold=0), 0, select_share=0.2, seed=0)
 
 
@@ -129,3 +132,103 @@ def test_patients_on_both_sides_are_named():
         r"\.\.\.",
     ):
         folds.assert_disjoint(ids(6), ids(6), what="the split")
+
+
+def test_folds_without_groups_are_those_of_earlier_versions():
+    dealt = folds.make_folds(ids(12), n_folds=3, seed=4, labels=np.arange(12) % 2)
+    assert dealt.tolist() == EARLIER_WITH_LABELS
+    assert folds.make_folds(ids(7), n_folds=3, seed=0).tolist() == EARLIER
+
+
+def slow_groups(groups, labels, n_folds, seed):
+    """The same rule in plain words: dictionaries, fractions left out by whole weights."""
+    names, kinds = sorted(set(groups)), sorted(set(labels))
+    of_group = {
+        name: [k for g, k in zip(groups, labels, strict=True) if g == name] for name in names
+    }
+    weights = {kind: 1000 * len(groups) // labels.count(kind) for kind in kinds}
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    order.sort(key=lambda name: -len(of_group[name]))
+    in_fold = {fold: [] for fold in range(n_folds)}
+    fold_of = {}
+    for name in order:
+        own = of_group[name]
+        costs = [
+            1000 * len(held) * len(own)
+            + sum(weights[kind] * held.count(kind) * own.count(kind) for kind in kinds)
+            for held in in_fold.values()
+        ]
+        fold_of[name] = costs.index(min(costs))
+        in_fold[fold_of[name]] += own
+    return [fold_of[name] for name in groups]
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 2)), min_size=2, max_size=60),
+    n_folds=st.integers(2, 5),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=80, deadline=None)
+def test_groups_stay_together_fill_every_fold_and_are_dealt_as_the_slow_rule_says(
+    rows, n_folds, seed
+):
+    groups, labels = [f"p{group:02d}" for group, _ in rows], [label for _, label in rows]
+    if len(set(groups)) < 2:
+        return
+    n_folds = min(n_folds, len(set(groups)))
+    options = {"n_folds": n_folds, "seed": seed}
+    dealt = folds.make_folds(ids(len(rows)), labels=labels, groups=groups, **options)
+    assert dealt.tolist() == slow_groups(groups, labels, n_folds, seed)
+    assert len({*zip(groups, dealt.tolist(), strict=True)}) == len(set(groups))
+    assert set(dealt.tolist()) == set(range(n_folds))
+    turned = folds.make_folds(
+        ids(len(rows))[::-1], labels=labels[::-1], groups=groups[::-1], **options
+    )
+    assert turned.tolist() == dealt.tolist()[::-1]
+    plain = folds.make_folds(ids(len(rows)), groups=groups, **options)
+    sizes = np.bincount(plain, minlength=n_folds)
+    assert sizes.max() - sizes.min() <= max(Counter(groups).values())
+
+
+def test_groups_of_a_study_are_stratified_as_well_as_those_of_scikit_learn():
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(200), generator.integers(1, 7, 200))
+    labels = (generator.random(len(groups)) < generator.beta(0.3, 0.7, 200)[groups]).astype(int)
+    own = folds.make_folds(ids(len(groups)), n_folds=5, seed=0, labels=labels, groups=groups)
+    other = np.empty(len(groups), int)
+    parts = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(groups, labels, groups)
+    for fold, (_, held_out) in enumerate(parts):
+        other[held_out] = fold
+    for is_counted in (labels == 0, labels == 1, labels >= 0):
+        own_counts, other_counts = (np.bincount(f[is_counted]) for f in (own, other))
+        assert np.ptp(own_counts) <= max(3, np.ptp(other_counts))
+
+
+def test_groups_that_cannot_be_dealt_are_refused():
+    with pytest.raises(CatalogError, match="n_folds = 3 does not fit 2 groups: choose 2 to 2"):
+        folds.make_folds(ids(4), n_folds=3, seed=0, groups=["a", "a", "b", "b"])
+    for nothing in (None, float("nan")):
+        with pytest.raises(CatalogError, match="00002 has no group: give one to each id"):
+            folds.make_folds(ids(3), n_folds=2, seed=0, groups=["a", "b", nothing])
+
+
+def test_groups_stay_on_one_side_of_the_inner_split_too():
+    studies = pd.DataFrame({"patient_id": ids(40), "group": np.arange(40) // 4})
+    studies["fold"] = folds.make_folds(ids(40), n_folds=2, seed=0, groups=studies["group"])
+    split = folds.split_fold(studies, 0, select_share=0.2, seed=0)
+    sides = [
+        set(studies["group"][studies["patient_id"].isin(side)])
+        for side in (split.train, split.tune, split.held_out)
+    ]
+    assert [len(side) for side in sides] == [4, 1, 5]
+    assert len(set.union(*sides)) == 10
+    few = studies[studies["group"].isin([*sides[2], *sorted(sides[0])[:3]])]
+    assert folds.split_fold(few, 0, select_share=0.2, seed=0).tune == []
+
+
+def test_a_fold_table_that_cuts_a_group_is_a_leak():
+    studies = pd.DataFrame({"patient_id": ids(4), "group": ["a", "a", "b", "b"]})
+    with pytest.raises(folds.LeakError, match="2 patients stand on both sides of fold 1: a, b"):
+        folds.split_fold(studies.assign(fold=[0, 1, 0, 1]), 1, select_share=0, seed=0)

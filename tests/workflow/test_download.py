@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from t4e_utils.competitions.brain_tumor.download import fetch_all, main
-from t4e_utils.workflow.download import DownloadError, fetch, kaggle_client, unpack
+from t4e_utils.workflow import PipelineError
+from t4e_utils.workflow.download import fetch, kaggle_client, unpack
 
 # What Kaggle's client (version 2.2.4) and the HTTP library it uses print.
 NO_TOKEN = "Authentication required to call the Kaggle API.\nFirst, you will need a Kaggle account."
@@ -76,7 +77,7 @@ def test_a_missing_client_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(
-        DownloadError, match="Kaggle client is not installed: `make data` installs it"
+        PipelineError, match="Kaggle client is not installed: `make data` installs it"
     ):
         kaggle_client()
 
@@ -104,7 +105,7 @@ def test_what_the_client_complains_about_becomes_one_sentence_that_says_what_to_
     client, tmp_path, says, message
 ):
     client(says=says)
-    with pytest.raises(DownloadError, match=message):
+    with pytest.raises(PipelineError, match=message):
         fetch(
             ["datasets", "download", "x/y"],
             tmp_path / "downloads",
@@ -122,7 +123,7 @@ def test_missing_credentials_end_the_command_with_the_sentence_alone(client, tmp
 
 def test_a_client_that_leaves_no_archive_is_reported(client, tmp_path):
     client()
-    with pytest.raises(DownloadError, match="should have left one archive"):
+    with pytest.raises(PipelineError, match="should have left one archive"):
         fetch(
             ["datasets", "download", "x/y"],
             tmp_path / "downloads",
@@ -134,7 +135,7 @@ def test_a_client_that_leaves_no_archive_is_reported(client, tmp_path):
 def test_a_damaged_archive_leaves_no_folder(tmp_path):
     archive = zipped(tmp_path / "a.zip", {"train_labels.csv": b"x" * 5000})
     archive.write_bytes(archive.read_bytes()[:-40])
-    with pytest.raises(DownloadError, match=r"a\.zip is damaged .* delete it"):
+    with pytest.raises(PipelineError, match=r"a\.zip is damaged .* delete it"):
         unpack(archive, tmp_path / "rsna")
     assert not (tmp_path / "rsna").exists()
 
@@ -150,7 +151,7 @@ def test_both_data_sets_end_in_the_layout_of_the_readme_and_are_not_fetched_twic
         )
     )
     # the stand-in brings the same archive for both
-    with pytest.raises(DownloadError, match="holds no BraTS2021"):
+    with pytest.raises(PipelineError, match="holds no BraTS2021"):
         fetch_all(root)
     assert (root / "rsna/train/00000/FLAIR/Image-1.dcm").read_bytes() == b"d"
     (root / "brats21").rmdir()

@@ -1,7 +1,4 @@
-"""Executed copies for readers.
-
-Made from phantoms only, small, and of the code that the notebooks have now.
-"""
+"""Executed copies for readers: made from phantoms only, small, and with the hash of their code."""
 
 import base64
 import io
@@ -16,35 +13,38 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from t4e_utils.tables.store import write_table
-from t4e_utils.workflow import executed, gallery
-from t4e_utils.workflow.plan import NOTEBOOKS
+from t4e_utils.tables.store import read_json, write_json, write_table
+from t4e_utils.workflow import PipelineError, gallery
+from t4e_utils.workflow.plan import Stage
 
 ROOT = Path(__file__).parents[2]
 WIDGET = "application/vnd.jupyter.widget-view+json"
+INJECTED = "injected-parameters"
 
 
-def code_of(path):
-    cells = nbformat.read(path, as_version=4).cells
-    return [
-        cell.source
-        for cell in cells
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+COPIES = sorted((ROOT / "docs" / "executed").rglob("*.ipynb"))
+STAGES = {"look": Stage("01_look"), "train": Stage("02_train")}
+every_copy = pytest.mark.parametrize("copy", COPIES, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS.values())
-def test_the_executed_copies_have_the_code_of_the_notebooks(name):
-    copy = ROOT / "docs" / "executed" / f"{name}.ipynb"
-    assert copy.is_file(), f"{copy.name} is missing: run make gallery"
-    assert code_of(copy) == code_of(ROOT / "notebooks" / f"{name}.ipynb"), (
-        f"The code of {name} has changed: run make gallery and commit docs/executed"
-    )
+@every_copy
+def test_the_hash_beside_an_executed_copy_is_that_of_its_code(copy):
+    hashes = read_json(copy.with_name(gallery.SOURCES), made_by="make gallery")
+    assert hashes[copy.stem] == gallery.code_hash(nbformat.read(copy, as_version=4))
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS.values())
-def test_the_executed_copies_are_small_name_phantoms_and_no_folder_of_a_machine(name):
-    copy = ROOT / "docs" / "executed" / f"{name}.ipynb"
+def test_every_hash_has_its_copy():
+    folders = {copy.parent for copy in COPIES}
+    named = {
+        folder / f"{name}.ipynb"
+        for folder in folders
+        for name in read_json(folder / gallery.SOURCES, made_by="make gallery")
+    }
+    assert named == set(COPIES)
+
+
+@every_copy
+def test_the_executed_copies_are_small_name_phantoms_and_no_folder_of_a_machine(copy):
     notebook, text = nbformat.read(copy, as_version=4), copy.read_text(encoding="utf-8")
     assert copy.stat().st_size < gallery.MAX_BYTES
     assert "phantoms, drawn by a program" in notebook.cells[0].source
@@ -80,36 +80,30 @@ def png(width=1200, height=300):
 @pytest.fixture
 def run(tmp_path):
     """A finished run on phantoms, its notebooks cut down to a few cells."""
-    folder, ran = (
-        tmp_path / "run",
-        {
-            "papermill": {
-                "duration": 1.0,
-                "start_time": "t",
-                "exception": False,
-                "status": "completed",
-            }
-        },
-    )
-    write_table(
-        pd.DataFrame({"series": ["FLAIR"]}),
-        folder / "eda" / "inventory.parquet",
-        provenance={"rsna_dir": "data/phantoms/rsna"},
-    )
+    folder = tmp_path / "run"
+    done = {"duration": 1.0, "start_time": "t", "exception": False, "status": "completed"}
+    ran = {"papermill": done}
+    table = pd.DataFrame({"series": ["a"]})
+    write_table(table, folder / "eda" / "inventory.parquet", provenance={"data": "phantoms"})
     (folder / "notebooks").mkdir()
     picture = new_output(
         "display_data",
         data={"image/png": png(), "text/plain": "<Figure>", WIDGET: {"model_id": "1"}},
     )
-    for name, cell_id in gallery.PICTURES.items():
+    words = (
+        "# Title\n\n[Index](README.md), [next](02_train.ipynb#work), [other](../vessels/a.md#b), "
+        "[web](https://x.org/README.md), [here](#work)"
+    )
+    for stage in STAGES.values():
         cells = [
-            new_markdown_cell("# Title\n\n[Index](README.md)", metadata=ran),
+            new_markdown_cell(words, metadata=ran),
+            new_code_cell("run_dir = 1", execution_count=1, metadata={"tags": ["parameters"]}),
+            new_code_cell("run_dir = 2", execution_count=2, metadata={"tags": [INJECTED]}),
             new_code_cell(
                 "draw()",
-                id=cell_id,
-                execution_count=1,
+                execution_count=3,
                 outputs=[new_output("stream", name="stderr", text="progress"), picture],
-                metadata={**ran, "tags": ["report"]},
+                metadata={**ran, "tags": ["report", "cover"]},
             ),
         ]
         metadata = {
@@ -118,28 +112,78 @@ def run(tmp_path):
             "kernelspec": {"name": "python3", "display_name": "Python 3"},
         }
         nbformat.write(
-            new_notebook(cells=cells, metadata=metadata), folder / "notebooks" / f"{name}.ipynb"
+            new_notebook(cells=cells, metadata=metadata),
+            folder / "notebooks" / f"{stage.notebook}.ipynb",
         )
     return folder
 
 
-def test_a_copy_has_a_note_and_nothing_that_only_a_machine_reads(run, tmp_path):
-    paths = gallery.write_gallery(run, tmp_path / "docs")
-    assert [path.stem for path in paths] == list(NOTEBOOKS.values())
-    note, title, code = nbformat.read(paths[0], as_version=4).cells
+@pytest.mark.parametrize(("folder", "up"), [("", "../../"), ("hearts", "../../../")])
+def test_a_copy_has_a_note_and_nothing_that_only_a_machine_reads(run, tmp_path, folder, up):
+    docs = tmp_path / "docs"
+    paths = gallery.write_gallery(run, docs, stages=STAGES, folder=folder)
+    assert paths == [
+        docs / "executed" / folder / f"{name}.ipynb" for name in ("01_look", "02_train")
+    ]
+    note, title, *_, code = nbformat.read(paths[0], as_version=4).cells
+    home = f"{up}notebooks/{folder}/".replace("//", "/")
     assert "phantoms" in note.source
-    assert "(../../notebooks/01_eda.ipynb)" in note.source
-    assert "[Index](../../notebooks/README.md)" in title.source
+    assert f"({home}01_look.ipynb)" in note.source
+    assert f"[Index]({home}README.md), [next](02_train.ipynb#work)" in title.source
+    other = f"{up}notebooks/vessels/a.md" if folder else f"{up}vessels/a.md"
+    assert f"[other]({other}#b), [web](https://x.org/README.md), [here](#work)" in title.source
     assert [set(output.get("data", {})) for output in code.outputs] == [{"image/png", "text/plain"}]
-    assert dict(code.metadata) == {"tags": ["report"]}
+    assert dict(code.metadata) == {"tags": ["report", "cover"]}
     text = paths[0].read_text()
     assert not [
         word for word in ("papermill", "/home/me", WIDGET, "widgets", "progress") if word in text
     ]
-    with Image.open(tmp_path / "docs" / "figures" / "01_eda.png") as small:
+    with Image.open(docs / "figures" / folder / "01_look.png") as small:
         assert small.size == (640, 160)
     # the run stays as it was
-    assert nbformat.read(run / "notebooks" / "01_eda.ipynb", as_version=4).metadata.papermill
+    assert nbformat.read(run / "notebooks" / "01_look.ipynb", as_version=4).metadata.papermill
+
+
+def notebook_of(code, *, words="# Title", outputs=()):
+    parameters = new_code_cell("run_dir = 1", metadata={"tags": ["parameters"]})
+    cells = [new_markdown_cell(words), parameters, new_code_cell(code, outputs=list(outputs))]
+    return new_notebook(cells=cells)
+
+
+def test_the_hash_changes_with_the_code_alone():
+    before = gallery.code_hash(notebook_of("draw()"))
+    shown = new_output("stream", text="shown")
+    assert gallery.code_hash(notebook_of("draw()", words="# Other", outputs=[shown])) == before
+    assert gallery.code_hash(notebook_of("draw(1)")) != before
+    moved = notebook_of("draw()")
+    moved.cells.reverse()
+    assert gallery.code_hash(moved) != before
+    run = notebook_of("draw()")
+    run.cells.insert(2, new_code_cell("run_dir = 2", metadata={"tags": [INJECTED]}))
+    assert gallery.code_hash(run) == before
+
+
+@pytest.mark.parametrize("folder", ["", "hearts"])
+def test_copies_are_stale_once_the_code_of_their_notebooks_changes(run, tmp_path, folder):
+    docs, notebooks = tmp_path / "docs", tmp_path / "notebooks"
+    (notebooks / folder).mkdir(parents=True)
+    assert gallery.stale_copies(docs, notebooks) == []
+    gallery.write_gallery(run, docs, stages=STAGES, folder=folder)
+    prefix = f"{folder}/" if folder else ""
+    for name, code in (("01_look", "draw()"), ("02_train", "draw(2)")):
+        nbformat.write(notebook_of(code), notebooks / folder / f"{name}.ipynb")
+    assert gallery.stale_copies(docs, notebooks) == [f"{prefix}02_train"]
+    (notebooks / folder / "01_look.ipynb").unlink()
+    assert gallery.stale_copies(docs, notebooks) == [f"{prefix}01_look", f"{prefix}02_train"]
+
+
+def test_the_command_names_stale_copies_and_is_content(tmp_path, monkeypatch, capsys):
+    (tmp_path / "Snakefile").touch()
+    monkeypatch.chdir(tmp_path)
+    write_json({"01_look": "0"}, tmp_path / "docs" / "executed" / "hearts" / gallery.SOURCES)
+    gallery.main([])
+    words = "Stale: docs/executed/hearts/01_look.ipynb. Its notebook's code has changed since.\n"
+    assert capsys.readouterr().out == words
 
 
 def change(run, name, edit):
@@ -151,40 +195,36 @@ def change(run, name, edit):
 
 def test_what_cannot_be_shown_is_refused_with_a_sentence(run, tmp_path):
     def huge(content):
-        content["cells"][1]["outputs"][1]["data"]["text/plain"] = "x" * gallery.MAX_BYTES
+        content["cells"][3]["outputs"][1]["data"]["text/plain"] = "x" * gallery.MAX_BYTES
 
     def failed(content):
-        content["cells"][1]["metadata"]["papermill"]["exception"] = True
+        content["cells"][3]["metadata"]["papermill"]["exception"] = True
 
-    change(run, "02_seg_data", lambda content: content["cells"][1].update(id="other"))
-    with pytest.raises(
-        gallery.GalleryError, match=r"Cell 02-15b of 02_seg_data shows no picture.*PICTURES"
-    ):
-        gallery.write_gallery(run, tmp_path / "docs")
-    change(run, "01_eda", huge)
-    with pytest.raises(
-        gallery.GalleryError,
-        match=r"copy of 01_eda has [\d,]+ bytes, more than 1,500,000: show fewer",
-    ):
-        gallery.write_gallery(run, tmp_path / "docs")
-    change(run, "01_eda", failed)
-    with pytest.raises(gallery.GalleryError, match=r"01_eda stopped in cell.*make demo again"):
-        gallery.write_gallery(run, tmp_path / "docs")
-    (run / "notebooks" / "01_eda.ipynb").unlink()
-    with pytest.raises(executed.ExecutedNotebookError, match="is not there"):
-        gallery.write_gallery(run, tmp_path / "docs")
+    def refused(match):
+        with pytest.raises(PipelineError, match=match):
+            gallery.write_gallery(run, tmp_path / "docs", stages=STAGES)
+
+    change(run, "02_train", lambda content: content["cells"][3]["metadata"].update(tags=[]))
+    refused("02_train has no picture for the index: give the tag 'cover' to a cell")
+    svg = {"image/svg+xml": "<svg/>"}
+    change(run, "01_look", lambda content: content["cells"][3]["outputs"][1].update(data=svg))
+    refused("01_look has no picture for the index")
+    change(run, "01_look", huge)
+    refused(r"copy of 01_look has [\d,]+ bytes, more than 1,500,000: show fewer")
+    change(run, "01_look", failed)
+    refused(r"01_look stopped in cell.*make demo again")
+    (run / "notebooks" / "01_look.ipynb").unlink()
+    refused("is not there")
 
 
 def test_a_run_on_scans_is_not_published(run, tmp_path):
     write_table(
-        pd.DataFrame({"series": ["FLAIR"]}),
-        run / "eda" / "inventory.parquet",
-        provenance={"rsna_dir": str(tmp_path / "rsna")},
+        pd.DataFrame({"series": ["a"]}),
+        run / "train" / "patients.parquet",
+        provenance={"data": "scans"},
     )
-    with pytest.raises(
-        gallery.GalleryError, match="does not show phantoms: only these may be published"
-    ):
-        gallery.write_gallery(run, tmp_path / "docs")
+    with pytest.raises(PipelineError, match="does not show phantoms: only these may be published"):
+        gallery.write_gallery(run, tmp_path / "docs", stages=STAGES)
     assert not (tmp_path / "docs").exists()
 
 

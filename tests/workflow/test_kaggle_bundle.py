@@ -13,7 +13,7 @@ import zipfile
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import matplotlib
 import nbformat
@@ -22,27 +22,23 @@ import pandas as pd
 import pytest
 from helpers.tiny_models import write_tiny_run
 
+from t4e_utils.competitions.brain_tumor.data import KAGGLE
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.competitions.brain_tumor.submission import PREVALENCE
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
-from t4e_utils.workflow import kaggle_bundle
-from t4e_utils.workflow.kaggle_bundle import (
-    BundleError,
-    build_package,
-    copy_models,
-    fetch_wheels,
-    main,
-    write_bundle,
-)
+from t4e_utils.workflow import PipelineError
+from t4e_utils.workflow.kaggle_bundle import Bundle, main, slug_of, upload_commands, write_bundle
+from t4e_utils.workflow.kaggle_wheels import build_package
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "06_submission.ipynb"
-COMPETITION = "some-challenge"
+COMPETITION = "some-challenge"  # where the folder of the real one could lie on Kaggle
 SITE = Path(sysconfig.get_path("purelib"))
 OURS = ("t4e_utils", "__editable__")
 BROUGHT = ("segmentation_models_pytorch", "python_gdcm", "gdcm", "_gdcm")
+LACKING = ("nh3",)  # what nothing on Kaggle needs
 IN_THE_TREE = """
 import fcntl, runpy, socket, struct, subprocess, sys
 root, is_alone = sys.argv[1], sys.argv[2] == "alone"
@@ -115,8 +111,8 @@ def bundle(run, target, wheels=(), **options):
         run,
         target,
         **{
+            "bundle": KAGGLE,
             "user": "some-user",
-            "competition": COMPETITION,
             "notebook": NOTEBOOK,
             "given": given,
             "wheels": wheels,
@@ -205,7 +201,7 @@ def test_kaggles_client_accepts_both_folders_and_sends_what_was_meant(
     assert (sent.slug, sent.dataset_data_sources, sent.competition_data_sources) == (
         "some-user/t4e-tiny-submission",
         ["some-user/t4e-tiny"],
-        [COMPETITION],
+        [KAGGLE.competition],
     )
     assert "does not resolve" not in capsys.readouterr().out
 
@@ -242,56 +238,79 @@ def test_only_the_folds_and_types_that_are_used_are_uploaded(run, tmp_path):
 
 def test_what_cannot_be_bundled_is_said_in_a_sentence(run, tmp_path):
     with pytest.raises(
-        BundleError, match=r"kaggle_user = '' is no Kaggle user name: add `kaggle_user: NAME`"
+        PipelineError, match=r"kaggle_user = '' is no Kaggle user name: add `kaggle_user: NAME`"
     ):
         bundle(run, tmp_path / "a", user="")
-    with pytest.raises(BundleError, match="holds no classifier to upload"):
-        copy_models(tmp_path, tmp_path / "b", series=[])
     shutil.copytree(run, tmp_path / "half")
     (tmp_path / "half" / "seg" / "models" / "fold0-a" / "best.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"best\.safetensors is not there"):
+    with pytest.raises(PipelineError, match=r"best\.safetensors is not there"):
         bundle(tmp_path / "half", tmp_path / "c")
     (tmp_path / ("long" * 12)).mkdir()
-    with pytest.raises(BundleError, match="is too long for a name on Kaggle"):
+    with pytest.raises(PipelineError, match="is too long for a name on Kaggle"):
         bundle(tmp_path / ("long" * 12), tmp_path / "d")
     with pytest.raises(SystemExit, match="no Kaggle user name"):
-        main([str(run), "--target", str(tmp_path / "e"), "--competition", COMPETITION])
+        main([str(run), "--target", str(tmp_path / "e")])
+    with pytest.raises(SystemExit, match="There is no collection 'hearts'"):
+        main([str(run), "--target", str(tmp_path / "e"), "--collection", "hearts"])
+    assert not (tmp_path / "e").exists()
 
 
-def test_wheels_are_asked_for_kaggles_python_without_dependencies(tmp_path, monkeypatch):
-    calls = []
+@pytest.mark.parametrize(
+    ("run_name", "slug"),
+    [
+        ("t4e", "t4e-models"),
+        ("T4E_plus", "t4e-plus"),
+        ("a", "t4e-a-models"),
+        ("My run, 2nd", "t4e-my-run-2nd"),
+    ],
+)
+def test_the_name_on_kaggle_begins_with_the_prefix_and_is_long_enough(run_name, slug):
+    assert slug_of(run_name, "some-user", prefix="t4e") == slug
 
-    def pip(command, **options):
-        calls.append(command)
-        name, version = command[-1].split("==")
-        (
-            tmp_path / f"{name.replace('-', '_')}-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
-        ).write_bytes(b"")
-        return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(kaggle_bundle.subprocess, "run", pip)
-    found = fetch_wheels(tmp_path)
-    assert [path.name.split("-")[0] for path in found] == [
-        "segmentation_models_pytorch",
-        "python_gdcm",
-    ]
-    assert all(
-        {"--no-deps", "--only-binary=:all:"} <= set(call)
-        and call[call.index("--python-version") + 1] == "312"
-        for call in calls
+@pytest.fixture
+def hearts(monkeypatch):
+    """The bundle of a collection that is none of ours."""
+    leaf = ModuleType("hearts_leaf")
+    leaf.files = lambda run, given: [f"models/{name}.bin" for name in given["names"]]
+    leaf.given = lambda run, given: {"names": ["a"], **given}
+    monkeypatch.setitem(sys.modules, "hearts_leaf", leaf)
+    return Bundle(
+        competition="hearts",
+        stage="submit",
+        prefix="heart",
+        files="hearts_leaf.files",
+        given="hearts_leaf.given",
+        parameters={"models_dir": "str(bundle)", "run_dir": "'{root}/working'"},
+        submission="submission.parquet",
     )
-    assert fetch_wheels(tmp_path) == found
-    assert len(calls) == 2
-    monkeypatch.setattr(
-        kaggle_bundle.subprocess,
-        "run",
-        lambda *_, **__: SimpleNamespace(returncode=1, stderr="ERROR: no such host\n"),
+
+
+@pytest.mark.parametrize(("given", "names"), [({}, ["a"]), ({"names": ["b"]}, ["b"])])
+def test_a_collection_says_what_its_notebook_needs(hearts, tmp_path, given, names):
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    for name in "abc":
+        (tmp_path / "run" / "models" / f"{name}.bin").write_text(name)
+    parameters = nbformat.v4.new_code_cell("names = []", metadata={"tags": ["parameters"]})
+    cells = [nbformat.v4.new_markdown_cell("# Title"), parameters]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "05_submit.ipynb")
+    dataset, kernel = bundle(
+        tmp_path / "run",
+        tmp_path / "kaggle",
+        bundle=hearts,
+        notebook=tmp_path / "05_submit.ipynb",
+        given=given,
+        root="/there",
     )
-    found[1].unlink()
-    with pytest.raises(
-        BundleError, match=r"cannot make the wheel of python-gdcm \(ERROR: no such host\)"
-    ):
-        fetch_wheels(tmp_path)
+    found = [path.name for path in (dataset / "models").iterdir()]
+    assert found == [f"{name}.bin" for name in names]
+    made = nbformat.read(kernel / "heart-run-submission.ipynb", as_version=4)
+    lines = ["# Parameters", f"names = {names}", "models_dir = str(bundle)"]
+    assert made.cells[3].source.splitlines() == [*lines, "run_dir = '/there/working'"]
+    assert upload_commands(dataset, kernel, hearts).splitlines()[-1] == (
+        "kaggle competitions submit hearts -k some-user/heart-run-submission "
+        "-f submission.parquet -v 1 -m heart-run-submission"
+    )
 
 
 def phantom_input(folder):
@@ -346,7 +365,7 @@ def kaggle(run, wheels, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "env")], check=True)
     site = next((root / "env").glob("lib/python*/site-packages"))
     for entry in SITE.iterdir():
-        if not entry.name.startswith((*OURS, *BROUGHT)) and entry.suffix != ".pth":
+        if not entry.name.startswith((*OURS, *BROUGHT, *LACKING)) and entry.suffix != ".pth":
             (site / entry.name).symlink_to(entry)
     return SimpleNamespace(
         root=root, notebook=kernel / "t4e-tiny-submission.ipynb", rsna=rsna, ids=ids, site=site

@@ -1,4 +1,4 @@
-"""The report of a run, from tables and executed notebooks made by hand."""
+"""The report of a run, from score files, tables and executed notebooks made by hand."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ import base64
 import json
 import re
 from datetime import datetime, timedelta
-from itertools import product
+from html.parser import HTMLParser
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from t4e_utils import progress
-from t4e_utils.metrics import intervals
 from t4e_utils.tables import store
+from t4e_utils.tables.store import Score, write_scores
 from t4e_utils.workflow import report
+from t4e_utils.workflow.plan import Stage
 
+# a collection that is none of ours; the name of one stage begins with that of another
+STAGES = {
+    "look": Stage("01_look"),
+    "train": Stage("02_train"),
+    "train_more": Stage("03_train_more"),
+    "submit": Stage("04_submit"),
+}
 BEGIN = datetime.fromisoformat("2026-01-01T10:00:00+00:00")
 EVIL = "<script>alert('x')</script>"
 PNG = base64.b64encode(b"\x89PNG pixels").decode()
-# Dice of five patients in two planes, with means 0.8, 0.6, 0.9, 0.8, 0.8 (WT) and 0.5, 0.1, 0.3,
-# 0.3, 0.4 (ET): medians 0.8 and 0.3.
-DICE = {
-    "WT": [(0.9, 0.7), (0.5, 0.7), (1.0, 0.8), (0.8, 0.8), (0.9, 0.7)],
-    "ET": [(0.4, 0.6), (0.0, 0.2), (0.3, 0.3), (0.2, 0.4), (0.4, 0.4)],
-}
-AUC = {"auc": 0.75, "ci95": [0.5, 0.9], "n": 40, "permutation_p": 0.01}
+LOSS = [
+    Score("log_loss", 1.25, (1.0, 1.5), 40, "nats"),
+    Score("constant_log_loss", float("nan"), None, 40, "nats"),
+]
+AUC = [
+    Score("auc", 0.75, (0.5, 0.9), 40, "AUC"),
+    Score("rule_auc", 0.5, (float("nan"),) * 2, None),
+    Score("p", 0.0005),
+]
 
 
 def executed_copy(
@@ -62,12 +70,7 @@ def executed_copy(
 
 @pytest.fixture
 def run(tmp_path):
-    """A complete run on phantoms.
-
-    Tables whose figures are known, and executed copies side by side.
-    """
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "phantoms.json").touch()
+    """A complete run on phantoms: known scores, and executed copies side by side."""
     run = tmp_path / "runs" / "a"
     problems = pd.DataFrame(
         {
@@ -76,85 +79,107 @@ def run(tmp_path):
             "sentence": ["A gap.", "Another gap.", "Odd."],
         }
     )
-    store.write_table(
-        pd.DataFrame({"a": [1]}),
-        run / "eda" / "inventory.parquet",
-        provenance={"rsna_dir": str(tmp_path / "data" / "rsna")},
+    store.write_table(problems, run / "eda" / "problems.parquet", provenance={"data": "phantoms"})
+    write_scores(run / "scores" / "train_more.json", "Ranking", AUC, summary={"chosen_by": "tune"})
+    write_scores(
+        run / "scores" / "train_b.json",
+        "Losses",
+        LOSS,
+        notes=["A note."],
+        summary={"losses": {"n": 40}},
     )
-    store.write_table(problems, run / "eda" / "problems.parquet")
-    rows = [
-        {
-            "patient_id": f"{i:05d}",
-            "region": region,
-            "plane": plane,
-            "dice": values[plane == "axial"],
-        }
-        for region, plane in product(DICE, ("axial", "coronal"))
-        for i, values in enumerate(DICE[region])
-    ]
-    store.write_table(pd.DataFrame(rows), run / "seg" / "dice.parquet")
-    store.write_json(
-        {
-            "FLAIR": AUC,
-            "mean": {**AUC, "auc": 0.8},
-            "select_on": "inner",
-            "control": "none",
-            "prevalence": 0.5,
-        },
-        run / "cls" / "summary.json",
-    )
-    (run / "submission.csv").write_text("BraTS21ID,MGMT_value\n00002,0.25\n00013,0.5\n")
+    (run / "submission.csv").write_text("id,p\n00002,0.25\n00013,0.5\n")
     (run / "submission_report.csv").write_text(
-        "patient_id,probability,fallback\n00002,0.25,\n00013,0.5,T1w: largest tumour\n"
+        "id,probability,fallback\n00002,0.25,\n00013,0.5,largest tumour\n"
     )
-    executed_copy(run, "01_eda", 0, 10)
-    executed_copy(run, "05_train_cls_FLAIR_fold0", 10, 40)
-    executed_copy(run, "05_train_cls_T1w_fold0", 20, 50)
-    executed_copy(run, "05_train_cls", 3600, 3605)
+    executed_copy(run, "01_look", 0, 10)
+    executed_copy(run, "02_train", 10, 12)
+    executed_copy(run, "03_train_more_fold0", 10, 40)
+    executed_copy(run, "03_train_more_fold1", 20, 50)
+    executed_copy(run, "03_train_more", 3600, 3605)
+    executed_copy(run, "04_submit", 3605, 3606)
     return run
 
 
 def page_of(run) -> str:
-    return report.write_report(run).read_text(encoding="utf-8")
+    page = report.write_report(run, stages=STAGES, about="Some challenge")
+    return page.read_text(encoding="utf-8")
 
 
-def test_the_summary_has_the_figures_of_the_tables(run):
-    report.write_report(run)
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_summary_has_all_scores_in_the_order_of_the_stages_and_what_the_files_add(run):
+    page_of(run)
     found = json.loads((run / "summary.json").read_text())
-    assert found["data"] == "phantoms"
-    assert found["segmentation"]["wt"]["dice_median"] == pytest.approx(0.8)
-    assert found["segmentation"]["et"]["dice_median"] == pytest.approx(0.3)
-    assert found["segmentation"]["n"] == 5
-    assert found["classification"] == {"FLAIR": AUC, "mean": {**AUC, "auc": 0.8}}
-    assert found["seconds"] == {"eda": 10, "train_cls": 45, "total": 55}
+    rows = found["scores"]
+    assert [row["name"] for row in rows] == [
+        "log_loss",
+        "constant_log_loss",
+        "auc",
+        "rule_auc",
+        "p",
+    ]
+    assert rows[0] == {
+        "name": "log_loss",
+        "value": 1.25,
+        "ci95": [1.0, 1.5],
+        "n": 40,
+        "unit": "nats",
+    }
+    assert rows[1]["value"] is None
+    assert (found["data"], found["losses"], found["chosen_by"]) == ("phantoms", {"n": 40}, "tune")
+    assert found["seconds"] == {"look": 10, "train": 2, "train_more": 45, "submit": 1, "total": 56}
     assert found["versions"]["pandas"] == pd.__version__
 
 
-def test_the_interval_of_a_median_lies_around_it_and_shrinks_with_patients():
-    values = np.linspace(0, 1, 9)
-    low, high = intervals.median_interval(values)
-    assert 0 <= low < 0.5 < high <= 1
-    assert np.diff(intervals.median_interval(np.tile(values, 30)))[0] < (high - low) / 2
-    assert np.isnan(intervals.median_interval(np.array([0.7, 0.8]))).all()
+def test_a_summary_cannot_take_the_place_of_what_every_report_has(run):
+    write_scores(run / "scores" / "train.json", "T", [], summary={"scores": 1, "data": 2, "a": 3})
+    page_of(run)
+    found = json.loads((run / "summary.json").read_text())
+    assert (len(found["scores"]), found["data"], found["a"]) == (5, "phantoms", 3)
 
 
-def test_the_page_shows_figures_with_n_and_interval_pictures_fallbacks_and_links(run):
+def test_the_page_shows_every_score_with_interval_n_and_unit_and_the_first_ones_on_top(run):
     page = page_of(run)
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    text = text_of(page)
     for words in (
-        "0.800 median Dice 95% interval 0.600 to 0.900 n = 5 held-out patients",
-        "0.800 AUC 95% interval 0.500 to 0.900 n = 40 held-out patients permutation p = 0.0100",
+        "Some challenge",
+        "Losses nats 1.250 log_loss 95% interval 1.000 to 1.500 n = 40",
+        "Ranking AUC 0.750 auc 95% interval 0.500 to 0.900 n = 40",
+        "A note. Score Value 95% interval n Unit log_loss 1.250 1.000 to 1.500 40 nats "
+        "constant_log_loss not defined not defined 40 nats",
+        "Score 0 0.5 1 Value 95% interval n Unit auc 0.750 0.500 to 0.900 40 AUC "
+        "rule_auc 0.500 not defined p 0.0005 not defined",
         "These patients are phantoms, drawn by a program.",
-        "00013 T1w: largest tumour",
+        "00013 largest tumour",
+        "1 prediction rests on a fallback",
         "gap 2",
-        "55 s in all",
+        "56 s in all",
         "not a medical device",
     ):
         assert words in text
-    assert page.count(f'<img src="data:image/png;base64,{PNG}"') == 2
+    assert "This run is not complete" not in text
+    assert page.count(f'<img src="data:image/png;base64,{PNG}"') == 4
     for link in re.findall(r'href="(notebooks/[^"]+)"', page):
         assert (run / "report" / link).is_file()
-    assert "notebooks/05_train_cls_T1w_fold0.html" in page
+    assert "notebooks/03_train_more_fold1.html" in page
+
+
+def test_every_tag_of_the_page_is_closed_where_it_should_be(run):
+    still_open = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            if tag not in ("meta", "img", "br"):
+                still_open.append(tag)
+
+        def handle_endtag(self, tag):
+            assert still_open.pop() == tag
+
+    Tags().feed(page_of(run))
+    assert not still_open
 
 
 def test_nothing_on_the_page_comes_from_elsewhere_or_runs(run):
@@ -168,15 +193,14 @@ def test_what_files_say_is_shown_as_text_and_never_runs(run):
         {"code": [f"c{EVIL}"], "path": [f"/x/{EVIL}"], "sentence": [f"Patient {EVIL} is odd."]}
     )
     store.write_table(table, run / "eda" / "problems.parquet")
-    (run / "submission.csv").write_text(f'BraTS21ID,MGMT_value\n"{EVIL}",0.25\n')
-    (run / "submission_report.csv").write_text(f'patient_id,fallback\n"{EVIL}","{EVIL}"\n')
-    store.write_json(
-        {f"T{EVIL}": AUC, "mean": AUC, "select_on": EVIL, "control": EVIL},
-        run / "cls" / "summary.json",
+    (run / "submission.csv").write_text(f'id,{EVIL}\n"{EVIL}",0.25\n')
+    (run / "submission_report.csv").write_text(f'{EVIL},fallback\n"{EVIL}","{EVIL}"\n')
+    write_scores(
+        run / "scores" / "train.json", EVIL, [Score(EVIL, 0.5, n=EVIL, unit=EVIL)], notes=[EVIL]
     )
     executed_copy(
         run,
-        "02_seg_data",
+        "02_train",
         0,
         1,
         words=EVIL,
@@ -184,36 +208,60 @@ def test_what_files_say_is_shown_as_text_and_never_runs(run):
     )
     page = page_of(run)
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 10
-    assert "<script" not in (run / "report" / "notebooks" / "02_seg_data.html").read_text()
+    assert page.count("&lt;script&gt;") >= 14
+    assert "<script" not in (run / "report" / "notebooks" / "02_train.html").read_text()
 
 
 @pytest.mark.parametrize(
-    "missing",
+    ("missing", "sentence"),
     [
-        "eda/problems.parquet",
-        "seg/dice.parquet",
-        "cls/summary.json",
-        "submission.csv",
-        "submission_report.csv",
+        ("submission.csv", "The submission is not there: run 04_submit with the same run_dir."),
+        ("submission_report.csv", "submission_report.csv is not there: run 04_submit again"),
+        ("notebooks/02_train.ipynb", "02_train has not run yet: start the pipeline again"),
+        ("scores/*.json", "There are no scores yet"),
     ],
 )
-def test_a_run_without_one_part_has_a_report_that_names_it(run, missing):
-    (run / missing).unlink()
+def test_a_run_without_one_part_has_a_report_that_names_it(run, missing, sentence):
+    for path in run.glob(missing):
+        path.unlink()
     page = page_of(run)
     assert "This run is not complete" in page
-    assert f"{missing.split('/')[-1]} is not there" in page
+    assert sentence in page
+
+
+@pytest.mark.parametrize(
+    ("damaged", "sentence"),
+    [
+        (
+            "scores/train_b.json",
+            r"train_b\.json is damaged .* run the stage that writes train_b\.json",
+        ),
+        ("eda/problems.parquet", r"problems\.parquet cannot be read .* run 01_look again"),
+        ("submission_report.csv", "submission_report.csv has no column fallback: run 04_submit"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(run, damaged, sentence):
+    (run / damaged).write_text("no table")
+    text = text_of(page_of(run))
+    assert re.search(sentence, text)
+    assert "auc 0.750" in text
+
+
+def test_a_card_that_holds_no_scores_is_named(run):
+    store.write_json({"auc": 0.5}, run / "scores" / "other.json")
+    assert "other.json holds no scores" in page_of(run)
 
 
 def test_an_empty_run_has_a_report_too(tmp_path):
     page = page_of(tmp_path)
-    assert page.count("not there yet") == 4
-    assert json.loads((tmp_path / "summary.json").read_text())["data"] == "unknown"
+    assert page.count("not there yet") == 2
+    assert "Not looked for yet." in page
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert (found["data"], found["scores"], found["seconds"]) == ("unknown", [], {})
 
 
-def test_a_damaged_table_is_named_and_a_failed_notebook_too(run):
-    (run / "seg" / "dice.parquet").write_text("no table")
-    copy = run / "notebooks" / "05_train_cls.ipynb"
+def test_a_failed_notebook_is_named(run):
+    copy = run / "notebooks" / "03_train_more.ipynb"
     notebook = nbformat.read(copy, as_version=4)
     notebook.cells[-1].update(
         execution_count=2, outputs=[new_output("error", ename="E", evalue="boom", traceback=[])]
@@ -225,67 +273,65 @@ def test_a_damaged_table_is_named_and_a_failed_notebook_too(run):
     }
     nbformat.write(notebook, copy)
     page = page_of(run)
-    assert "dice.parquet cannot be read" in page
-    assert "05_train_cls stopped in cell In [2]" in page
+    assert "03_train_more stopped in cell In [2]" in page
     assert "E: boom." in page
 
 
-def test_an_auc_that_is_not_defined_is_null_and_said_so(run):
-    nothing = {
-        "auc": float("nan"),
-        "ci95": [float("nan")] * 2,
-        "n": 12,
-        "permutation_p": float("nan"),
-    }
-    store.write_json(
-        {"FLAIR": nothing, "mean": nothing, "select_on": "inner"}, run / "cls" / "summary.json"
-    )
-    assert "not defined" in page_of(run)
-    assert json.loads((run / "summary.json").read_text())["classification"]["mean"]["auc"] is None
+@pytest.mark.parametrize(
+    ("kinds", "kind"),
+    [
+        ((), "unknown"),
+        (({},), "unknown"),
+        (({"data": "phantoms"}, {}), "phantoms"),
+        (({"data": "phantoms"}, {"data": "scans"}), "scans"),
+    ],
+)
+def test_one_table_of_scans_is_enough_for_scans(tmp_path, kinds, kind):
+    for k, provenance in enumerate(kinds):
+        path = tmp_path / f"stage{k}" / "table.parquet"
+        store.write_table(pd.DataFrame({"a": [1]}), path, provenance=provenance)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "table.parquet").write_text("no table")
+    assert report.data_kind(tmp_path) == kind
+    page = re.sub(r"<style.*?</style>", "", page_of(tmp_path), flags=re.DOTALL)
+    assert ("phantoms" in page) == (kind == "phantoms")
 
 
-def test_a_handful_of_patients_has_neither_auc_nor_interval_on_the_page(run):
-    store.write_table(
-        pd.DataFrame({"patient_id": ["00001"], "region": "WT", "dice": [0.4]}),
-        run / "seg" / "dice.parquet",
+def test_a_wide_submission_in_another_format_is_shown_without_bars(run):
+    (run / "submission.csv").unlink()
+    wide = pd.DataFrame(
+        {"uid": ["1.2.826.0"] * 20, "a": [0.123456] * 20, "b": ["1 5 9 " * 20] * 20}
     )
-    store.write_json(
-        {"FLAIR": {**AUC, "n": 2}, "mean": {**AUC, "n": 2}, "select_on": "inner"},
-        run / "cls" / "summary.json",
-    )
-    text = " ".join(re.sub(r"<[^>]+>", " ", page_of(run)).split())
-    assert "0.400 median Dice no interval n = 1 held-out patient, whole volumes" in text
-    assert "no AUC 2 held-out patients are too few for one" in text
-    assert "0.750" not in text
-    assert json.loads((run / "summary.json").read_text())["segmentation"]["wt"]["ci95"] == [
-        None,
-        None,
-    ]
-
-
-def test_scans_and_held_out_patients_that_chose_are_said_so(run, tmp_path):
-    (tmp_path / "data" / "phantoms.json").unlink()
-    store.write_json(
-        {"FLAIR": AUC, "mean": AUC, "select_on": "outer", "control": "masks only"},
-        run / "cls" / "summary.json",
-    )
+    wide.to_parquet(run / "submission.parquet")
     page = page_of(run)
-    assert "With 40 patients the AUC of this run is no evidence of anything." in page
-    assert "The held-out patients chose the checkpoints" in page
-    assert "This is a control run" in page
-    assert "phantoms" not in re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
+    assert page.count("<td>1.2.826.0</td><td>0.1235</td><td>1 5 9 1 5 9") == report.N_PREVIEW
+    assert "1 5 9 " * 20 not in page
+    assert "First rows of <code>submission.parquet</code>" in page
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(None, "not recorded"), (41.6, "42 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+    ("value", "words"),
+    [
+        (None, "not defined"),
+        (float("nan"), "not defined"),
+        (0.75, "0.750"),
+        (-0.25, "-0.250"),
+        (0.0005, "0.0005"),
+        (0, "0.000"),
+        (1234.5, "1234.500"),
+    ],
 )
-def test_durations_are_written_as_people_say_them(seconds, words):
-    assert progress.duration(seconds) == words
+def test_numbers_keep_what_can_be_told_apart(value, words):
+    assert report.number(value) == words
 
 
-def test_a_missing_run_is_one_sentence(tmp_path, capsys):
+def test_a_missing_run_or_collection_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"nowhere \(a run\) is not there"):
         report.main([str(tmp_path / "nowhere")])
-    report.main([str(tmp_path)])
+    with pytest.raises(
+        SystemExit, match="There is no collection 'hearts': give one of brain_tumor"
+    ):
+        report.main([str(tmp_path), "--collection", "hearts"])
+    report.main([str(tmp_path), "--collection", "brain_tumor"])
     assert capsys.readouterr().out == f"The report is {tmp_path / 'report' / 'index.html'}\n"
+    assert "brain tumour challenge 2021" in (tmp_path / "report" / "index.html").read_text()

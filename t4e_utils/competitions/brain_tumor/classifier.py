@@ -96,14 +96,12 @@ def train_classifier(
     used = chunks if uses_fallback else passed
     train, tune = (_with_labels(used, ids, known) for ids in (split.train, split.tune))
     recipe = settings.recipe(job.provenance["percentiles"], config.precision)
-    source = picture_input(recipe, job.root, seed=config.seed)
-    augmented = replace(source, augmentation=AUGMENTATION) if settings.augment else source
-    options = {"length": settings.sequence_length, "channels": settings.channels}
+    plain = replace(settings, augment=False)
     return train_fold(
         replace(job, made_from=(slices[slices["patient_id"].isin(known)][AREAS], train, tune)),
         recipe,
-        SequenceDataset(train, slices, augmented, **options),
-        SequenceDataset(tune, slices, source, **options) if len(tune) else None,
+        dataset_of(train, slices, settings, recipe, job.root, seed=config.seed),
+        dataset_of(tune, slices, plain, recipe, job.root) if len(tune) else None,
         config=config,
         loss=make_loss("bce"),
         score=ChunkScore(tune["patient_id"].to_numpy()),
@@ -114,6 +112,22 @@ def train_classifier(
             "uses_fallback": uses_fallback,
         },
     )
+
+
+def dataset_of(
+    chunks: pd.DataFrame,
+    slices: pd.DataFrame,
+    settings: ClassifierSettings,
+    recipe: Recipe,
+    root: Path,
+    *,
+    seed: int = 0,
+) -> SequenceDataset:
+    """Return chunks as the network of a recipe sees them; arguments as `train_classifier`."""
+    drawn = AUGMENTATION if settings.augment else None
+    source = picture_input(recipe, root, seed=seed, augmentation=drawn)
+    options = {"length": settings.sequence_length, "channels": settings.channels}
+    return SequenceDataset(chunks, slices, source, **options)
 
 
 def shuffled_labels(labels: Mapping[str, int], *, seed: int) -> dict[str, int]:

@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from t4e_utils.annotations.regions import labels_of
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.competitions.brain_tumor.folders import find_series, find_volumes
+from t4e_utils.figures.palette import Palette
+from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
+from t4e_utils.scans.reading import read_each
+from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.catalog import (
     CatalogError,
-    find_series,
-    find_volumes,
     join_labels,
     missing_series,
     read_ids,
@@ -27,12 +32,30 @@ from t4e_utils.tables.catalog import (
 )
 from t4e_utils.tables.folds import assert_disjoint
 from t4e_utils.tables.run import require_folder, resolve
+from t4e_utils.tables.submission import SubmissionForm
+from t4e_utils.workflow.kaggle_bundle import Bundle
+from t4e_utils.workflow.plan import Stage
 
 COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
 # whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
+LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
+PALETTE = Palette(
+    colours={"WT": "#56B4E9", "ET": "#E69F00"}
+    | {"FLAIR": "#0072B2", "T1w": "#009E73", "T1wCE": "#D55E00", "T2w": "#CC79A7"}
+    | {"mean": "#1F2933"}  # of the contrasts
+    | {"necrotic core": "#CC79A7", "oedema": "#009E73", "enhancing": "#E69F00"},
+    regions=tuple(REGIONS),
+    classes={0: "unmethylated", 1: "methylated"},
+    outcome="methylation",
+    foreground="brain",
+    finding="tumour",
+)
 ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
+SUBMISSION = SubmissionForm(ID_COLUMN, (LABEL_COLUMN,))
+# on the private board, 87 patients
+PUBLISHED_AUC = {"T4E, private board": 0.60696, "winner, private board": 0.62174}
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
 PHANTOM_ROOT = "data/phantoms"
 BRATS_FILES = {
@@ -42,6 +65,28 @@ BRATS_FILES = {
     "T2w": ("_t2", "-t2w"),
     "labels": ("_seg", "-seg"),
 }
+STAGES = {
+    "eda": Stage("01_eda"),
+    "seg_data": Stage("02_seg_data"),
+    "train_seg": Stage("03_train_seg", folds_from="seg_data", uses_gpu=True),
+    "cls_data": Stage("04_cls_data", uses_gpu=True),
+    "train_cls": Stage("05_train_cls", folds_from="cls_data", uses_gpu=True),
+    "submission": Stage("06_submission", uses_gpu=True),
+}
+KAGGLE = Bundle(
+    competition=COMPETITION,
+    stage="submission",
+    prefix="t4e",
+    files="t4e_utils.competitions.brain_tumor.submission.bundled_files",
+    given="t4e_utils.competitions.brain_tumor.submission.bundled_parameters",
+    parameters={
+        "run_dir": "'{root}/working'",
+        "models_dir": "str(bundle)",
+        "rsna_dir": 'folder_with("sample_submission.csv")',
+        "brats_dir": '""',
+        "source": '"dicom"',
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +164,44 @@ def brats_files(brats: Path) -> pd.DataFrame:
     Columns patient_id, series (contrast or "labels"), path.
     """
     return find_volumes(brats, contrasts=BRATS_FILES, patient_id=brats_patient_id)
+
+
+def read_annotated_patient(
+    files: pd.DataFrame, patient_id: str
+) -> tuple[dict[str, Volume], Volume | None]:
+    """Read the contrasts of a patient, and its labels if there are any, but nothing damaged.
+
+    Args:
+        files: from `brats_files`.
+        patient_id: whom.
+    """
+    paths = files[files["patient_id"] == patient_id].set_index("series")["path"]
+    contrasts, _ = read_each(read_nifti, paths.reindex(CONTRASTS).dropna())
+    read = partial(read_nifti, labels=True, allowed=labels_of(REGIONS))
+    labels, _ = read_each(read, paths.reindex(["labels"]).dropna())
+    return contrasts, labels.get("labels")
+
+
+def first_annotated(
+    patients: SegmentationPatients, *, start: int = 0
+) -> tuple[str, dict[str, Volume], Volume]:
+    """Return the first patient whose labels and at least one contrast can be read.
+
+    Args:
+        patients: to choose from.
+        start: number of the one to begin with.
+
+    Raises:
+        CatalogError: nobody can be read.
+    """
+    ids = patients.ids
+    for patient in [*ids[start % len(ids) :], *ids[: start % len(ids)]]:
+        contrasts, labels = read_annotated_patient(patients.files, patient)
+        if contrasts and labels is not None:
+            return patient, contrasts, labels
+    raise CatalogError(
+        f"None of {len(ids)} annotated patients can be read (such as {ids[0]}): fetch them again."
+    )
 
 
 def classification_ids(rsna: Path) -> set[str]:

@@ -3,7 +3,8 @@
 `python -m t4e_utils.competitions.brain_tumor.download data`.
 
     data/rsna/     train/00000/FLAIR/Image-1.dcm ...   test/...   train_labels.csv
-    sample_submission.csv data/brats21/  BraTS2021_00000/BraTS2021_00000_flair.nii.gz ...
+                   sample_submission.csv
+    data/brats21/  BraTS2021_00000/BraTS2021_00000_flair.nii.gz ...
 
 Both need a Kaggle account whose owner has accepted the terms on the two pages.
 """
@@ -20,7 +21,8 @@ from typing import IO
 
 from t4e_utils import T4EError
 from t4e_utils.competitions.brain_tumor.data import COMPETITION
-from t4e_utils.workflow.download import DownloadError, fetch, unpack
+from t4e_utils.workflow import PipelineError
+from t4e_utils.workflow.download import fetch, unpack
 
 RSNA_PAGE = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
 BRATS = "dschettler8845/brats-2021-task1"
@@ -31,28 +33,18 @@ def fetch_all(root: Path) -> None:
     """Fetch what is not there yet into `root/rsna` and `root/brats21`.
 
     Raises:
-        DownloadError: as `download.fetch`, or an archive does not hold what it should.
+        PipelineError: as `download.fetch`, or an archive does not hold what it should.
     """
-    if _is_missing(root / "rsna"):
-        archive = fetch(
-            ["competitions", "download", "-c", COMPETITION],
-            root / ".downloads" / "rsna",
-            name="the RSNA-MICCAI data",
-            page=RSNA_PAGE,
-        )
-        _require(unpack(archive, root / "rsna"), "train_labels.csv", page=RSNA_PAGE)
-    if _is_missing(root / "brats21"):
-        archive = fetch(
-            ["datasets", "download", BRATS],
-            root / ".downloads" / "brats21",
-            name="the BraTS 2021 data",
-            page=BRATS_PAGE,
-        )
-        _require(
-            unpack(archive, root / "brats21", take=take_brats),
-            "BraTS2021_*/*_seg.nii.gz",
-            page=BRATS_PAGE,
-        )
+    if _is_missing(folder := root / "rsna"):
+        command = ["competitions", "download", "-c", COMPETITION]
+        place = root / ".downloads" / "rsna"
+        archive = fetch(command, place, name="the RSNA-MICCAI data", page=RSNA_PAGE)
+        _require(unpack(archive, folder), "train_labels.csv", page=RSNA_PAGE)
+    if _is_missing(folder := root / "brats21"):
+        command, place = ["datasets", "download", BRATS], root / ".downloads" / "brats21"
+        archive = fetch(command, place, name="the BraTS 2021 data", page=BRATS_PAGE)
+        unpack(archive, folder, take=take_brats)
+        _require(folder, "BraTS2021_*/*_seg.nii.gz", page=BRATS_PAGE)
 
 
 def take_brats(archive: zipfile.ZipFile, member: str, folder: Path) -> None:
@@ -88,7 +80,7 @@ def _is_missing(folder: Path) -> bool:
 
 def _require(folder: Path, pattern: str, *, page: str) -> None:
     if not any(folder.glob(pattern)):
-        raise DownloadError(
+        raise PipelineError(
             f"{folder} was unpacked, but holds no {pattern}: compare it with {page}, remove "
             "it, and run this again."
         )

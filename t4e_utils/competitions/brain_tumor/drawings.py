@@ -1,6 +1,7 @@
 """Drawings of the method: the two stages from scans to a probability, and the sequence classifier.
 
-The small images are a phantom's. `python -m t4e_utils.competitions.brain_tumor.drawings` writes both into `docs/figures/`.
+The small images are a phantom's. `python -m t4e_utils.competitions.brain_tumor.drawings` writes
+both into `docs/figures/`.
 """
 
 from __future__ import annotations
@@ -17,54 +18,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from t4e_utils.annotations.regions import regions_from_labels
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
+from t4e_utils.competitions.brain_tumor.data import CONTRASTS, PALETTE, REGIONS
 from t4e_utils.figures import slices, style
 from t4e_utils.figures.drawing import arrow, box, canvas, caption, panel
+from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.phantoms import head_scans
 from t4e_utils.scans import intensity
 
-
-def main(folder: str = "docs/figures") -> None:
-    """Draw the method and the classifier as PNG files."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("pipeline", pipeline_drawing), ("classifier", classifier_drawing)):
-        draw().savefig(target / f"{name}.png", dpi=130)
-        print(f"wrote {target / name}.png")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:2])
-
-
 STAGE_COLOURS = ("#EAF4FB", "#FDF4E3")
-SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
-REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
 
 
 @functools.cache
 def _phantom() -> dict[str, np.ndarray]:
-    """Draw one phantom.
-
-    8-bit slices (D, S, S) of each contrast with tumour, and masks (2, D, S, S) under "masks".
-    """
+    """Draw slices (D, S, S) of each contrast of one phantom, 8 bit, and "masks" (2, D, S, S)."""
     patient = head_scans.make_patient(8, 1, size=112, tumour_ml=110)
     masks = regions_from_labels(patient.labels.array, REGIONS)
-    rows, columns = slices.head_box(
-        patient.labels.array + (patient.contrasts["FLAIR"].array > 0), margin=0.04
-    )
+    filled = patient.labels.array + (patient.contrasts["FLAIR"].array > 0)
+    rows, columns = slices.filled_box(filled, margin=0.04)
     side = max(rows.stop - rows.start, columns.stop - columns.start)
-    box = tuple(
-        slice((s.start + s.stop - side) // 2, (s.start + s.stop - side) // 2 + side)
-        for s in (rows, columns)
-    )
+    starts = [(each.start + each.stop - side) // 2 for each in (rows, columns)]
+    square = (..., *(slice(start, start + side) for start in starts))
     shown = np.flatnonzero(masks[0].any(axis=(1, 2)))
     images = {
-        name: intensity.to_uint8(v.array, intensity.window_from_percentiles(v.array))[shown][
-            :, box[0], box[1]
-        ]
+        name: intensity.to_uint8(v.array, intensity.window_from_percentiles(v.array))[shown][square]
         for name, v in patient.contrasts.items()
     }
-    return images | {"masks": masks[:, shown][:, :, box[0], box[1]]}
+    return images | {"masks": masks[:, shown][square]}
 
 
 def thumbnail(
@@ -73,7 +53,7 @@ def thumbnail(
     y: float,
     size: float,
     *,
-    series: str = "FLAIR",
+    contrast: str = "FLAIR",
     level: float = 0.5,
     draw: str = "",
 ) -> None:
@@ -84,26 +64,25 @@ def thumbnail(
         x: Of the centre of the slice.
         y: The same.
         size: Side of the slice.
-        series: MRI type.
+        contrast: What the slice shows.
         level: 0 to 1, from the lowest to the highest slice with tumour.
         draw: "truth" for contours, "prediction" for overlays, "" for none.
     """
     drawn = _phantom()
-    index = round(level * (len(drawn[series]) - 1))
+    index = round(level * (len(drawn[contrast]) - 1))
     inside = axes.inset_axes((x - size / 2, y - size / 2, size, size), transform=axes.transData)
-    slices.draw_slice(
-        inside, drawn[series][index], **({draw: drawn["masks"][:, index]} if draw else {})
-    )
+    slices.draw_slice(inside, drawn[contrast][index])
+    masks, colours = drawn["masks"][:, index], [PALETTE.colours[name] for name in REGIONS]
+    if draw == "prediction":
+        slices.draw_overlay(inside, masks, colours=colours)
+    for mask, colour in zip(masks, colours, strict=True) if draw == "truth" else ():
+        slices.draw_contour(inside, mask, colour=colour)
     inside.spines[:].set(visible=True, color="white", linewidth=1.2)
 
 
 @style.styled
 def pipeline_drawing() -> Figure:
-    """Draw the method.
-
-    Slices with expert masks train a segmenter, whose masks choose and mark the slices for the
-    classifier.
-    """
+    """Draw the method: a segmenter's masks choose and mark the slices for the classifier."""
     axes = canvas(14, 7.7)
     panel(axes, 4.2, 7.6, "Stage 1 · find the tumour", "notebooks 02 and 03", STAGE_COLOURS[0])
     panel(
@@ -122,10 +101,9 @@ def pipeline_drawing() -> Figure:
 
 
 def _four_series(axes: Axes, y: float, text: str) -> None:
-    for place, series in enumerate(SERIES):
-        thumbnail(
-            axes, 0.95 + 0.97 * (place % 2), y + 0.42 - 0.97 * (place // 2), 0.95, series=series
-        )
+    for place, contrast in enumerate(CONTRASTS):
+        x, down = 0.95 + 0.97 * (place % 2), 0.97 * (place // 2)
+        thumbnail(axes, x, y + 0.42 - down, 0.95, contrast=contrast)
     caption(axes, 1.43, y - 1.12, text)
 
 
@@ -138,7 +116,7 @@ def _stage_one(axes: Axes, y: float) -> None:
             4.1 + shift,
             y + 0.6 * shift - 0.1,
             1.35,
-            series="T1wCE",
+            contrast="T1wCE",
             level=level,
             draw="truth",
         )
@@ -146,13 +124,13 @@ def _stage_one(axes: Axes, y: float) -> None:
     arrow(axes, (5.45, y), (6.2, y))
     box(axes, 7.4, y, 2.3, 1.3, "UNet++\nDenseNet-121 encoder\nDice loss")
     arrow(axes, (8.65, y), (9.4, y))
-    thumbnail(axes, 10.2, y, 1.4, series="T1wCE", draw="prediction")
+    thumbnail(axes, 10.2, y, 1.4, contrast="T1wCE", draw="prediction")
     caption(axes, 10.2, y - 0.78, "masks of unseen patients")
     for place, (name, text) in enumerate(
         (("WT", "whole tumour (WT)"), ("ET", "enhancing tumour (ET)"))
     ):
         axes.add_patch(
-            Rectangle((11.3, y + 0.1 - 0.45 * place), 0.26, 0.26, color=style.REGION_COLOURS[name])
+            Rectangle((11.3, y + 0.1 - 0.45 * place), 0.26, 0.26, color=PALETTE.colours[name])
         )
         axes.text(11.7, y + 0.23 - 0.45 * place, text, va="center", fontsize=9)
 
@@ -183,91 +161,75 @@ def _stage_two(axes: Axes, y: float) -> None:
     box(axes, 9.1, y, 1.95, 1.15, "ECA-NFNet-L0\neach slice by itself")
     arrow(axes, (10.12, y), (10.5, y))
     box(axes, 11.25, y, 1.45, 1.15, "BiLSTM\nover the chunk")
-    caption(axes, 10.05, y - 0.75, "one model for each MRI type")
+    caption(axes, 10.05, y - 0.75, "one model for each contrast")
     arrow(axes, (12.02, y), (12.4, y))
     _bars(axes, 12.55, y, (0.62, 0.48, 0.71, 0.55))
-    caption(axes, 13.1, y - 0.87, "mean over chunks,\nthen over types")
+    caption(axes, 13.1, y - 0.87, "mean over chunks,\nthen over contrasts")
 
 
 def _bars(axes: Axes, x: float, y: float, values: Sequence[float]) -> None:
-    """Draw a probability for each MRI type and their mean."""
-    for place, (name, value) in enumerate(zip(SERIES, values, strict=True)):
-        axes.add_patch(
-            Rectangle(
-                (x, y + 0.42 - 0.32 * place), 1.1 * value, 0.22, color=style.SERIES_COLOURS[name]
-            )
-        )
+    """Draw a probability for each contrast and their mean."""
+    for place, (name, value) in enumerate(zip(CONTRASTS, values, strict=True)):
+        corner = (x, y + 0.42 - 0.32 * place)
+        axes.add_patch(Rectangle(corner, 1.1 * value, 0.22, color=PALETTE.colours[name]))
     axes.plot([x + 1.1 * np.mean(values)] * 2, [y - 0.66, y + 0.76], color=style.INK, linewidth=1.8)
 
 
 @style.styled
-def classifier_drawing(
-    *,
-    backbone: str = "eca_nfnet_l0",
-    embedding: int = 2304,
-    hidden: int = 64,
-    length: int = 35,
-    image_size: int = 224,
-) -> Figure:
-    """Draw the sequence classifier.
-
-    One backbone for every slice, a bidirectional LSTM, one linear layer, one logit.
+def classifier_drawing(recipe: Recipe) -> Figure:
+    """Draw the sequence classifier: a backbone for each slice, a bidirectional LSTM, one logit.
 
     Args:
-        backbone: Name of the image network.
-        embedding: Numbers that it gives for a slice.
-        hidden: LSTM units in each direction.
-        length: Slices of a sequence.
-        image_size: Side of the square images.
+        recipe: Of the network.
     """
+    length, hidden = (recipe.options[name] for name in ("sequence_length", "lstm_hidden"))
+    embedding = build(recipe).backbone.num_features
     axes = canvas(13, 5.5)
-    rows = np.array([4.9, 3.8, 2.7, 1.0])
-    for name, level, y in zip(
-        ("slice 1", "slice 2", "slice 3", f"slice {length}"),
-        (0.35, 0.45, 0.55, 0.7),
-        rows,
-        strict=True,
-    ):
+    rows = {4.9: ("slice 1", 0.35), 3.8: ("slice 2", 0.45), 2.7: ("slice 3", 0.55)}
+    rows[1.0] = (f"slice {length}", 0.7)
+    for y, (name, level) in rows.items():
         axes.text(1.05, y, name, ha="right", va="center", fontsize=9)
         thumbnail(axes, 1.65, y, 0.95, level=level, draw="prediction")
-        arrow(axes, (2.25, y), (2.8, y))
-        box(axes, 3.95, y, 2.25, 0.62, backbone)
-        arrow(axes, (5.12, y), (5.65, y))
-        axes.add_patch(
-            Rectangle(
-                (5.7, y - 0.13),
-                1.1,
-                0.26,
-                facecolor=style.PALE,
-                edgecolor=style.MUTED,
-                linewidth=0.8,
-            )
-        )
-        arrow(axes, (6.85, y), (7.38, y))
-        box(axes, 8.1, y, 1.4, 0.62, f"LSTM {hidden} × 2", edge=style.WARM, colour=STAGE_COLOURS[1])
-        arrow(axes, (8.85, y), (9.2, y), (9.75, 2.95 + 0.2 * (y - 2.95)))
+        _branch(axes, y, recipe.backbone, f"LSTM {hidden} × 2")
     for above, below in itertools.pairwise(rows):
-        ends = (8.1, above - 0.33), (8.1, below + 0.33)
-        axes.add_patch(
-            FancyArrowPatch(
-                *ends, arrowstyle="<|-|>", mutation_scale=10, color=style.WARM, shrinkA=0, shrinkB=0
-            )
-        )
+        ends, look = [(8.1, above - 0.33), (8.1, below + 0.33)], {"shrinkA": 0, "shrinkB": 0}
+        look |= {"arrowstyle": "<|-|>", "mutation_scale": 10, "color": style.WARM}
+        axes.add_patch(FancyArrowPatch(*ends, **look))
     for x in (1.65, 3.95, 6.25):
         axes.text(x, 1.85, "⋮", ha="center", va="center", fontsize=15, color=style.MUTED)
-    caption(axes, 1.65, 0.42, f"3 channels, {image_size} × {image_size}")
+    caption(axes, 1.65, 0.42, f"3 channels, {recipe.size} × {recipe.size}")
     caption(axes, 3.95, 0.6, "the same weights for every slice")
     caption(axes, 6.25, 0.6, f"{embedding:,} numbers each")
     caption(axes, 8.1, 0.6, "both directions")
     box(axes, 10.6, 2.95, 1.6, 1.2, f"linear\n{length} × {2 * hidden} → 1")
     arrow(axes, (11.42, 2.95), (11.9, 2.95))
-    axes.text(
-        12.45,
-        2.95,
-        "logit of\nmethylation",
-        ha="center",
-        va="center",
-        fontsize=9.5,
-        fontweight="bold",
-    )
+    look = {"ha": "center", "va": "center", "fontsize": 9.5, "fontweight": "bold"}
+    axes.text(12.45, 2.95, f"logit of\n{PALETTE.outcome}", **look)
     return axes.figure
+
+
+def _branch(axes: Axes, y: float, backbone: str, unit: str) -> None:
+    """Draw the way of one slice through the network."""
+    arrow(axes, (2.25, y), (2.8, y))
+    box(axes, 3.95, y, 2.25, 0.62, backbone)
+    arrow(axes, (5.12, y), (5.65, y))
+    look = {"facecolor": style.PALE, "edgecolor": style.MUTED, "linewidth": 0.8}
+    axes.add_patch(Rectangle((5.7, y - 0.13), 1.1, 0.26, **look))
+    arrow(axes, (6.85, y), (7.38, y))
+    box(axes, 8.1, y, 1.4, 0.62, unit, edge=style.WARM, colour=STAGE_COLOURS[1])
+    arrow(axes, (8.85, y), (9.2, y), (9.75, 2.95 + 0.2 * (y - 2.95)))
+
+
+def main(folder: str = "docs/figures") -> None:
+    """Draw the method and the classifier as PNG files."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    recipe = ClassifierSettings().recipe((0.5, 99.5), "fp32")
+    drawn = {"pipeline": pipeline_drawing(), "classifier": classifier_drawing(recipe)}
+    for name, figure in drawn.items():
+        figure.savefig(target / f"{name}.png", dpi=130)
+        print(f"wrote {target / name}.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

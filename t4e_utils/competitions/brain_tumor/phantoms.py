@@ -6,7 +6,7 @@ rim's thickness, but not in the tumour's volume or mean brightness. Scans are sk
 background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same seed gives the same
 bytes, whatever the number of processes.
 
-    python -m t4e_utils.competitions.brain_tumor.phantoms ROOT --seed 3 --n-train 48 --label-signal 0
+    python -m t4e_utils.competitions.brain_tumor.phantoms ROOT --n-train 48 --label-signal 0
 """
 
 from __future__ import annotations

@@ -108,13 +108,13 @@ class Predictor:
         """Return the prepared series of one patient by name, and what was predicted of each."""
         read, _ = self._read(series)
         prepared = self.preparer.prepare_patient(read) if read else {}
+        patient_id = series["patient_id"].iloc[0]
         rows = [
-            {"series": name, **self.predict_series(own, name)}
+            {"patient_id": patient_id, "series": name, **self.predict_series(own, name)}
             for name, own in prepared.items()
             if name in self.classifiers
         ]
-        columns = list(PREDICTION_COLUMNS[1:])
-        return prepared, pd.DataFrame(rows, columns=columns).set_index("series")
+        return prepared, pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
 
     def time_stages(self, series: pd.DataFrame) -> dict[str, float]:
         """Return how many seconds each stage takes for one patient, one after the other.

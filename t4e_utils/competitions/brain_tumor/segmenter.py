@@ -83,13 +83,14 @@ def train_segmenter(
     if synthetic is not None:
         train = mix_slices(train, synthetic, synthetic_share=settings.synthetic_share)
     recipe = settings.recipe(job.provenance["percentiles"], config.precision)
-    source = picture_input(recipe, job.root, seed=config.seed)
-    augmented = replace(source, augmentation=AUGMENTATION) if settings.augment else source
+    plain = picture_input(recipe, job.root)
+    drawn = AUGMENTATION if settings.augment else None
+    drawn = picture_input(recipe, job.root, seed=config.seed, augmentation=drawn)
     return train_fold(
         replace(job, made_from=(train[AREAS], tune[AREAS])),
         recipe,
-        PictureDataset(train, augmented),
-        PictureDataset(tune, source) if len(tune) else None,
+        PictureDataset(train, drawn),
+        PictureDataset(tune, plain) if len(tune) else None,
         config=config,
         loss=make_loss(settings.loss),
         score=RegionDice(tuple(REGIONS)),

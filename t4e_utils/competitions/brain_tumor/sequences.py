@@ -25,7 +25,7 @@ from t4e_utils.prediction import PredictionError
 from t4e_utils.prediction.fusion import fuse_maps
 from t4e_utils.prediction.masks import MaskReading, region_probabilities, segment_slices
 from t4e_utils.prediction.streaming import Resume, Walk, for_each
-from t4e_utils.sampling.pictures import stack_channels, write_picture
+from t4e_utils.sampling.pictures import Picture, stack_channels, write_picture
 from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import read_series
@@ -58,6 +58,14 @@ class PreparedSeries:
     def kept(self) -> np.ndarray:
         """Indices of the kept slices in the volume, (K,)."""
         return np.flatnonzero(self.measures["is_kept"].to_numpy())
+
+    def drawn(self) -> list[Picture]:
+        """Return the kept slices with what is needed to draw them."""
+        spacing, names = self.volume.spacing_mm[1:], ("image", *REGIONS)
+        return [
+            Picture(channels, names, spacing, self.volume.plane, f"slice {index}")
+            for index, channels in zip(self.kept, self.pictures, strict=True)
+        ]
 
     @property
     def problems(self) -> list[Problem]:

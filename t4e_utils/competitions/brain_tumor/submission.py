@@ -1,18 +1,18 @@
-"""The submission.
-
-Exactly one finite probability for every patient of the sample, and a report of how each came about.
-"""
+"""The submission: one finite probability for every patient of the sample, and how it came about."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN, SUBMISSION
+from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
@@ -27,11 +27,11 @@ def classifier_cards(
 
     Args:
         models: run folder of the models.
-        series: MRI types; each must have at least one classifier.
+        series: contrasts; each must have at least one classifier.
         folds: only these; all that are there if empty.
 
     Raises:
-        MissingInputError: a type has no classifier, or not one of each fold asked for.
+        MissingInputError: a contrast has no classifier, or not one of each given fold.
     """
     cards = []
     for name in series:
@@ -46,22 +46,66 @@ def classifier_cards(
     return cards
 
 
-def common_preparation(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the parameters that the classifiers' training data were made with.
+def bundled_parameters(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of notebook 06 on Kaggle; without contrasts, those that the run has.
 
-    Test data must be made the same way.
+    Raises:
+        SubmissionError: the run holds no classifier.
+    """
+    cards = (run / "cls" / "models").glob("*_fold*.json")
+    series = given.get("mri_types") or sorted({path.name.split("_fold")[0] for path in cards})
+    if not series:
+        raise SubmissionError(
+            f"{run} holds no classifier to upload: run the pipeline with this config first."
+        )
+    return {**given, "mri_types": list(series)}
+
+
+def bundled_files(run: Path, given: Mapping[str, Any]) -> list[str]:
+    """Return the weights, cards and tables of a run that notebook 06 reads, as paths below it.
+
+    Raises:
+        MissingInputError: a card is not there.
+        SubmissionError: the classifiers do not agree.
+    """
+    cards = classifier_cards(run, series=given["mri_types"], folds=given.get("folds", ()))
+    rule_of(cards)
+    weights = [cards[0]["provenance"]["segmenter"], *[card["weights"] for card in cards]]
+    return [
+        *weights,
+        *[str(Path(path).with_suffix(".json")) for path in weights],
+        "cls/summary.json",
+        *[f"cls/models/{card['series']}_fold{card['fold']}.json" for card in cards],
+        *[path for path in ("cls/oof.parquet",) if (run / path).is_file()],
+    ]
+
+
+def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
+    """Return how the classifiers' training data were made: test data must be made the same way.
 
     Raises:
         SubmissionError: the classifiers do not agree.
     """
-    for name in ("provenance", "image_size", "is_stretched", "control"):
-        values = {json.dumps(card[name], sort_keys=True) for card in cards}
+    made = [_preparation(card) for card in cards]
+    for name in made[0]:
+        values = {json.dumps(one[name], sort_keys=True) for one in made}
         if len(values) > 1:
             raise SubmissionError(
                 f"The classifiers differ in {name}, they cannot be averaged over one "
                 f"preparation: {' | '.join(sorted(values))}."
             )
-    return dict(cards[0]["provenance"])
+    return SeriesRule(**{rule.name: made[0][rule.name] for rule in fields(SeriesRule)})
+
+
+def _preparation(card: Mapping[str, Any]) -> dict[str, Any]:
+    picture = {name: card["model"][name] for name in ("size", "is_stretched")}
+    return {**card["provenance"], **picture, "control": card["control"]}
+
+
+def table_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return of a report, or of a sample, the columns of the submission."""
+    named = rows.rename(columns={"patient_id": ID_COLUMN, "probability": LABEL_COLUMN})
+    return named.reindex(columns=[name for name in SUBMISSION.columns if name in named])
 
 
 def assemble(
@@ -72,18 +116,18 @@ def assemble(
     prevalence: float,
     weights: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Join the predictions of the MRI types to one row a patient.
+    """Join the predictions of the contrasts to one row per patient.
 
-    A patient's probability is the (weighted) mean over the types that have one; without any it is
-    the prevalence.
+    A patient's probability is the (weighted) mean over the contrasts that have one; without any it
+    is the prevalence.
 
     Args:
         sample: column patient_id, the patients to predict, in the order of the submission.
-        predictions: patient_id, series, probability, n_slices, n_kept, n_chunks, fallback: a row
-            for each patient and MRI type that could be predicted.
-        series: the MRI types that have a classifier.
+        predictions: patient_id, series, probability, n_slices, n_kept, n_chunks, fallback: one row
+            for each patient and contrast that could be predicted.
+        series: the contrasts that have a classifier.
         prevalence: share of positive training labels, for patients without any readable series.
-        weights: of the types; equal if not given.
+        weights: of the contrasts; equal if not given.
 
     Returns:
         patient_id, probability, series_used, n_slices, n_kept, n_chunks, fallback (empty, or what
@@ -101,7 +145,7 @@ def assemble(
     weights = {name: 1.0 for name in series} if not weights else dict(weights)
     if missing := [name for name in series if weights.get(name, -1) < 0]:
         raise SubmissionError(
-            f"The MRI type {missing[0]} has no weight of 0 or more in {weights}: give one for "
+            f"The contrast {missing[0]} has no weight of 0 or more in {weights}: give one for "
             f"each of {', '.join(series)}."
         )
     usable = predictions[predictions["series"].isin(series)]

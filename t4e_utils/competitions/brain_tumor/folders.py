@@ -1,0 +1,69 @@
+"""Where the files of the two data sets lie: DICOM series of RSNA-MICCAI, volumes of BraTS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from t4e_utils.tables.catalog import CatalogError, find_scans
+
+
+def find_series(root: Path, *, split: str, series: Sequence[str]) -> pd.DataFrame:
+    """List the series folders `root/split/<patient>/<series>`.
+
+    Returns:
+        Columns patient_id, split, series, path; a series folder that is missing has no row. Sorted
+        by patient, then by `series`.
+
+    Raises:
+        CatalogError: the split folder is missing or holds no patient folder.
+    """
+    patients = find_scans(root / split, "{patient_id}").sort_values("patient_id")
+    rows = [
+        {"patient_id": patient, "split": split, "series": name, "path": str(Path(path, name))}
+        for patient, path in patients.itertuples(index=False)
+        for name in series
+        if Path(path, name).is_dir()
+    ]
+    return pd.DataFrame(rows, columns=["patient_id", "split", "series", "path"])
+
+
+def find_volumes(
+    root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_id: Callable[[str], str]
+) -> pd.DataFrame:
+    """List the NIfTI files `root/<patient>/<patient><suffix>.nii[.gz]`.
+
+    Args:
+        root: folder of patient folders.
+        contrasts: for each contrast (or "labels") the suffixes under which it is found, such as
+            ("_t1ce", "-t1c").
+        patient_id: turns a folder name into the patient's id.
+
+    Returns:
+        Columns patient_id, series, path; a missing file has no row.
+
+    Raises:
+        CatalogError: the folder is missing, or holds no patient folder or none of the files.
+    """
+    rows = []
+    for folder in find_scans(root, "{folder}").sort_values("folder")["path"]:
+        patient = Path(folder)
+        for series, suffixes in contrasts.items():
+            candidates = [
+                patient / f"{patient.name}{suffix}{end}"
+                for suffix in suffixes
+                for end in (".nii.gz", ".nii")
+            ]
+            found = next((path for path in candidates if path.is_file()), None)
+            if found:
+                rows.append(
+                    {"patient_id": patient_id(patient.name), "series": series, "path": str(found)}
+                )
+    if not rows:
+        name = f"{patient.name}/{patient.name}{next(iter(contrasts.values()))[0]}.nii.gz"
+        raise CatalogError(
+            f"The folder {root} holds no file such as {name}: give the folder of the data set."
+        )
+    return pd.DataFrame(rows, columns=["patient_id", "series", "path"])

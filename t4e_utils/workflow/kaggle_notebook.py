@@ -1,0 +1,80 @@
+"""The submission notebook as Kaggle runs it: a first cell that installs, and the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+MARK = "t4e_bundle.json"  # marks the folder of the uploaded data set
+DEEPEST = (
+    6  # folders between input/ and a file: models/<owner>/<model>/<framework>/<kind>/<version>
+)
+BOOTSTRAP = """\
+# Installs what this image lacks, without network, and finds the input folders.
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+
+def folder_with(name):
+    inputs = Path("{root}/input")
+    for depth in range(1, {deepest} + 1):
+        if found := sorted(inputs.glob("*/" * depth + name)):
+            return str(found[0].parent)
+    raise FileNotFoundError(
+        f"No {{name}} below {root}/input: add the competition and the data set {dataset} "
+        "as inputs of this notebook."
+    )
+
+
+bundle = Path(folder_with("{mark}"))
+installed = importlib.metadata.distributions()
+present = {{found.metadata["Name"].lower().replace("_", "-") for found in installed}}
+options = ["--quiet", "--force-reinstall", "--no-index", "--no-deps"]
+for wheel in sorted(bundle.glob("*.whl")):
+    name = wheel.name.split("-")[0].lower().replace("_", "-")
+    if name == "t4e-utils" or name not in present:
+        done = subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)])
+        print(wheel.name, "does not fit this image" if done.returncode else "installed")
+importlib.invalidate_caches()
+"""
+
+
+def bundled_notebook(
+    notebook: NotebookNode,
+    given: Mapping[str, Any],
+    *,
+    parameters: Mapping[str, str],
+    dataset: str,
+    root: str,
+) -> NotebookNode:
+    """Return the notebook with two more cells and without outputs.
+
+    Args:
+        notebook: the submission notebook, with a cell tagged `parameters`.
+        given: values of its parameters.
+        parameters: source text of the parameters that are set here, whatever is given; `{root}`
+            in it is replaced.
+        dataset: owner and name of the uploaded data set, for the message if it is not there.
+        root: the folder that holds Kaggle's `input` and `working`.
+    """
+    bundled = deepcopy(notebook)
+    for cell in bundled.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    place = next(
+        k for k, cell in enumerate(bundled.cells) if "parameters" in cell.metadata.get("tags", [])
+    )
+    values = {name: repr(value) for name, value in given.items() if name not in parameters}
+    values |= {name: source.replace("{root}", root) for name, source in parameters.items()}
+    lines = ["# Parameters", *[f"{name} = {value}" for name, value in values.items()]]
+    injected = {"id": "injected", "metadata": {"tags": ["injected-parameters"]}}
+    bundled.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines), **injected))
+    install = BOOTSTRAP.format(root=root, mark=MARK, dataset=dataset, deepest=DEEPEST).rstrip()
+    bundled.cells.insert(1, nbformat.v4.new_code_cell(install, id="install"))
+    return bundled

@@ -1,0 +1,175 @@
+"""Header facts of many series, kept from call to call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from t4e_utils.scans.dicom_writing import write_dicom_series
+from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.nifti import write_nifti
+from t4e_utils.scans.problems import Problem
+from t4e_utils.scans.reading import series_header
+from t4e_utils.scans.volume import Volume
+from t4e_utils.tables import inventory
+
+
+def test_the_inventory_has_header_facts_and_an_unreadable_series_becomes_a_problem(tmp_path):
+    volume = Volume(
+        np.arange(60, dtype=np.int16).reshape(3, 4, 5),
+        (5.0, 1.0, 2.0),
+        display_affine("coronal", (5.0, 1.0, 2.0)),
+    )
+    write_dicom_series(volume, tmp_path / "good", patient_id="00001", series_description="FLAIR")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "Image-1.dcm").write_text("no image")
+    table = pd.DataFrame(
+        {
+            "patient_id": ["00001", "00002"],
+            "series": "FLAIR",
+            "path": [str(tmp_path / "good"), str(tmp_path / "bad")],
+        },
+        index=[7, 8],
+    )
+    found, problems = inventory.take_inventory(table, n_jobs=1)
+    good, bad = found.iloc[0], found.iloc[1]
+    assert (good["n_files"], good["plane"], good["rows"], good["columns"]) == (3, "coronal", 4, 5)
+    assert good[["spacing_slice_mm", "spacing_row_mm", "spacing_column_mm"]].tolist() == [
+        5.0,
+        1.0,
+        2.0,
+    ]
+    assert bad["patient_id"] == "00002"
+    assert pd.isna(bad["n_files"])
+    assert [problem.path for problem in problems] == [str(tmp_path / "bad" / "Image-1.dcm")]
+
+
+def test_the_inventory_reads_volumes_and_keeps_its_columns_when_nothing_can_be_read(tmp_path):
+    volume = Volume(np.zeros((3, 4, 5), np.float32), (1.0, 1.0, 1.0), display_affine("axial"))
+    path = write_nifti(volume, tmp_path / "a.nii.gz")
+    found, problems = inventory.take_inventory(
+        pd.DataFrame({"path": [str(path)]}), source="nifti", n_jobs=1
+    )
+    assert not problems
+    assert found["n_files"].tolist() == [1]
+    nothing, problems = inventory.take_inventory(
+        pd.DataFrame({"path": [str(tmp_path / "gone.nii.gz")]}), source="nifti", n_jobs=1
+    )
+    assert len(nothing) == len(problems) == 1
+    assert list(nothing.columns) == list(found.columns) == ["path", *inventory.HEADER_FACTS]
+
+
+def two_series(folder, n: int = 2) -> pd.DataFrame:
+    volume = Volume(
+        np.arange(60, dtype=np.int16).reshape(3, 4, 5),
+        (5.0, 1.0, 2.0),
+        display_affine("axial", (5.0, 1.0, 2.0)),
+    )
+    paths = [folder / f"{i:05d}" for i in range(n)]
+    for path in paths:
+        write_dicom_series(volume, path, patient_id=path.name, series_description="FLAIR")
+    return pd.DataFrame(
+        {"patient_id": [path.name for path in paths], "path": [str(path) for path in paths]}
+    )
+
+
+def test_the_inventory_reports_what_is_odd_in_a_series_that_can_be_read(tmp_path):
+    table = two_series(tmp_path)
+    (tmp_path / "00001" / "Image-2.dcm").write_text("no image")
+    found, problems = inventory.take_inventory(table, n_jobs=1)
+    assert found["n_files"].tolist() == [3, 3]
+    assert [(problem.code, problem.path) for problem in problems] == [
+        ("no_pixels", str(tmp_path / "00001" / "Image-2.dcm"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "Image-3.dcm").unlink(),
+        lambda folder: (folder / "Image-4.dcm").write_bytes((folder / "Image-3.dcm").read_bytes()),
+        lambda folder: (folder / "Image-3.dcm").write_text("cut"),
+        lambda folder: (folder / "Image-3.dcm").write_bytes(
+            (folder / "Image-3.dcm").read_bytes().replace(b"MR", b"CT")
+        ),
+    ],
+    ids=["removed", "added", "shortened", "rewritten"],
+)
+def test_only_a_series_that_changed_is_read_again(tmp_path, monkeypatch, change):
+    table, cache = two_series(tmp_path / "data"), tmp_path / "eda" / "cache.parquet"
+    (tmp_path / "data" / "00000" / "Image-2.dcm").unlink()
+    first, problems = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    read = []
+    monkeypatch.setattr(
+        inventory,
+        "series_header",
+        lambda path, source: read.append(path) or series_header(path, source=source),
+    )
+    again, same_problems = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    pd.testing.assert_frame_equal(again, first)
+    assert (read, same_problems) == ([], problems)
+    change(tmp_path / "data" / "00001")
+    changed, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    assert read == [str(tmp_path / "data" / "00001")]
+    pd.testing.assert_frame_equal(changed, inventory.take_inventory(table, n_jobs=1)[0])
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path):
+    table, cache = two_series(tmp_path / "data", 1), tmp_path / "cache.parquet"
+    cache.write_text("no table")
+    first, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    assert cache.read_bytes().startswith(b"PAR1")
+    pd.testing.assert_frame_equal(inventory.take_inventory(table, n_jobs=1, cache=cache)[0], first)
+
+
+def test_a_grown_reader_reads_everything_again(tmp_path, monkeypatch):
+    table, cache = two_series(tmp_path / "data"), tmp_path / "cache.parquet"
+    mark = inventory.files_fingerprint(table["path"][0], "dicom")
+    first, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    read = []
+    monkeypatch.setattr(
+        inventory,
+        "series_header",
+        lambda path, source: read.append(path) or series_header(path, source=source),
+    )
+    monkeypatch.setattr(inventory, "READER", inventory.READER + 1)
+    again, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    assert read == table["path"].tolist()
+    pd.testing.assert_frame_equal(again, first)
+    assert inventory.files_fingerprint(table["path"][0], "dicom") != mark
+
+
+def test_a_fingerprint_of_files_differs_by_source_and_is_empty_without_files(tmp_path):
+    (tmp_path / "a.dcm").write_text("a")
+    marks = {
+        inventory.files_fingerprint(str(tmp_path / name), source)
+        for name in ("a.dcm", "")
+        for source in ("dicom", "jpg")
+    }
+    assert len(marks) == 4
+    assert inventory.files_fingerprint(str(tmp_path / "gone"), "dicom") == ""
+
+
+def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
+    shapes = {
+        "00001": {"FLAIR": (3, 4, 5), "T1w": (3, 4, 6), "labels": (3, 4, 5)},
+        "00002": {"FLAIR": (9, 9, 9)},
+    }
+    rows = []
+    for patient, of_series in shapes.items():
+        for series, shape in of_series.items():
+            path = write_nifti(
+                Volume(np.zeros(shape, np.uint8), (1.0, 1.0, 1.0), display_affine("axial")),
+                tmp_path / f"{patient}_{series}.nii",
+            )
+            rows.append({"patient_id": patient, "series": series, "path": str(path)})
+    found, problems = inventory.take_inventory(pd.DataFrame(rows), source="nifti", n_jobs=1)
+    assert problems == []
+    assert inventory.grid_problems(found) == [
+        Problem(
+            "shape_differs",
+            str(tmp_path / "00001_T1w.nii"),
+            "The shape is (3, 4, 6), that of its labels (3, 4, 5).",
+        )
+    ]
