@@ -14,7 +14,7 @@ from t4e_utils.annotations.regions import labels_of, regions_from_labels
 from t4e_utils.learning.datasets import PictureDataset, PictureInput
 from t4e_utils.learning.devices import predicting
 from t4e_utils.learning.loaders import make_loader
-from t4e_utils.metrics.overlap import dice, dice_from_counts, iou, iou_from_counts
+from t4e_utils.metrics.overlap import dice, dice_from_counts, iou
 from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.progress import PROGRESS_SECONDS
 from t4e_utils.sampling.cutting import LABELS, require_same_grid
@@ -188,10 +188,10 @@ def score_slices(
         masks = batch["targets"] > 0
         for k, threshold in enumerate(thresholds):
             found = probabilities > threshold
-            for count, each in ((both, found & masks), (predicted, found), (true, masks)):
-                count[k] += each.sum(dim=(0, 2, 3)).numpy()
-    counts = both, predicted, true
-    overlap = {"dice": dice_from_counts(*counts), "iou": iou_from_counts(*counts)}
+            for counts, each in ((both, found & masks), (predicted, found), (true, masks)):
+                counts[k] += each.sum(dim=(0, 2, 3)).numpy()
+    overlap = {"dice": dice_from_counts(both, predicted, true)}
+    overlap["iou"] = overlap["dice"] / (2 - overlap["dice"])
     return pd.DataFrame(
         [
             {"threshold": threshold, "region": name, "n_slices": len(slices)}

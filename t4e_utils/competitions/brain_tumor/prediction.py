@@ -108,9 +108,12 @@ class Predictor:
         """Return the prepared series of one patient by name, and what was predicted of each."""
         read, _ = self._read(series)
         prepared = self.preparer.prepare_patient(read) if read else {}
-        patient_id = series["patient_id"].iloc[0]
         rows = [
-            {"patient_id": patient_id, "series": name, **self.predict_series(own, name)}
+            {
+                "patient_id": series["patient_id"].iloc[0],
+                "series": name,
+                **self.predict_series(own, name),
+            }
             for name, own in prepared.items()
             if name in self.classifiers
         ]

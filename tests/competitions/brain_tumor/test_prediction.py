@@ -150,16 +150,17 @@ def test_the_story_of_a_patient_is_what_is_predicted_of_him(series, of_flair):
     expected, _ = both.predict_all(own)
     assert list(prepared) == ["FLAIR"]
     assert prepared["FLAIR"].kept.tolist() == [8, 9]
-    pd.testing.assert_frame_equal(said.reset_index(), expected.drop(columns="patient_id"))
+    pd.testing.assert_frame_equal(said, expected)
 
 
 def test_the_story_shows_series_that_only_have_a_say_and_an_empty_one_of_nothing(series, of_flair):
     voting = predictor(of_flair, rule=VOTES)
     prepared, said = voting.story(series.head(2))
-    assert (list(prepared), said.index.tolist()) == (["FLAIR", "T2w"], ["FLAIR"])
-    prepared, said = voting.story(series.tail(1))
-    assert (prepared, len(said)) == ({}, 0)
-    assert list(said.columns) == list(PREDICTION_COLUMNS[2:])
+    assert (list(prepared), said["series"].tolist()) == (["FLAIR", "T2w"], ["FLAIR"])
+    for unreadable in (series.tail(1), series[:0]):
+        prepared, said = voting.story(unreadable)
+        assert (prepared, len(said)) == ({}, 0)
+        assert tuple(said.columns) == PREDICTION_COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import torch
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
 from t4e_utils.competitions.brain_tumor import published
 from t4e_utils.competitions.brain_tumor.prediction import load_predictor
-from t4e_utils.competitions.brain_tumor.rules import SeriesRule
-from t4e_utils.competitions.brain_tumor.submission import classifier_cards, common_preparation
+from t4e_utils.competitions.brain_tumor.submission import classifier_cards, rule_of
 from t4e_utils.learning import ModelError
 from t4e_utils.learning.networks import build
-from t4e_utils.workflow.download import DownloadError, fetch_from_drive
+from t4e_utils.workflow import PipelineError
+from t4e_utils.workflow.download import fetch_from_drive
 
 KEYS = json.loads((Path(__file__).parents[2] / "data" / "t4e_checkpoint_keys.json").read_text())
 
@@ -81,10 +81,9 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
     published.fetch_published(tmp_path, series=["T1wCE"], with_start=False)
     assert "nothing is said about the weights" in capsys.readouterr().out
     (card,) = classifier_cards(tmp_path, series=["T1wCE"], folds=[0])
-    provenance = common_preparation([card])
-    rule = SeriesRule(**{name: provenance[name] for name in SeriesRule.__dataclass_fields__})
+    rule = rule_of([card])
     assert (rule.segmentation_zoom, rule.sequence_length, rule.chunk_stride) == (1.2, 35, 5)
-    assert tuple(provenance["percentiles"]) == (0, 100)
+    assert card["provenance"]["percentiles"] == [0, 100]
     options = {"device": torch.device("cpu"), "views": ["identity"], "batch_size": 8}
     loaded = load_predictor(tmp_path, [card], rule, **options)
     for network, part in (
@@ -190,16 +189,16 @@ def test_a_download_that_fails_says_what_to_do_and_leaves_no_file(tmp_path, monk
     options = {"name": "the weights"}
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=refuse))
     with pytest.raises(
-        DownloadError,
+        PipelineError,
         match=r"cannot be fetched \(Too many users .*open "
         r"https://drive\.google\.com/file/d/abc in a browser and save it as .*w\.pth",
     ):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=lambda **_: None))
-    with pytest.raises(DownloadError, match="gave no file"):
+    with pytest.raises(PipelineError, match="gave no file"):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(DownloadError, match="gdown is not installed"):
+    with pytest.raises(PipelineError, match="gdown is not installed"):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     with pytest.raises(SystemExit, match="gdown is not installed"):
         published.main([str(tmp_path / "run")])

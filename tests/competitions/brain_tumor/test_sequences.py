@@ -49,6 +49,15 @@ def test_slices_with_enough_tumour_are_kept_and_pictured():
     assert found.pictures[1, 30, 25].tolist() == [round(300 / 1000 * 255), 0, 0]
 
 
+def test_the_kept_slices_are_drawn_with_their_numbers():
+    found = prepared(head((5, 6, 7)))
+    drawn = found.drawn()
+    assert [picture.title for picture in drawn] == ["slice 5", "slice 6", "slice 7"]
+    assert {(picture.plane, picture.spacing_mm) for picture in drawn} == {("axial", (1.0, 1.0))}
+    assert drawn[0].regions == ("WT", "ET")
+    np.testing.assert_array_equal([picture.channels for picture in drawn], found.pictures)
+
+
 def test_too_little_tumour_and_too_many_pieces_are_filtered_then_the_fallback_says_so():
     small = prepared(head((5, 6), radius=1))
     assert small.fallback == "largest tumour"
