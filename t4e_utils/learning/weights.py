@@ -81,8 +81,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta
-    device.
+    """Check that a state dict has exactly the names and shapes of `model`, maybe a blueprint.
 
     Raises:
         ModelError: if they differ.
@@ -98,9 +97,8 @@ def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path
         if names:
             raise ModelError(
                 f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of "
-                f"{len(own)} entries "
-                "are wrong in this way). Build the network with the settings that the file was "
-                "saved with."
+                f"{len(own)} entries are wrong in this way). Build the network with the settings "
+                "that the file was saved with."
             )
 
 
@@ -116,8 +114,7 @@ def read_card(path: str | os.PathLike) -> dict:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`),
-    on the CPU.
+    """Return the state dict in a file of safetensors or torch, on the CPU; it executes nothing.
 
     Raises:
         ModelError: if the file is missing, damaged, or no state dict.

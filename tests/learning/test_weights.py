@@ -26,9 +26,7 @@ PUBLISHED = json.loads(
 
 
 def published_file(part, path):
-    """A file like those of the T4E team, with every value 0.5, a few kilobytes small as all
-    values share their memory.
-    """
+    """A file like those of the T4E team, every value 0.5; small, as all share their memory."""
     whole = {
         k: torch.tensor(0 if k.endswith("num_batches_tracked") else 0.5) for k in PUBLISHED[part]
     }
