@@ -1,5 +1,5 @@
 #!/bin/bash
-# A Slurm cluster of two nodes on this one machine, and the pipeline on it: folds and MRI types side by side, one job killed while it works.
+# A Slurm cluster of two nodes on this one machine, and the pipeline on it: folds and contrasts side by side, one job killed while it works.
 #
 #     sudo PATH="$PWD/.venv/bin:$PATH" bash benchmarks/slurm_rehearsal.sh     # Debian or Ubuntu; installs slurm-wlm and munge
 #
