@@ -123,9 +123,7 @@ def _spread_volumes(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _share(members: list[Member], config: PhantomConfig) -> list[Member]:
-    """Give `n_overlap` RSNA patients, a quarter of them of the test set, an annotated scan as
-    well.
-    """
+    """Give `n_overlap` RSNA patients, a quarter of them test patients, an annotated scan too."""
     n_test = max(min(config.n_test, -(-config.n_overlap // 4)), config.n_overlap - config.n_train)
     left = {"train": config.n_overlap - n_test, "test": n_test, "": 0}
     shared = []
@@ -171,9 +169,7 @@ def _draw(root: Path, *, config: PhantomConfig, n_jobs: int) -> None:
 
 
 def _write_member(root: Path, member: Member, config: PhantomConfig) -> None:
-    """Write the scans of one patient, annotated volumes and DICOM series, as far as the plan
-    gives them.
-    """
+    """Write the annotated volumes and DICOM series of one patient, as far as planned."""
     how = dict(size=config.size, label_signal=config.label_signal, tumour_ml=member.tumour_ml)
     if member.is_annotated:
         name = f"BraTS2021_{member.patient_id}"
