@@ -281,9 +281,10 @@ class TrainingRun:
             return False
 
     def end(self) -> None:
-        """Give the model back as it came, and close the events."""
+        """Give the model back as it came, and close the events; the processes stay a group."""
         self.model = unprepare(self.accelerator, self.model)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         self.loaders, self.optimiser = {}, None
         if self.accelerator.device.type == "cuda":
             self.accelerator.free_memory()
