@@ -272,7 +272,7 @@ class TrainingRun:
         save_weights(self.accelerator.unwrap_model(self.model), self.folder / BEST, card)
 
     def has_best(self) -> bool:
-        """Return whether the best weights are there; a kill can come between checkpoint and them."""
+        """Return whether the best weights are there: a kill can come before they are written."""
         try:
             return (self.folder / BEST).exists() and read_card(self.folder / BEST)[
                 "epoch"
