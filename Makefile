@@ -1,20 +1,37 @@
-# demo: everything, on drawn patients; test: the tests; lab: the notebooks; data: fetch the real data; report: that of RUN anew;
-# gallery: docs/executed from the demo; test-browser: the notebooks in a browser (Chromium)
+# demo: T4E, everything, on drawn patients; demo-NAME: the same for another collection (haemorrhage, nodules, ...), demos: for all;
+# test: the tests, test-NAME: those of one room or collection; lab: the notebooks; data, data-NAME: fetch the real data;
+# report: that of RUN anew; gallery, gallery-NAME: docs/executed from the demo; test-browser: the notebooks in a browser (Chromium)
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# names for demo-, data- and test-; T4E's demo has none
+DEMOS := $(patsubst configs/%/demo.yaml,%,$(wildcard configs/*/demo.yaml))
+DATA := $(patsubst t4e_utils/competitions/%/download.py,%,$(wildcard t4e_utils/competitions/*/download.py))
+TESTS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard tests/*/test_*.py tests/competitions/*/test_*.py)))))
+known = @$(if $(filter $*,$(1)),:,echo "There is no $*: choose from $(1)."; exit 1)
 
-.PHONY: demo test lab data report gallery test-browser
+.PHONY: demo demos test lab data report gallery test-browser
 demo: .venv/installed
-	$(BIN)/snakemake --cores all --configfile configs/demo.yaml --config run_dir=$(RUN)
+	$(BIN)/snakemake --cores all --configfile configs/demo.yaml --config run_dir="$(RUN)"
 	@echo "Submission: $(RUN)/submission.csv"
 	@echo "Report:     $(RUN)/report/index.html (open it in a browser)"
 
+demo-%: .venv/installed
+	$(call known,$(DEMOS))
+	$(BIN)/snakemake --cores all --configfile "configs/$*/demo.yaml" --config run_dir="runs/$*-demo"
+	@echo "Report:     runs/$*-demo/report/index.html (open it in a browser)"
+
+demos: demo $(DEMOS:%=demo-%)
+
 test: .venv/installed
 	$(BIN)/ruff check t4e_utils notebooks tests benchmarks
-	$(BIN)/ruff format --check t4e_utils tests benchmarks
+	$(BIN)/ruff format --check t4e_utils notebooks tests benchmarks
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-%: .venv/installed
+	$(call known,$(TESTS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(wildcard tests/$* tests/competitions/$*)
 
 lab: .venv/installed
 	JUPYTER_CONFIG_PATH="$(CURDIR)/configs/jupyter" $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" \
@@ -24,11 +41,19 @@ data: .venv/installed
 	$(PIP) --editable ".[kaggle]"
 	$(BIN)/python -m t4e_utils.competitions.brain_tumor.download data
 
+data-%: .venv/installed
+	$(call known,$(DATA))
+	$(PIP) --editable ".[kaggle]"
+	$(BIN)/python -m t4e_utils.competitions.$*.download "data/$*"
+
 report: .venv/installed
-	$(BIN)/python -m t4e_utils.workflow.report $(RUN)
+	$(BIN)/python -m t4e_utils.workflow.report "$(RUN)"
 
 gallery: demo
-	$(BIN)/python -m t4e_utils.workflow.gallery $(RUN)
+	$(BIN)/python -m t4e_utils.workflow.gallery "$(RUN)"
+
+gallery-%: demo-%
+	$(BIN)/python -m t4e_utils.workflow.gallery "runs/$*-demo" --collection "$*"
 
 test-browser: demo
 	$(PIP) --editable ".[browser]"

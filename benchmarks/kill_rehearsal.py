@@ -27,7 +27,7 @@ import psutil
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.tables.store import provenance_of
-from t4e_utils.workflow.run_lock import workers_of
+from t4e_utils.workflow.locks import workers_of
 
 ROOT = Path(__file__).parents[1]
 CONFIG = Path(__file__).with_name("tiny.yaml")

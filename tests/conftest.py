@@ -7,9 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """A folder with `training_runs.write_cases`, its tables pickled so that other processes can
-    read them.
-    """
+    """A folder with `training_runs.write_cases`, its tables pickled for other processes."""
     from helpers.training_runs import write_cases  # not for tests that need no torch
 
     root = tmp_path_factory.mktemp("cases")

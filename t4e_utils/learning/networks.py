@@ -82,6 +82,11 @@ class Normalise(nn.Module):
                 f"{', '.join(NORMALISATIONS)}."
             )
         mean, std, one = NORMALISATIONS[kind]
+        if len(mean) not in (1, n_inputs):
+            raise ModelError(
+                f"The normalisation {kind!r} is for {len(mean)} channels, and the network has "
+                f"{n_inputs}: choose 'unit'."
+            )
         for name, values in (("mean", mean), ("std", std)):
             scaled = torch.tensor(values).view(-1, 1, 1).expand(n_inputs, 1, 1) * one
             self.register_buffer(name, scaled, persistent=False)
@@ -230,7 +235,8 @@ def build(recipe: Recipe, *, weights: str | os.PathLike = "") -> nn.Module:
         as attributes.
 
     Raises:
-        ModelError: the kind is not known, or the weights cannot be had or belong to another one.
+        ModelError: kind, backbone or options are not known, or the weights cannot be had or belong
+            to another network.
     """
     if recipe.kind not in KINDS:
         raise ModelError(
@@ -240,12 +246,15 @@ def build(recipe: Recipe, *, weights: str | os.PathLike = "") -> nn.Module:
     path = None if weights == "imagenet" else resolve_weights(weights, model=recipe.backbone)
     try:
         model = make(recipe, weights == "imagenet")
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         if weights != "imagenet":
-            raise
+            raise ModelError(
+                f"The network of the kind {recipe.kind!r} on {recipe.backbone!r} cannot be built "
+                f"({_reason(error)}): correct the backbone, or the options {dict(recipe.options)}."
+            ) from error
         raise ModelError(
             f"The ImageNet weights of {recipe.backbone!r} cannot be had "
-            f"({str(error).strip().splitlines()[0][:160]}): fetch them where there is a network, "
+            f"({_reason(error)}): fetch them where there is a network, "
             f"put them into a folder as {recipe.backbone.removeprefix('tu-')}.safetensors and give "
             'that folder as weights, or start from random ones ("").'
         ) from error
@@ -254,6 +263,11 @@ def build(recipe: Recipe, *, weights: str | os.PathLike = "") -> nn.Module:
     model.recipe, model.frozen_part = recipe, part
     model.starts_from = str(weights) or "random weights"
     return model
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return str(error).strip().split("\n")[0][:160] or type(error).__name__
 
 
 def blueprint(recipe: Recipe) -> nn.Module:

@@ -83,9 +83,8 @@ class LossWatch:
                 raise TrainingError(
                     f"The loss is {loss} in epoch {self.epoch}, in the batch with the items "
                     f"{self.indices[place].tolist()}: look at these, or lower learning_rate, limit "
-                    "grad_clip, or use "
-                    "precision='fp32'. The checkpoint of the epoch before is kept in "
-                    f"{self.folder}."
+                    "grad_clip, or use precision='fp32'. The checkpoint of the epoch before is "
+                    f"kept in {self.folder}."
                 )
         self.n_seen = len(self.losses)
 

@@ -119,8 +119,7 @@ def check_plan(
     ):
         raise TrainingError(
             "Without validation data there is no plateau, early stopping or score: use another "
-            "schedule, "
-            "early_stopping=0 and select='loss'."
+            "schedule, early_stopping=0 and select='loss'."
         )
     if config.warmup_epochs and encoder is None:
         raise TrainingError(
@@ -138,8 +137,7 @@ def smaller_batch(config: TrainConfig) -> str:
     half = max(config.batch_size // 2, 1)
     return (
         f"The GPU's memory does not hold a batch of {config.batch_size}: try batch_size={half} "
-        "with accumulate="
-        f"{config.accumulate * 2}, which takes the same steps, or a smaller image_size."
+        f"with accumulate={config.accumulate * 2}, which takes the same steps, or smaller inputs."
     )
 
 

@@ -80,3 +80,23 @@ class ChunkScore:
             roc_auc(each["label"], each["probability"]) for each in (table, by_patient)
         )
         return {"chunk_auc": by_chunk, "patient_auc": by_patient, "score": by_patient}
+
+
+@dataclass(frozen=True)
+class OutputAUC:
+    """AUC of each output of a network over all items, and their mean; nan with one class only."""
+
+    outputs: Sequence[str]  # names of the labels, in their order
+
+    def keep(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep logits and labels (B, n_outputs) as they are."""
+        return logits, targets
+
+    def __call__(
+        self, logits: np.ndarray, targets: np.ndarray, indices: np.ndarray
+    ) -> dict[str, float]:
+        """Return `auc_<output>`, and "score" over the outputs that have both classes."""
+        columns = zip(self.outputs, np.transpose(targets), np.transpose(logits), strict=True)
+        aucs = {f"auc_{name.lower()}": roc_auc(known, given) for name, known, given in columns}
+        defined = [auc for auc in aucs.values() if np.isfinite(auc)]
+        return {**aucs, "score": float(np.mean(defined)) if defined else float("nan")}

@@ -10,7 +10,7 @@ is complete.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def train_fold(
         TrainingError: as `fit`.
     """
     split, seed = job.split, config.seed + job.split.fold
-    decides = (asdict(recipe), asdict(config), job.start_weights, split.select_on, facts)
+    settings = asdict(replace(config, num_workers=-1))  # how many there are changes nothing
+    decides = (asdict(recipe), settings, job.start_weights, split.select_on, facts)
     identity = fingerprint(*decides, job.provenance, *job.made_from)
     seed_everything(seed)
     model = build(recipe, weights=job.start_weights)

@@ -272,9 +272,7 @@ class TrainingRun:
         save_weights(self.accelerator.unwrap_model(self.model), self.folder / BEST, card)
 
     def has_best(self) -> bool:
-        """False if the run was killed between a checkpoint and the best weights that belong to
-        it.
-        """
+        """Return whether the best weights are there; a kill can come between checkpoint and them."""
         try:
             return (self.folder / BEST).exists() and read_card(self.folder / BEST)[
                 "epoch"

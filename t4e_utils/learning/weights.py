@@ -81,8 +81,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Check that a state dict has exactly the names and shapes of `model`, which may be on the meta
-    device.
+    """Check that a state dict has exactly the names and shapes of `model`, maybe a blueprint.
 
     Raises:
         ModelError: if they differ.
@@ -98,9 +97,8 @@ def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path
         if names:
             raise ModelError(
                 f"{path} holds another network's weights: {what} {names[0]} ({len(names)} of "
-                f"{len(own)} entries "
-                "are wrong in this way). Build the network with the settings that the file was "
-                "saved with."
+                f"{len(own)} entries are wrong in this way). Build the network with the settings "
+                "that the file was saved with."
             )
 
 
@@ -116,8 +114,7 @@ def read_card(path: str | os.PathLike) -> dict:
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict in a `.safetensors` file, or in a file of torch (read with `weights_only=True`),
-    on the CPU.
+    """Return the state dict in a file of safetensors or torch, on the CPU; it executes nothing.
 
     Raises:
         ModelError: if the file is missing, damaged, or no state dict.
@@ -174,7 +171,8 @@ def load_start(model: nn.Module, part: str, path: Path) -> None:
 
     Args:
         model: changed in place.
-        part: name of the backbone in the model; "": the model is its own backbone.
+        part: name of the backbone in the model; "": the model is its own backbone, and keeps its
+            own last layer if that of the file has another size.
         path: of the weights.
 
     Raises:
@@ -182,10 +180,21 @@ def load_start(model: nn.Module, part: str, path: Path) -> None:
     """
     state = read_weights(path)
     parts = {key.split(".")[0] for key in state}
-    if not part or (part in parts and len(parts) > 1):
-        load_strictly(model, state, path)
-    else:
-        load_strictly(getattr(model, part), _headless(state, getattr(model, part), part), path)
+    if part and not (part in parts and len(parts) > 1):
+        model = getattr(model, part)
+        state = _headless(state, model, part)
+    elif not part:
+        own = {name: value for name, value in model.state_dict().items() if _is_head(model, name)}
+        if any(name in state and state[name].shape != own[name].shape for name in own):
+            state = {**state, **own}
+    load_strictly(model, state, path)
+
+
+def _is_head(module: nn.Module, name: str) -> bool:
+    """Return whether an entry belongs to the classifier that timm puts last."""
+    head = getattr(module, "pretrained_cfg", {}).get("classifier", "classifier")
+    heads = [head] if isinstance(head, str) else head
+    return name.startswith(tuple(f"{each}." for each in heads))
 
 
 def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[str, Tensor]:
@@ -193,13 +202,11 @@ def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[st
 
     Prefix, ImageNet classifier and old spellings are put right.
     """
-    head = getattr(module, "pretrained_cfg", {}).get("classifier", "classifier")
-    heads = tuple(f"{name}." for name in ([head] if isinstance(head, str) else head))
     state = {key.removeprefix(f"{part}."): value for key, value in state.items()}
     state = {
         OLD_DENSENET.sub(r"\1\2", key): value
         for key, value in state.items()
-        if not key.startswith(heads)
+        if not _is_head(module, key)
     }
     counters = {
         key: value

@@ -130,7 +130,8 @@ def evaluate_patients(
                 cut = segment_plane(segmenter, volume, truth, plane, reading)
                 rows += [{**own, **row} for row in _rows_of_cut(cut, regions, volume)]
     columns = ["series", "plane", "region", "truth_ml", "dice", "iou", "empty_slices"]
-    return pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"]), problems
+    table = pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"])
+    return table, list(dict.fromkeys(problems))  # damaged labels are read with each series
 
 
 def _rows_of_cut(cut: PlaneCut, regions: Mapping, volume: Volume) -> list[dict[str, object]]:

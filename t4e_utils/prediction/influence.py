@@ -7,12 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from t4e_utils.learning.networks import SequenceClassifier
-from t4e_utils.prediction.sequences import (
-    SequenceReading,
-    chunk_probabilities,
-    embed_slices,
-    squares_of,
-)
+from t4e_utils.prediction.sequences import SequenceReading, chunk_probabilities, embed_slices
+from t4e_utils.prediction.tta import squares_of
 
 
 def occlusion_influence(

@@ -6,8 +6,8 @@ windows over embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ import torch
 from t4e_utils.learning.devices import predicting
 from t4e_utils.learning.networks import SequenceClassifier
 from t4e_utils.prediction.masks import parts_of
-from t4e_utils.prediction.tta import ZOOMS, apply_view
+from t4e_utils.prediction.tta import squares_of
 from t4e_utils.sampling.chunks import chunk_bounds
-from t4e_utils.sampling.squares import Square, to_square
 
 
 @dataclass(frozen=True)
@@ -27,22 +26,6 @@ class SequenceReading:
     stride: int  # slices between the starts of chunks
     views: Sequence[str] = ("identity",)  # some of `VIEWS`, averaged as probabilities
     batch_size: int = 8  # slices per pass; results do not depend on it
-
-
-def squares_of(pictures: Iterable[np.ndarray], square: Square, view: str) -> np.ndarray:
-    """Return one view of pictures as a classifier sees it.
-
-    Args:
-        pictures: K arrays (H, W, C) uint8.
-        square: size and proportions.
-        view: one of `VIEWS`.
-
-    Returns:
-        (K, C, S, S) uint8.
-    """
-    square = replace(square, zoom=ZOOMS.get(view, 1.0))
-    squares = np.concatenate([to_square(picture[None], square) for picture in pictures])
-    return np.ascontiguousarray(apply_view(squares, view).transpose(0, 3, 1, 2))
 
 
 def embed_slices(

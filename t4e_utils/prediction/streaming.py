@@ -7,10 +7,12 @@ Memory is bounded by one group and the few scans that are read ahead.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -133,39 +135,41 @@ def _is_there(row: Any, note: Mapping[str, Any] | None, resume: Resume | None) -
 def _stream(
     rows: Sequence[Any], read: Callable[[str], Any], work: Work, walk: Walk
 ) -> Iterator[Result]:
-    """Yield the result of each row, in order."""
+    """Yield the result of each row, in order; of a group that is done no scan is kept."""
     start, done = time.perf_counter(), 0
-    progress = tqdm(
-        _read_ahead(rows, read, walk.n_readers),
-        total=len(rows),
-        desc=walk.unit,
-        mininterval=PROGRESS_SECONDS,
-        disable=not rows,
-    )
-    groups = len({getattr(row, walk.group_by) for row in rows} if walk.group_by else rows)
+    groups, ahead = _groups(rows, walk.group_by), _read_ahead(rows, read, walk.n_readers)
+    options = {"mininterval": PROGRESS_SECONDS, "disable": not rows}
+    with tqdm(total=len(rows), desc=walk.unit, **options) as progress:
+        for number, group in enumerate(groups, start=1):
+            yield from _results(group, [next(ahead) for _ in group], work)
+            done += len(group)
+            seconds = time.perf_counter() - start
+            finish = expected_finish(seconds, done, len(rows))
+            progress.set_postfix_str(f"finish {finish:%H:%M}", refresh=False)
+            progress.update(len(group))
+            if walk.limit_hours and number == N_TIMED < len(groups):
+                tqdm.write(time_sentence(seconds, number, len(groups), walk))
 
-    def key(item: tuple[int, Any, Any]) -> Any:
-        return getattr(item[1], walk.group_by) if walk.group_by else item[0]
 
-    for number, (_, group) in enumerate(groupby(progress, key=key), start=1):
-        found = list(group)
-        good = [(row, value) for _, row, value in found if not isinstance(value, Problem)]
-        made = iter(work([row for row, _ in good], [value for _, value in good]) if good else ())
-        for _, _, value in found:
-            is_problem = isinstance(value, Problem)
-            yield (pd.DataFrame(), [value]) if is_problem else next(made)
-        done += len(found)
-        seconds = time.perf_counter() - start
-        finish = expected_finish(seconds, done, len(rows))
-        progress.set_postfix_str(f"finish {finish:%H:%M}", refresh=False)
-        if walk.limit_hours and number == N_TIMED < groups:
-            tqdm.write(time_sentence(seconds, number, groups, walk))
+def _groups(rows: Sequence[Any], column: str) -> list[list[Any]]:
+    if not column:
+        return [[row] for row in rows]
+    return [list(own) for _, own in groupby(rows, key=attrgetter(column))]
+
+
+def _results(rows: Sequence[Any], found: Sequence[Any], work: Work) -> Iterator[Result]:
+    """Work on what was found of a group, and yield the result of each of its rows."""
+    both = zip(rows, found, strict=True)
+    good = [(row, value) for row, value in both if not isinstance(value, Problem)]
+    made = iter(work([row for row, _ in good], [value for _, value in good]) if good else ())
+    for value in found:
+        yield (pd.DataFrame(), [value]) if isinstance(value, Problem) else next(made)
 
 
 def _read_ahead(
     rows: Sequence[Any], read: Callable[[str], Any], n_readers: int
-) -> Iterator[tuple[int, Any, Any]]:
-    """Yield number, row, and what was read or the problem that kept it from being read."""
+) -> Iterator[Any | Problem]:
+    """Yield what was read of each row, or the problem that kept it from being read."""
 
     def attempt(path: str) -> Any:
         try:
@@ -173,15 +177,14 @@ def _read_ahead(
         except VolumeError as error:
             return error.as_problem()
 
-    waiting: list[tuple[int, Any, Future]] = []
+    waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max(n_readers, 1)) as reader:
-        for number, row in enumerate(rows):
-            waiting.append((number, row, reader.submit(attempt, row.path)))
+        for row in rows:
+            waiting.append(reader.submit(attempt, row.path))
             if len(waiting) > max(READ_AHEAD, n_readers):
-                first, own, future = waiting.pop(0)
-                yield first, own, future.result()
-        for first, own, future in waiting:
-            yield first, own, future.result()
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def time_sentence(seconds: float, done: int, total: int, walk: Walk) -> str:

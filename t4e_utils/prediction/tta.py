@@ -5,8 +5,13 @@ Squares are (N, S, S) or (N, S, S, C).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import cv2
 import numpy as np
+
+from t4e_utils.sampling.squares import Square, to_square
 
 ROTATIONS = {"rotate_10": 10.0, "rotate_-10": -10.0}  # degrees, counter-clockwise
 MASK_VIEWS = ("identity", "hflip", "vflip", *ROTATIONS)  # what a mask can be turned back from
@@ -29,6 +34,22 @@ def undo_view(squares: np.ndarray, view: str) -> np.ndarray:
     What a rotation moved out stays 0.
     """
     return _rotate(squares, -ROTATIONS[view]) if view in ROTATIONS else apply_view(squares, view)
+
+
+def squares_of(pictures: Iterable[np.ndarray], square: Square, view: str) -> np.ndarray:
+    """Return one view of pictures as a classifier sees it.
+
+    Args:
+        pictures: K arrays (H, W, C) uint8.
+        square: size and proportions.
+        view: one of `VIEWS`.
+
+    Returns:
+        (K, C, S, S) uint8.
+    """
+    square = replace(square, zoom=ZOOMS.get(view, 1.0))
+    squares = np.concatenate([to_square(picture[None], square) for picture in pictures])
+    return np.ascontiguousarray(apply_view(squares, view).transpose(0, 3, 1, 2))
 
 
 def _rotate(squares: np.ndarray, degrees: float) -> np.ndarray:

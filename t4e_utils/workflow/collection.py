@@ -36,13 +36,21 @@ class Collection:
 def open_collection(name: str = "") -> Collection:
     """Return a collection by the name of its folder below `competitions/`, the first one if empty.
 
+    A name with a dot is that of a leaf's module elsewhere, such as `mine.data`.
+
     Raises:
         PipelineError: there is none of this name.
     """
     leaves = importlib.import_module(LEAVES)
     name = name or leaves.FIRST
     names = sorted(found.name for found in pkgutil.iter_modules(leaves.__path__) if found.ispkg)
-    if name not in names:
-        raise PipelineError(f"There is no collection {name!r}: give one of {', '.join(names)}.")
-    data = importlib.import_module(f"{LEAVES}.{name}.data")
+    try:
+        module = name if "." in name else f"{LEAVES}.{name}.data"
+        data = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not module.startswith(error.name):
+            raise
+        raise PipelineError(
+            f"There is no collection {name!r}: give one of {', '.join(names)}, or a module."
+        ) from None
     return Collection(name, "" if name == leaves.FIRST else name, data)

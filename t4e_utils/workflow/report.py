@@ -191,7 +191,7 @@ def data_kind(run: Path) -> str:
     One table of scans is enough for "scans". A damaged table has no say.
     """
     kinds = set()
-    for table in run.glob("*/*.parquet"):
+    for table in (*run.glob("*.parquet"), *run.glob("*/*.parquet")):
         with suppress(MissingInputError):
             kinds.add(provenance_of(table).get("data"))
     return next((kind for kind in ("scans", "phantoms") if kind in kinds), "unknown")

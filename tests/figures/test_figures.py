@@ -24,6 +24,7 @@ from matplotlib.image import AxesImage
 import t4e_utils.figures
 from t4e_utils.annotations.regions import measure_slices
 from t4e_utils.competitions.brain_tumor import drawings
+from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.data import LABEL_NAMES, REGIONS
 from t4e_utils.figures import cohort, outcome, style
 from t4e_utils.figures.palette import FigureError, Palette
@@ -31,6 +32,7 @@ from t4e_utils.sampling.pictures import Picture
 from t4e_utils.scans import geometry
 from t4e_utils.scans.volume import Volume
 
+CLASSIFIER = ClassifierSettings(backbone="test_nfnet")
 SERIES = ("FLAIR", "T1w", "T1wCE", "T2w")
 RANDOM = np.random.default_rng(0)
 
@@ -150,10 +152,7 @@ EXAMPLES = {
     "chance_auc": ((87,), {"positive_share": 306 / 582, "observed": {"here": 0.6}}),
     "chunk_spread": ((CHUNKS,), {}),
     "chunk_windows": (([(0, 35), (5, 36)], 36), {"length": 35}),
-    "classifier_drawing": (
-        (ClassifierSettings(backbone="test_nfnet").recipe((0.5, 99.5), "fp32"),),
-        {},
-    ),
+    "classifier_drawing": ((CLASSIFIER.recipe((0.5, 99.5), "fp32"),), {}),
     "counts": ((["late", "late", "early"],), {}),
     "dice_distribution": ((DICE,), {}),
     "film_strip": ((titled(PICTURES_OF_A_SERIES, FRAMES),), {}),

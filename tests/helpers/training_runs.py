@@ -173,9 +173,7 @@ def train_points(
 
 
 def write_cases(root, n_patients=4, n_slices=5):
-    """Slices of patients whose lesion is smooth (label 0) or speckled (label 1), and the tables
-    of slices and chunks.
-    """
+    """Tables of slices and chunks; the lesion is smooth (label 0) or speckled (label 1)."""
     rows, generator = [], np.random.default_rng(0)
     for number in range(n_patients):
         for position in range(n_slices):

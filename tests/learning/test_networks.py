@@ -1,5 +1,8 @@
-import copy
+"""Networks from recipes: what goes in, what comes out, and that a card is enough to have them."""
+
 import json
+import pickle
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -7,28 +10,48 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from helpers.training_runs import CLASSIFIER, same_weights
 from torch import nn
 
+from t4e_utils.learning import ModelError
 from t4e_utils.learning.networks import (
+    KINDS,
+    NORMALISATIONS,
+    Normalise,
+    Recipe,
     SequenceClassifier,
-    build_classifier,
-    build_segmenter,
-    freeze,
-    load_model,
-    normalise,
-    unfreeze,
+    blueprint,
+    build,
+    load_network,
+    with_precision,
 )
-from t4e_utils.learning.weights import (
-    ModelError,
-    load_weights,
-    read_card,
-    resolve_weights,
-    save_weights,
-)
+from t4e_utils.learning.weights import load_strictly, save_weights
+from t4e_utils.sampling.squares import Square
 
 PUBLISHED = json.loads(
     (Path(__file__).parents[1] / "data" / "t4e_checkpoint_keys.json").read_text()
 )
+NARROW = {"decoder_channels": [8, 8, 8, 8, 4]}
+FULL_SEGMENTER = Recipe("unet++", "densenet121", n_outputs=2)
+FULL_CLASSIFIER = Recipe(
+    "sequence", "eca_nfnet_l0", options={"lstm_hidden": 128, "sequence_length": 35}
+)
+# of each kind a small one, the shape of its input and that of its output
+SMALL = {
+    "unet": (
+        Recipe("unet", "tu-test_resnet", 4, 3, options=NARROW, normalisation="unit"),
+        (2, 4, 32, 64),
+        (2, 3, 32, 64),
+    ),
+    "unet++": (
+        Recipe("unet++", "tu-test_efficientnet", n_outputs=2, options=NARROW),
+        (3, 1, 32, 64),
+        (3, 2, 32, 64),
+    ),
+    "image": (Recipe("image", "test_resnet", n_outputs=6), (2, 3, 32, 32), (2, 6)),
+    "sequence": (CLASSIFIER, (2, 3, 3, 32, 32), (2,)),
+}
+every_kind = pytest.mark.parametrize(("recipe", "shape", "expected"), SMALL.values(), ids=SMALL)
 
 
 def n_parameters(module):
@@ -39,64 +62,121 @@ def shapes(state):
     return {name: list(value.shape) for name, value in state.items()}
 
 
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
+def pictures(*shape):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
-def published_file(part, path):
-    """A file like those of the T4E team, with every value 0.5, a few kilobytes small as all
-    values share their memory.
-    """
-    whole = {
-        k: torch.tensor(0 if k.endswith("num_batches_tracked") else 0.5) for k in PUBLISHED[part]
-    }
-    torch.save({k: whole[k].expand(shape) for k, shape in PUBLISHED[part].items()}, path)
-    return path
+def seeded(recipe):
+    torch.manual_seed(0)
+    return build(recipe).eval()
 
 
 @pytest.fixture(scope="module")
 def tiny():
+    return seeded(CLASSIFIER)
+
+
+# --- every kind
+
+
+def test_every_kind_is_tested():
+    assert set(SMALL) == set(KINDS)
+
+
+@every_kind
+@torch.no_grad()
+def test_a_network_gives_logits_of_the_specified_shape(recipe, shape, expected):
+    logits = seeded(recipe)(pictures(*shape))
+    assert (tuple(logits.shape), logits.dtype) == (expected, torch.float32)
+    assert logits.isfinite().all()
+
+
+@every_kind
+@torch.no_grad()
+def test_weights_load_strictly_into_a_twin_and_hold_no_normalisation(recipe, shape, expected):
     torch.manual_seed(0)
-    return build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3)
+    model, twin = build(recipe).eval(), build(recipe).eval()
+    assert not [name for name in model.state_dict() if "normalise" in name]
+    assert not same_weights(model, twin)
+    load_strictly(twin, model.state_dict(), Path("twin"))
+    assert torch.equal(twin(pictures(*shape)), model(pictures(*shape)))
+
+
+@every_kind
+@torch.no_grad()
+def test_a_copy_for_another_process_is_the_same_network(recipe, shape, expected):
+    model = seeded(recipe)
+    copy = pickle.loads(pickle.dumps(model))
+    assert same_weights(copy, model)
+    assert torch.equal(copy(pictures(*shape)), model(pictures(*shape)))
+    assert (copy.recipe, copy.frozen_part, copy.starts_from) == (
+        recipe,
+        model.frozen_part,
+        "random weights",
+    )
+
+
+@every_kind
+@torch.no_grad()
+def test_the_card_is_enough_to_have_the_same_network_again(recipe, shape, expected, tmp_path):
+    recipe = replace(recipe, size=64, is_stretched=True, percentiles=(1, 99), precision="bf16")
+    model, path = seeded(recipe), tmp_path / "m.safetensors"
+    save_weights(model, path, {"epoch": 3})
+    loaded = load_network(path)
+    assert loaded.recipe == recipe
+    assert same_weights(loaded, model)
+    assert not loaded.training
+    assert loaded.starts_from == str(path)
+    model = model.to(memory_format=torch.channels_last)
+    assert torch.equal(loaded(pictures(*shape)), model(pictures(*shape)))
+
+
+@every_kind
+def test_the_input_of_every_kind_is_uint8(recipe, shape, expected):
+    with pytest.raises(ModelError, match=r"Images are uint8 in 0..255, these are torch.float32"):
+        seeded(recipe)(torch.zeros(shape))
+
+
+@every_kind
+def test_the_part_that_a_warm_up_freezes_is_there(recipe, shape, expected):
+    model = blueprint(recipe)
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert model.frozen_part == {"image": "", "sequence": "backbone"}.get(recipe.kind, "encoder")
+    assert not model.frozen_part or n_parameters(getattr(model, model.frozen_part))
+
+
+@torch.no_grad()
+def test_a_network_of_a_library_sees_what_normalise_makes_of_a_picture():
+    model, seen = seeded(SMALL["unet++"][0]), []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images = pictures(2, 1, 32, 32)
+    model(images)
+    assert torch.equal(seen[0], Normalise("imagenet", 3)(images))
+
+
+# --- the published networks
 
 
 def test_full_segmenter_has_the_published_keys_shapes_and_size():
-    with torch.device("meta"):
-        model = build_segmenter()
+    model = blueprint(FULL_SEGMENTER)
     assert shapes(model.state_dict()) == PUBLISHED["segmentation"]
     assert n_parameters(model) == 30_072_418
 
 
 def test_full_classifier_has_the_published_keys_and_shapes():
-    with torch.device("meta"):
-        model = build_classifier(lstm_hidden=128)
+    model = blueprint(FULL_CLASSIFIER)
     assert shapes(model.state_dict()) == PUBLISHED["classification"]
     assert model.backbone.num_features == 2304
 
 
 @pytest.mark.parametrize(("hidden", "expected"), [(64, 1_213_440), (128, 2_492_416)])
 def test_lstm_has_the_specified_number_of_parameters(hidden, expected):
-    with torch.device("meta"):
-        assert n_parameters(build_classifier(lstm_hidden=hidden).lstm) == expected
+    options = {"lstm_hidden": hidden, "sequence_length": 35}
+    assert n_parameters(blueprint(replace(FULL_CLASSIFIER, options=options)).lstm) == expected
 
 
-def test_published_files_load_strictly(tmp_path):
-    segmenter = load_weights(build_segmenter(), published_file("segmentation", tmp_path / "s.pth"))
-    assert all((weight == 0.5).all() for weight in segmenter.parameters())
-    classifier = build_classifier(
-        lstm_hidden=128, weights=published_file("classification", tmp_path / "c.pth")
-    )
-    assert all((weight == 0.5).all() for weight in classifier.parameters())
-
-
-def test_published_classifier_does_not_fit_another_hidden_size(tmp_path):
-    path = published_file("classification", tmp_path / "c.pth")
-    with torch.device("meta"):
-        model = build_classifier(lstm_hidden=64)
-    with pytest.raises(ModelError, match=r"it has clf_head.weight \(1, 8960\), not \(1, 4480\)"):
-        load_weights(model, path)
+# --- normalisation
 
 
 def test_normalise_matches_the_table():
@@ -106,53 +186,75 @@ def test_normalise_matches_the_table():
         [-0.456 / 0.224, 0.544 / 0.224],
         [-0.406 / 0.225, 0.594 / 0.225],
     ]
-    torch.testing.assert_close(normalise(image)[:, 0], torch.tensor(expected))
+    torch.testing.assert_close(Normalise("imagenet", 3)(image)[:, 0], torch.tensor(expected))
+    assert Normalise("unit", 2)(image).tolist() == [[[0, 1]], [[0, 1]]]
 
 
-def test_a_grey_image_is_one_with_three_equal_channels():
-    grey = torch.randint(0, 256, (2, 5, 1, 4, 4), dtype=torch.uint8)
+@pytest.mark.parametrize("kind", NORMALISATIONS)
+def test_a_grey_image_is_one_with_three_equal_channels(kind):
+    grey, normalise = pictures(2, 5, 1, 4, 4), Normalise(kind, 3)
     assert torch.equal(normalise(grey), normalise(grey.expand(2, 5, 3, 4, 4)))
+    assert normalise(grey).shape == (2, 5, 3, 4, 4)
+
+
+def test_normalise_has_no_weights_and_nothing_to_save():
+    normalise = Normalise("imagenet", 3)
+    assert not normalise.state_dict()
+    assert not list(normalise.parameters())
 
 
 def test_normalise_refuses_other_images():
-    with pytest.raises(ModelError, match=r"these are torch.float32"):
+    normalise = Normalise("imagenet", 3)
+    with pytest.raises(ModelError, match=r"these are torch.float32: use intensity.to_uint8"):
         normalise(torch.zeros(1, 4, 4))
-    with pytest.raises(ModelError, match=r"these have the shape \(2, 4, 4\)"):
-        normalise(torch.zeros(2, 4, 4, dtype=torch.uint8))
+    for shape in [(2, 4, 4), (4, 4)]:
+        with pytest.raises(ModelError, match=r"Images are \(..., 1 or 3, H, W\), these have"):
+            normalise(torch.zeros(shape, dtype=torch.uint8))
 
 
-def test_segmenter_gives_a_logit_for_each_pixel_and_region():
-    model = build_segmenter(
-        "tu-test_efficientnet", decoder_channels=(8, 8, 8, 8, 4), classes=2
-    ).eval()
-    with torch.no_grad():
-        assert model(torch.zeros(3, 3, 32, 64)).shape == (3, 2, 32, 64)
+def test_normalisations_that_do_not_exist_or_fit_are_refused():
+    with pytest.raises(ModelError, match="normalisation 'z' is not known: choose one of imagenet"):
+        Normalise("z", 3)
+    with pytest.raises(ModelError, match="'imagenet' is for 3 channels, and the network has 4"):
+        build(replace(SMALL["unet"][0], normalisation="imagenet"))
 
 
+# --- sequences
+
+
+@torch.no_grad()
 def test_classifier_is_the_loop_over_slices_written_out(tiny):
-    images = torch.rand(2, 3, 3, 32, 32)
-    tiny.eval()
-    with torch.no_grad():
-        embeddings = torch.stack(
-            [torch.cat([tiny.embed(image[None]) for image in chunk]) for chunk in images]
-        )
-        states = tiny.lstm(embeddings)[0].reshape(2, -1)
-        expected = states @ tiny.clf_head.weight[0] + tiny.clf_head.bias
-        torch.testing.assert_close(tiny(images), expected)
+    images = pictures(2, 3, 3, 32, 32)
+    embeddings = torch.stack(
+        [torch.cat([tiny.embed(image[None]) for image in chunk]) for chunk in images]
+    )
+    states = tiny.lstm(embeddings)[0].reshape(2, -1)
+    expected = states @ tiny.clf_head.weight[0] + tiny.clf_head.bias
+    torch.testing.assert_close(tiny(images), expected)
 
 
+@pytest.mark.parametrize("n_shown", [0, 1, 2])
+@torch.no_grad()
+def test_black_images_at_the_end_are_embedded_like_any_other(tiny, n_shown):
+    images = pictures(2, 3, 3, 32, 32)
+    images[1, n_shown:] = 0
+    embeddings = torch.stack([tiny.embed(chunk) for chunk in images])
+    torch.testing.assert_close(tiny(images), tiny.classify(embeddings))
+    torch.testing.assert_close(tiny(images[1:]), tiny.classify(embeddings[1:]))
+
+
+@torch.no_grad()
 def test_prediction_of_a_chunk_does_not_depend_on_its_batch(tiny):
-    images = torch.rand(4, 3, 3, 32, 32)
-    tiny.eval()
-    with torch.no_grad():
-        torch.testing.assert_close(tiny(images), torch.cat([tiny(chunk[None]) for chunk in images]))
+    images = pictures(4, 3, 3, 32, 32)
+    torch.testing.assert_close(tiny(images), torch.cat([tiny(chunk[None]) for chunk in images]))
 
 
+@torch.no_grad()
 def test_embeddings_do_not_depend_on_the_chunk_even_while_training(tiny):
-    images = torch.rand(6, 3, 32, 32)
+    images = pictures(6, 3, 32, 32)
     tiny.train()
-    with torch.no_grad():
-        torch.testing.assert_close(tiny.embed(images)[:2], tiny.embed(images[:2]))
+    torch.testing.assert_close(tiny.embed(images)[:2], tiny.embed(images[:2]))
+    tiny.eval()
 
 
 def test_classifier_refuses_another_sequence_length(tiny):
@@ -160,153 +262,166 @@ def test_classifier_refuses_another_sequence_length(tiny):
         tiny.classify(torch.zeros(1, 2, tiny.backbone.num_features))
 
 
-def network_with_an_encoder():
-    torch.manual_seed(0)
-    encoder = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
-    return nn.ModuleDict({"encoder": encoder, "head": nn.Linear(4, 1)})
+def test_the_sequence_classifier_takes_any_backbone_that_tells_its_features():
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    backbone.num_features = 5
+    normalise = Normalise("unit", 3)
+    model = SequenceClassifier(backbone, normalise, lstm_hidden=2, sequence_length=4)
+    assert model(pictures(6, 4, 3, 2, 2)).shape == (6,)
 
 
-def take_a_step(model):
-    model.train()
-    optimiser = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=0.1)
-    model["head"](model["encoder"](torch.randn(8, 4))).square().mean().backward()
-    optimiser.step()
+# --- recipes and cards
 
 
-def test_frozen_means_parameters_and_buffers_unchanged():
-    model = network_with_an_encoder()
-    freeze(model["encoder"])
-    before = copy.deepcopy(model.state_dict())
-    take_a_step(model)
-    changed = {
-        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
-    }
-    assert changed == {"head.weight", "head.bias"}
-    assert all(weight.grad is None for weight in model["encoder"].parameters())
+@every_kind
+def test_a_recipe_comes_back_from_its_card(recipe, shape, expected):
+    assert Recipe.from_card(json.loads(json.dumps(asdict(recipe)))) == recipe
 
 
-def test_unfrozen_means_everything_learns_again():
-    model = network_with_an_encoder()
-    freeze(model["encoder"])
-    unfreeze(model["encoder"])
-    before = copy.deepcopy(model.state_dict())
-    take_a_step(model)
-    assert all(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_a_copy_of_a_frozen_network_is_frozen_by_itself():
-    model = network_with_an_encoder()
-    freeze(model["encoder"])
-    other = copy.deepcopy(model)
-    unfreeze(model["encoder"])
-    other.train()
-    model.train()
-    assert not other["encoder"][1].training
-    assert model["encoder"][1].training
-
-
-def test_weights_survive_the_round_trip_with_their_card(tiny, tmp_path):
-    path = tmp_path / "new" / "tiny.safetensors"
-    save_weights(tiny, path, {"epoch": 3})
-    other = load_weights(build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3), path)
-    assert same(other.state_dict(), tiny.state_dict())
-    assert read_card(path)["epoch"] == 3
-    assert sorted(file.name for file in path.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
-
-
-def test_the_card_is_enough_to_build_the_network_again(tiny, tmp_path):
-    segmenter = build_segmenter("tu-test_efficientnet", decoder_channels=(8, 8, 8, 8, 4), classes=3)
-    for model in (tiny, segmenter):
-        save_weights(model, tmp_path / "m.safetensors", {})
-        other = load_model(tmp_path / "m.safetensors")
-        assert same(other.state_dict(), model.state_dict())
-        assert other.recipe == model.recipe
-
-
-def test_a_card_without_a_network_is_refused(tmp_path):
-    save_weights(nn.Linear(2, 1), tmp_path / "m.safetensors", {"epoch": 1})
-    with pytest.raises(ModelError, match="does not say which network it is"):
-        load_model(tmp_path / "m.safetensors")
-
-
-def test_a_missing_or_damaged_card_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"m.json is missing"):
-        read_card(tmp_path / "m.safetensors")
-    (tmp_path / "m.json").write_text('{"epoch": ')
-    with pytest.raises(ModelError, match=r"m.json is damaged"):
-        read_card(tmp_path / "m.safetensors")
-
-
-def test_missing_weights_are_refused():
-    with pytest.raises(ModelError, match=r"nowhere.pth does not exist: train first"):
-        load_weights(nn.Linear(2, 1), "nowhere.pth")
-
-
-@pytest.mark.parametrize("name", ["m.safetensors", "m.pth"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_truncated_weights_are_refused(tmp_path, name, share):
-    path, model = tmp_path / name, nn.Linear(50, 50)
-    if path.suffix == ".pth":
-        torch.save(model.state_dict(), path)
-    else:
-        save_weights(model, path, {})
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ModelError, match="cannot be read as weights, it is truncated"):
-        load_weights(model, path)
+def test_a_card_states_only_what_differs():
+    recipe = Recipe.from_card({"kind": "image", "backbone": "test_resnet", "size": 64})
+    assert recipe == Recipe("image", "test_resnet", size=64)
+    assert recipe.square == Square(64)
 
 
 @pytest.mark.parametrize(
-    "content", [[1, 2], {"epoch": 3}, torch.zeros(2), nn.Linear(2, 1), Path("here")]
-)
-def test_what_is_no_state_dict_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "m.pth")
-    with pytest.raises(ModelError, match=r"is no state dict|cannot be read as weights"):
-        load_weights(nn.Linear(2, 1), tmp_path / "m.pth")
-
-
-@pytest.mark.parametrize(
-    ("other", "sentence"),
+    "stated",
     [
-        (nn.Linear(2, 1, bias=False), r"it lacks bias \(1 of 2"),
-        (nn.Bilinear(2, 2, 1), r"it has weight \(1, 2, 2\), not \(1, 2\)"),
-        (nn.PReLU(), "it lacks bias"),
-        (nn.BatchNorm1d(1), "it should not have num_batches_tracked"),
+        {},
+        {"backbone": "test_resnet"},
+        {"kind": "image"},
+        {"kind": "segmenter", "backbone": "test_resnet"},
+        {"kind": "image", "backbone": "test_resnet", "encoder": "test_resnet"},
     ],
 )
-def test_weights_of_another_network_are_refused(tmp_path, other, sentence):
-    torch.save(other.state_dict(), tmp_path / "m.pth")
-    with pytest.raises(ModelError, match=f"holds another network's weights: {sentence}"):
-        load_weights(nn.Linear(2, 1), tmp_path / "m.pth")
+def test_a_card_with_unknown_or_missing_keys_is_no_recipe(stated):
+    with pytest.raises(ModelError, match=r"which is no recipe: it needs a kind \(unet, unet\+\+"):
+        Recipe.from_card(stated)
 
 
-def build_tiny(weights):
-    return build_classifier("test_nfnet", lstm_hidden=4, sequence_length=3, weights=weights)
+@pytest.mark.parametrize("card", [{"epoch": 1}, {"model": None}, {"model": "unet"}])
+def test_a_card_without_a_network_is_refused(tmp_path, card):
+    save_weights(nn.Linear(2, 1), tmp_path / "m.safetensors", card)
+    with pytest.raises(ModelError, match=r"m\.json does not say which network it is: train it"):
+        load_network(tmp_path / "m.safetensors")
+
+
+def test_a_network_predicts_in_another_precision_if_wanted():
+    model = blueprint(CLASSIFIER)
+    assert with_precision(model, "").recipe.precision == "fp32"
+    assert with_precision(model, "bf16") is model
+    assert model.recipe == replace(CLASSIFIER, precision="bf16")
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ModelError, match="kind 'resnet' is not known: choose one of unet, unet"):
+        build(Recipe("resnet", "test_resnet"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        (Recipe("image", "no_such"), r"'image' on 'no_such' cannot be built \(Unknown model"),
+        (Recipe("unet", "no_such"), "'unet' on 'no_such' cannot be built .*Wrong encoder name"),
+        (Recipe("sequence", "test_nfnet"), "sequence_length'.*: correct the backbone, or the op"),
+        (Recipe("image", "test_resnet", options={"depth": 3}), r"the options \{'depth': 3\}"),
+    ],
+)
+def test_backbones_and_options_that_do_not_exist_are_refused(recipe, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        build(recipe)
+
+
+# --- weights to start from
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Nothing can be fetched, and this folder is the memory of what was fetched before."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("recipe", "file"),
+    [
+        (FULL_SEGMENTER, "densenet121.safetensors"),
+        (SMALL["unet"][0], "test_resnet.safetensors"),
+        (SMALL["image"][0], "test_resnet.safetensors"),
+        (FULL_CLASSIFIER, "eca_nfnet_l0.safetensors"),
+    ],
+)
+@pytest.mark.usefixtures("no_network")
+def test_without_network_one_sentence_says_where_to_put_imagenet_weights(recipe, file):
+    with pytest.raises(ModelError) as caught:
+        build(recipe, weights="imagenet")
+    sentence = str(caught.value)
+    assert sentence.startswith(f"The ImageNet weights of '{recipe.backbone}' cannot be had (")
+    assert f"put them into a folder as {file} and give that folder as weights" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("name", ["no_such_network", "cs3darknet_s"])
+@pytest.mark.usefixtures("no_network")
+def test_networks_without_imagenet_weights_are_refused(name):
+    with pytest.raises(ModelError, match=f"ImageNet weights of '{name}' cannot be had"):
+        build(Recipe("image", name), weights="imagenet")
+
+
+def test_imagenet_weights_fetched_before_serve_without_network(no_network):
+    repository = no_network / "models--timm--test_nfnet.r160_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    weights = timm.create_model("test_nfnet").state_dict()
+    safetensors.torch.save_file(
+        weights, repository / "snapshots" / ("0" * 40) / "model.safetensors"
+    )
+    model = build(CLASSIFIER, weights="imagenet")
+    assert torch.equal(model.backbone.stem.conv1.weight, weights["stem.conv1.weight"])
+    assert model.starts_from == "imagenet"
+
+
+def test_no_weights_are_random_weights():
+    assert build(CLASSIFIER).starts_from == "random weights"
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 def test_training_starts_from_the_backbone_alone(tmp_path, prefix):
-    backbone = timm.create_model("test_nfnet")
-    torch.save(
-        {prefix + name: value for name, value in backbone.state_dict().items()}, tmp_path / "b.pth"
-    )
-    model = build_tiny(tmp_path / "b.pth")
+    backbone, path = timm.create_model("test_nfnet"), tmp_path / "b.pth"
+    torch.save({prefix + name: value for name, value in backbone.state_dict().items()}, path)
+    model = build(CLASSIFIER, weights=path)
     assert torch.equal(model.backbone.stem.conv1.weight, backbone.stem.conv1.weight)
-    assert model.starts_from == str(tmp_path / "b.pth")
+    assert model.starts_from == str(path)
 
 
-def test_training_starts_from_a_whole_network(tiny, tmp_path):
-    save_weights(tiny, tmp_path / "whole.safetensors", {})
-    assert same(build_tiny(tmp_path / "whole.safetensors").state_dict(), tiny.state_dict())
+@every_kind
+def test_training_starts_from_a_whole_network(recipe, shape, expected, tmp_path):
+    model = seeded(recipe)
+    save_weights(model, tmp_path / "whole.safetensors", {})
+    assert same_weights(build(recipe, weights=tmp_path / "whole.safetensors"), model)
 
 
-def test_training_does_not_start_from_another_backbone(tmp_path):
-    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "b.pth")
+def test_a_classifier_of_images_starts_from_imagenet_weights_but_its_own_last_layer(tmp_path):
+    imagenet = timm.create_model("test_resnet").state_dict()
+    torch.save(imagenet, tmp_path / "test_resnet.pth")
+    state = build(SMALL["image"][0], weights=tmp_path).state_dict()
+    assert state["fc.weight"].shape[0] == 6
+    assert all(
+        torch.equal(state[name], imagenet[name]) for name in state if not name.startswith("fc.")
+    )
+
+
+@pytest.mark.parametrize("kind", ["image", "sequence"])
+def test_training_does_not_start_from_another_backbone(tmp_path, kind):
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "b.pth")
     with pytest.raises(ModelError, match="holds another network's weights"):
-        build_tiny(tmp_path / "b.pth")
+        build(SMALL[kind][0], weights=tmp_path / "b.pth")
 
 
 def test_old_densenet_files_start_the_encoder(tmp_path):
-    encoder = build_segmenter().encoder
+    encoder = build(FULL_SEGMENTER).encoder
     old = {"classifier.weight": torch.zeros(1000, 1024), "classifier.bias": torch.zeros(1000)}
     for name, value in encoder.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -318,66 +433,4 @@ def test_old_densenet_files_start_the_encoder(tmp_path):
             )
             old[spelling] = value
     torch.save(old, tmp_path / "densenet121.pth")
-    assert same(build_segmenter(weights=tmp_path).encoder.state_dict(), encoder.state_dict())
-
-
-def test_a_folder_stands_for_the_file_named_like_the_network(tmp_path):
-    (tmp_path / "test_nfnet.pth").write_bytes(b"")
-    assert resolve_weights(tmp_path, model="tu-test_nfnet") == tmp_path / "test_nfnet.pth"
-    with pytest.raises(ModelError, match=r"There are no weights at .*test_resnet.safetensors"):
-        resolve_weights(tmp_path, model="test_resnet")
-
-
-def test_no_weights_are_random_weights():
-    assert resolve_weights(None, model="test_nfnet") is None
-    assert build_tiny(None).starts_from == "random weights"
-
-
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [
-        ("densenet121", r"smp-hub/densenet121.imagenet/resolve/\w{40}/model.safetensors elsewhere"),
-        (
-            "eca_nfnet_l0",
-            r"timm/eca_nfnet_l0.ra2_in1k/resolve/main/model.safetensors .* as "
-            r"eca_nfnet_l0.safetensors",
-        ),
-    ],
-)
-def test_without_network_the_error_says_which_file_to_put_where(monkeypatch, tmp_path, name, file):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        ModelError,
-        match=f"hub cannot be reached for the ImageNet weights of {name}: fetch .*{file}",
-    ):
-        resolve_weights("imagenet", model=name)
-
-
-@pytest.mark.parametrize("name", ["no_such_network", "resnet10t_of_mine"])
-def test_networks_without_imagenet_weights_are_refused(name):
-    with pytest.raises(ModelError, match=f"no ImageNet weights for '{name}'"):
-        resolve_weights("imagenet", model=name)
-
-
-def test_imagenet_weights_fetched_before_serve_without_network(monkeypatch, tmp_path):
-    repository = tmp_path / "models--timm--test_nfnet.r160_in1k"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    weights = timm.create_model("test_nfnet").state_dict()
-    safetensors.torch.save_file(
-        weights, repository / "snapshots" / ("0" * 40) / "model.safetensors"
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    model = build_tiny("imagenet")
-    assert torch.equal(model.backbone.stem.conv1.weight, weights["stem.conv1.weight"])
-    assert model.starts_from == "imagenet"
-
-
-def test_the_sequence_classifier_takes_any_backbone_that_tells_its_features():
-    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
-    backbone.num_features = 5
-    model = SequenceClassifier(backbone, lstm_hidden=2, sequence_length=4)
-    assert model(torch.zeros(6, 4, 3, 2, 2)).shape == (6,)
+    assert same_weights(build(FULL_SEGMENTER, weights=tmp_path).encoder, encoder)

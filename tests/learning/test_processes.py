@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.training_runs import Points, train_points, train_stage, write_validation_figures
+from helpers.training_runs import Points, train_points, train_stage, write_validation_scores
 from torch import nn
 
 from t4e_utils import T4EError
-from t4e_utils.learning.plan import TrainingError
+from t4e_utils.learning import TrainingError
 from t4e_utils.learning.processes import run_in_processes
 
 
@@ -29,11 +29,20 @@ def test_two_processes_have_the_loss_curve_of_one(cases, tmp_path):
     assert (tmp_path / "2" / "last.pt").stat().st_mtime_ns == finished_at
 
 
-def test_validation_figures_are_gathered_without_the_rows_that_fill_the_last_batch(cases, tmp_path):
+def test_two_processes_take_as_many_steps_as_one(tmp_path):
+    changes = {"schedule": "cosine", "steps_per_epoch": 5, "accumulate": 2, "epochs": 2}
+    alone, shared = (
+        train_points(tmp_path / f"{n}", num_processes=n, select="loss", **changes).history
+        for n in (1, 2)
+    )
+    assert list(shared["lr"]) == list(alone["lr"])
+
+
+def test_validation_scores_are_gathered_without_the_rows_that_fill_the_last_batch(cases, tmp_path):
     for n in (1, 2):
-        run_in_processes(write_validation_figures, cases, tmp_path / f"{n}.json", num_processes=n)
+        run_in_processes(write_validation_scores, cases, tmp_path / f"{n}.json", num_processes=n)
     one, two = (json.loads((tmp_path / f"{n}.json").read_text(encoding="utf-8")) for n in (1, 2))
-    assert set(one) == {"valid_loss", "dice_wt", "dice_et", "score"}
+    assert set(one) == {"valid_loss", "dice_whole", "dice_core", "score"}
     assert two == pytest.approx(one, rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Weights of MRI types.
+"""Weights of the members of a mean.
 
 Found where they are planted, never negative, and scored only on patients who did not fit them.
 """
@@ -7,13 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from t4e_utils.prediction.ensemble import (
-    EnsembleError,
-    fit_weights,
-    nested_summary,
-    type_weights_from,
-    weighted_mean,
-)
+from t4e_utils.prediction import PredictionError
+from t4e_utils.prediction.ensemble import fit_weights, nested_summary, weighted_mean
 
 SERIES = ("FLAIR", "T1w", "T2w")
 
@@ -97,7 +92,7 @@ def test_noise_scores_like_noise_when_weights_are_nested():
     assert abs(np.mean(found) - 0.5) < 3 * np.std(found, ddof=1) / np.sqrt(len(found))
 
 
-def test_nested_figures_are_those_of_weights_from_the_other_folds(informative):
+def test_nested_scores_are_those_of_weights_from_the_other_folds(informative):
     summary = nested_summary(informative, series=SERIES)
     assert summary["n"] == len(informative)
     assert summary["auc"] > 0.95
@@ -106,31 +101,10 @@ def test_nested_figures_are_those_of_weights_from_the_other_folds(informative):
 
 def test_nothing_is_fitted_on_one_class_or_on_a_type_without_predictions(informative):
     with pytest.raises(
-        EnsembleError,
+        PredictionError,
         match="two patients of each class, the out-of-fold table has 0 positive of 120",
     ):
         fit_weights(informative.assign(label=0), series=SERIES)
-    with pytest.raises(EnsembleError, match="T2w has no out-of-fold prediction"):
+    with pytest.raises(PredictionError, match="T2w has no out-of-fold prediction"):
         fit_weights(informative.assign(T2w=np.nan), series=SERIES)
     assert nested_summary(informative.assign(label=[1, *[0] * 119]), series=SERIES) is None
-
-
-def test_weights_are_given_fitted_or_equal(informative):
-    assert type_weights_from(SERIES, [], informative, fit=False) is None
-    assert type_weights_from(SERIES, [1, 2, 3], None, fit=False) == {"FLAIR": 1, "T1w": 2, "T2w": 3}
-    assert type_weights_from(SERIES, [], informative, fit=True) == fit_weights(
-        informative, series=SERIES
-    )
-
-
-@pytest.mark.parametrize(
-    ("numbers", "table", "fit", "sentence"),
-    [
-        ([1, 2], None, False, r"type_weights = \[1, 2\] are 2 numbers for the 3 types"),
-        ([1, 2, 3], None, True, "choose one of the two"),
-        ([], None, True, "no out-of-fold predictions to fit weights on"),
-    ],
-)
-def test_weights_that_cannot_be_had_are_refused(numbers, table, fit, sentence):
-    with pytest.raises(EnsembleError, match=sentence):
-        type_weights_from(SERIES, numbers, table, fit=fit)

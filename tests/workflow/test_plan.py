@@ -11,16 +11,19 @@ import os
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from snakemake.utils import update_config
 
+from t4e_utils.competitions.brain_tumor.data import STAGES
 from t4e_utils.tables.parameters import ParameterError
 from t4e_utils.tables.run import MissingInputError
-from t4e_utils.workflow.plan import NEEDS, NOTEBOOKS, Plan, read_plan
+from t4e_utils.workflow.plan import Plan, read_plan
 
 ROOT = Path(__file__).parents[2]
 SHARED = """run_dir: str = "runs/demo"
@@ -58,33 +61,83 @@ for name in {outputs}:
     Path(run_dir, name).write_text(repr({names}))"""
 
 
+# A collection of two stages, as a file of rules that stands anywhere.
+TOY = """
+from t4e_utils.workflow.plan import Stage
+
+NOTEBOOKS = "a toy/notebooks"
+STAGES = {"look": Stage("01_look"), "train": Stage("02_train", folds_from="look", uses_gpu=True)}
+PLAN = open_plan(STAGES)
+R = PLAN.run_dir
+
+
+rule look:
+    input:
+        notebook=notebook("look"),
+    output:
+        f"{R}/look.txt",
+    params:
+        given=PLAN.arguments("look"),
+    log:
+        **logs("look"),
+    shell:
+        PAPERMILL
+
+
+rule train:
+    input:
+        rules.look.output,
+        notebook=notebook("train"),
+    output:
+        f"{R}/fold{{fold}}.txt",
+    params:
+        given=lambda wildcards: PLAN.arguments("train", folds=[int(wildcards.fold)]),
+    log:
+        **logs("train", "_fold{fold}"),
+    threads: cores("train", CORES)
+    resources:
+        gpu=gpus("train"),
+    shell:
+        ON_GPU
+
+
+MADE = REPORTED = expand(rules.train.output, fold=PLAN.folds("train"))
+"""
+
+
+def write_stub(path: Path, declared: str, outputs: str) -> None:
+    """Write a notebook that declares parameters and writes their values to its outputs."""
+    names = [line.split(":")[0] for line in declared.splitlines()]
+    shown = "{" + ", ".join(f"'{n}': {n}" for n in names) + "}"
+    cells = [
+        new_code_cell(declared, metadata={"tags": ["parameters"]}),
+        new_markdown_cell("## Work\n\nNothing."),
+        new_code_cell(WRITE.format(outputs=outputs, names=shown)),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the Snakefile and its profile, with stubs for notebooks and data that are no
-    phantoms.
+    """A copy of the rules and the profiles, with stubs for notebooks and data that are no phantoms.
+
+    Its path has a space, and so may every path of a user.
     """
-    folder = tmp_path_factory.mktemp("project")
+    folder = tmp_path_factory.mktemp("a project")
     shutil.copy(ROOT / "Snakefile", folder)
-    shutil.copytree(ROOT / "profiles", folder / "profiles")
-    (folder / "notebooks").mkdir()
-    for stage, name in NOTEBOOKS.items():
-        names = [line.split(":")[0] for line in (SHARED + OWN[stage]).splitlines()]
-        cells = [
-            new_code_cell(SHARED + OWN[stage], metadata={"tags": ["parameters"]}),
-            new_markdown_cell("## Work\n\nNothing."),
-            new_code_cell(
-                WRITE.format(
-                    outputs=OUTPUTS[stage],
-                    names="{" + ", ".join(f"'{n}': {n}" for n in names) + "}",
-                )
-            ),
-        ]
-        kernel = {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
-        }
-        nbformat.write(
-            new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb"
-        )
+    for name in ("workflow", "profiles"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name, stage in STAGES.items():
+        path = folder / "notebooks" / f"{stage.notebook}.ipynb"
+        write_stub(path, SHARED + OWN[name], OUTPUTS[name])
+    toy = folder / "a toy"
+    declared = 'run_dir: str = "runs/toy"\nn_folds: int = 2'
+    write_stub(toy / "notebooks" / "01_look.ipynb", declared, "['look.txt']")
+    declared += "\nfolds: list = []"
+    write_stub(toy / "notebooks" / "02_train.ipynb", declared, "[f'fold{k}.txt' for k in folds]")
+    (toy / "toy.smk").write_text(TOY)
     return folder
 
 
@@ -102,7 +155,7 @@ def snakemake(project: Path, *arguments: str, **variables: str) -> subprocess.Co
 
 
 def plan(project: Path, **config) -> Plan:
-    return read_plan(config, project / "notebooks")
+    return read_plan(config, project / "notebooks", STAGES)
 
 
 def test_a_shared_key_goes_to_every_notebook_that_declares_it_and_a_section_to_its_own(project):
@@ -139,9 +192,10 @@ def test_an_empty_list_of_folds_means_all(project):
     assert made.folds("train_seg") == [0]
 
 
-def test_phantoms_are_drawn_only_for_the_default_folders(project):
-    assert plan(project).uses_phantoms
-    assert not plan(project, rsna_dir="data/rsna", brats_dir="data/brats21").uses_phantoms
+def test_a_parameter_has_the_notebook_s_value_or_another(project):
+    assert plan(project).is_default("rsna_dir", "brats_dir")
+    assert plan(project, brats_dir="data/phantoms/brats21").is_default("rsna_dir", "brats_dir")
+    assert not plan(project, brats_dir="data/brats21").is_default("rsna_dir", "brats_dir")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +210,11 @@ def test_phantoms_are_drawn_only_for_the_default_folders(project):
         ({"seed": "many"}, "seed = 'many' is str, but it must be int"),
         ({"n_folds": 2.5}, "n_folds = 2.5 is float, but it must be int"),
         ({"run_dir": 7}, "run_dir = 7 is int, but it must be str"),
+        ({"seed": True}, "seed = True is bool, but it must be int"),
+        ({"summarise": "maybe"}, "summarise = 'maybe' is str, but it must be bool"),
+        ({"folds": "0, 1]"}, r"folds = '0, 1\]' is text, but it must be a list, such as"),
+        ({"weights": "x"}, "weights = 'x' is text, but it must be a dict, such as"),
+        ({"planes": ["axial", 1]}, "an element of planes = 1 is int, but it must be str"),
         (
             {"train_cls": {"folds": [2]}},
             "train_cls: fold 2 does not exist: with n_folds = 2 give 0 to 1",
@@ -164,18 +223,44 @@ def test_phantoms_are_drawn_only_for_the_default_folders(project):
 )
 def test_a_config_that_does_not_fit_is_refused_with_a_sentence(project, config, message):
     with pytest.raises(ParameterError, match=message):
-        plan(project, **config).folds("train_cls")
+        plan(project, **config)
 
 
 def test_a_missing_notebook_is_named(tmp_path):
     with pytest.raises(MissingInputError, match=r"01_eda\.ipynb is not there"):
-        read_plan({}, tmp_path)
+        read_plan({}, tmp_path, STAGES)
 
 
 def test_the_configs_of_this_project_fit_its_notebooks():
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         config = yaml.safe_load(path.read_text())
-        assert read_plan(config, ROOT / "notebooks").run_dir == f"runs/{path.stem}"
+        assert read_plan(config, ROOT / "notebooks", STAGES).run_dir == f"runs/{path.stem}"
+
+
+def test_our_improvements_are_what_differs_from_the_team_s_settings():
+    config: dict = {}
+    plans = []
+    for name in ("t4e", "plus"):  # as `--configfile configs/t4e.yaml configs/plus.yaml` does
+        update_config(config, yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()))
+        plans.append(read_plan(deepcopy(config), ROOT / "notebooks", STAGES))
+    theirs, ours = plans
+    shared = {
+        "run_dir": "runs/plus",
+        "intensity_percentiles": [0.5, 99.5],
+        "is_stretched": False,
+        "views": ["identity", "hflip"],
+    }
+    votes = {"WT": {"FLAIR": 3, "T1wCE": 1, "T2w": 1}, "ET": {"T1wCE": 1}}
+    own = {
+        ("train_seg", "loss"): "dice+bce",
+        ("cls_data", "series_weights"): votes,
+        ("train_cls", "folds"): [],
+    }
+    for stage, values in ours.defaults.items():
+        for name in values:
+            expected = own.get((stage, name), shared.get(name, theirs.value(stage, name)))
+            assert ours.value(stage, name) == expected, (stage, name)
+    assert all(ours.value(*place) != theirs.value(*place) for place in own)
 
 
 def test_a_run_is_done_once_and_a_changed_parameter_runs_only_what_depends_on_it(project):
@@ -202,7 +287,7 @@ def test_a_run_is_done_once_and_a_changed_parameter_runs_only_what_depends_on_it
     }
     assert "Nothing to be done" in snakemake(project, *config).stderr
     plan_of_changed = snakemake(project, "--dry-run", *config, "train_cls={lr: 0.1}").stdout
-    assert {name for name in [*NOTEBOOKS, "cls_summary"] if f"\n{name} " in plan_of_changed} == {
+    assert {name for name in [*STAGES, "cls_summary"] if f"\n{name} " in plan_of_changed} == {
         "train_cls",
         "cls_summary",
     }
@@ -223,7 +308,7 @@ def test_models_from_elsewhere_are_only_predicted_with_and_uploaded(project):
         snakemake(project, "--dry-run", *target, *config).stdout for target in ([], ["kaggle"])
     ]
     jobs = [
-        {name for name in [*NOTEBOOKS, "kaggle", "report", "cls_summary"] if f"\n{name} " in text}
+        {name for name in [*STAGES, "kaggle", "report", "cls_summary"] if f"\n{name} " in text}
         for text in planned
     ]
     assert jobs == [{"submission"}, {"kaggle"}]
@@ -298,7 +383,7 @@ def test_every_notebook_s_rule_asks_for_resources_and_on_a_cluster_each_gpu_job_
         "n_folds=1",
         "mri_types=[T1w]",
     ]
-    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm")
+    shown = snakemake(project, *config, "--workflow-profile", "profiles/slurm", "--cores", "64")
     assert shown.returncode == 0, shown.stderr
     asked = {block.split("\n")[0].strip(":"): block for block in shown.stdout.split("\nrule ")[1:]}
     assert {name for name, block in asked.items() if "gpu=1" in block} == {
@@ -307,9 +392,38 @@ def test_every_notebook_s_rule_asks_for_resources_and_on_a_cluster_each_gpu_job_
         "train_cls",
         "submission",
     }
-    for name in [*NOTEBOOKS, "seg_summary", "cls_summary", "report"]:
-        assert f"runtime={NEEDS[name].minutes}" in asked[name]
-        assert f"mem_mb={NEEDS[name].memory_mb}" in asked[name]
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    for name in [*STAGES, "seg_summary", "cls_summary", "report"]:
+        for resource, value in profile["set-resources"][name].items():
+            assert f"{resource}={value}" in asked[name]
+        if n_threads := profile["set-threads"].get(name):
+            assert f"threads: {n_threads}\n" in asked[name]
+
+
+def test_a_collection_is_one_more_file_of_rules_wherever_it_stands(project):
+    config = ["--config", "collection=a toy/toy.smk", "run_dir=runs/my toy", "train={folds: [1]}"]
+    ran = snakemake(project, *config)
+    assert ran.returncode == 0, ran.stderr
+    run = project / "runs/my toy"
+    assert (
+        run / "fold1.txt"
+    ).read_text() == "{'run_dir': 'runs/my toy', 'n_folds': 2, 'folds': [1]}"
+    assert sorted(path.name for path in (run / "notebooks").iterdir()) == [
+        "01_look.ipynb",
+        "02_train_fold1.ipynb",
+    ]
+    shutil.copy(project / "a toy/toy.smk", project / "workflow/toy.smk")
+    assert (
+        "Nothing to be done"
+        in snakemake(project, *config[:1], "collection=toy", *config[2:]).stderr
+    )
+
+
+@pytest.mark.parametrize("name", ["heads", "common", "elsewhere/heads.smk"])
+def test_an_unknown_collection_is_a_sentence_that_names_those_there_are(project, name):
+    refused = snakemake(project, "--config", f"collection={name}")
+    assert refused.returncode == 1
+    assert f"collection = '{name}' is not known: choose from brain_tumor" in refused.stderr
 
 
 def test_jobs_that_run_side_by_side_get_a_gpu_each(project, tmp_path):
@@ -367,3 +481,16 @@ def test_a_damaged_executed_copy_and_a_full_disk_do_not_hide_the_sentence(projec
     )
     assert "00_damaged.ipynb is no complete notebook" in failed.stderr
     assert "thirteen folds bring bad luck." in failed.stderr
+
+
+@pytest.mark.parametrize("target", ["demo", "data", "test", "gallery"])
+def test_make_says_which_names_there_are(target):
+    said = subprocess.run(
+        ["make", "-o", ".venv/installed", f"{target}-heads"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 2
+    assert said.stdout.startswith("There is no heads: choose from ")

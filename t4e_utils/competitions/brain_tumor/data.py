@@ -270,8 +270,9 @@ def training_patients(
 
 
 def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
-    """Return the fold of each patient from a table with the columns BraTS21ID and fold, such as the
-    T4E team's (ids without zeros in front).
+    """Return the fold of each patient from a table such as the T4E team's.
+
+    Columns BraTS21ID and fold; ids without zeros in front.
 
     Raises:
         CatalogError: the table is missing or a patient is not in it.

@@ -106,11 +106,14 @@ class Predictor:
 
     def story(self, series: pd.DataFrame) -> tuple[dict[str, PreparedSeries], pd.DataFrame]:
         """Return the prepared series of one patient by name, and what was predicted of each."""
-        read = self._read(series)
+        read, _ = self._read(series)
         prepared = self.preparer.prepare_patient(read) if read else {}
-        patient_id = series["patient_id"].iloc[0]
         rows = [
-            {"patient_id": patient_id, "series": name, **self.predict_series(own, name)}
+            {
+                "patient_id": series["patient_id"].iloc[0],
+                "series": name,
+                **self.predict_series(own, name),
+            }
             for name, own in prepared.items()
             if name in self.classifiers
         ]
@@ -121,27 +124,29 @@ class Predictor:
 
         `predict_all` reads ahead instead. Series that cannot be read are left out.
         """
+        read, reading = self._read(series)
         begin = time.perf_counter()
-        read = self._read(series)
-        was_read = time.perf_counter()
         prepared = self.preparer.prepare_patient(read) if read else {}
         segmented = time.perf_counter()
         for name in set(prepared) & set(self.classifiers):
             self.predict_series(prepared[name], name)
         return {
-            "read and window": was_read - begin,
-            "segment and filter": segmented - was_read,
+            "read and window": reading,
+            "segment and filter": segmented - begin,
             "classify": time.perf_counter() - segmented,
         }
 
-    def _read(self, series: pd.DataFrame) -> dict[str, ReadSeries]:
-        read = {}
+    def _read(self, series: pd.DataFrame) -> tuple[dict[str, ReadSeries], float]:
+        """Series of a patient by name, and the seconds that it took to read them."""
+        read, seconds = {}, 0.0
         for row in self.wanted(series).itertuples(index=False):
+            begin = time.perf_counter()
             try:
                 read[row.series] = self.preparer.read(row.path)
             except VolumeError:  # named where all patients are predicted
                 continue
-        return read
+            seconds += time.perf_counter() - begin
+        return read, seconds
 
 
 def load_predictor(

@@ -119,7 +119,7 @@ def fetch_published(
     The summary, which makes the run complete, is written last.
 
     Raises:
-        DownloadError: a file cannot be fetched.
+        PipelineError: a file cannot be fetched.
         ModelError: a file is damaged, or not what it should be.
     """
     print(f"These weights were {ORIGIN}.")

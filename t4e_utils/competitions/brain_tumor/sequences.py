@@ -157,7 +157,7 @@ class Preparer:
             filled, masks = self._filled(image), np.zeros((len(REGIONS), *image.shape), bool)
             grid = {"affine": volume.affine, "shape": image.shape, "slices": filled}
             grid["device"] = device_of(self.segmenter)
-            inside = filled_outline(image[filled])
+            inside = filled_outline(image)[filled]
             for r, say in enumerate(voters):
                 found = maps[name][r, filled] if not say else None
                 if say:

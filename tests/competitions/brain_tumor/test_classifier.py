@@ -8,24 +8,29 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from helpers.stand_ins import precisions_of
+from helpers.tiny_models import CLASSIFIER_SETTINGS as SETTINGS
+from helpers.tiny_models import WINDOW, tiny_classifier
 
 from t4e_utils.competitions.brain_tumor.classifier import (
-    ClassifierSettings,
     predict_held_out,
     shuffled_labels,
     shuffled_order,
     train_classifier,
 )
-from t4e_utils.learning.networks import load_network
+from t4e_utils.learning import TrainingError
+from t4e_utils.learning.networks import Recipe, load_network, with_precision
 from t4e_utils.learning.plan import TrainConfig
 from t4e_utils.learning.scores import ChunkScore
-from t4e_utils.prediction.out_of_fold import auc_by_series, most_confident, out_of_fold_table
+from t4e_utils.learning.train_fold import FoldJob
+from t4e_utils.prediction.sequences import SequenceReading, classify_sequence
 from t4e_utils.sampling.chunks import chunk_table
-from t4e_utils.sampling.pictures import write_slice
-from t4e_utils.tables.folds import LeakError, make_folds, split_fold
+from t4e_utils.sampling.pictures import stack_channels, write_picture
+from t4e_utils.tables.folds import make_folds, split_fold
 
-SETTINGS = ClassifierSettings("test_nfnet", "", 8, 6, 2, 32)
-CONFIG = TrainConfig(epochs=2, lr=2e-3, batch_size=4, schedule="onecycle", num_workers=0)
+CONFIG = TrainConfig(epochs=2, learning_rate=2e-3, batch_size=4, schedule="onecycle", num_workers=0)
+READING = SequenceReading(stride=2)
 N_PATIENTS = 12
 
 
@@ -39,7 +44,7 @@ def data(tmp_path_factory):
         for position in range(3 + k % 5):
             image = generator.integers(0, 256, (32, 32), dtype=np.uint8)
             path = root / f"{k:05d}_{position}.png"
-            write_slice(path, image, np.stack([image > 100, image > 200]))
+            write_picture(path, stack_channels(image, [image > 100, image > 200]))
             rows.append(
                 (
                     f"{k:05d}",
@@ -80,42 +85,17 @@ def data(tmp_path_factory):
 
 
 def train_and_predict(
-    data, labels, folder, *, settings=SETTINGS, select_on="inner", slices=None, **options
+    data, labels, folder, *, settings=SETTINGS, select_on="inner", slices=None, config=CONFIG
 ):
     root, all_slices, patients = data
     slices = all_slices if slices is None else slices
-    split = split_fold(
-        patients.assign(label=patients["patient_id"].map(labels)),
-        0,
-        select_share=0.34,
-        seed=0,
-        select_on=select_on,
-    )
-    card = train_classifier(
-        chunk_table(slices, length=6, stride=2),
-        slices,
-        labels,
-        split,
-        root / folder,
-        name="FLAIR",
-        root=root,
-        settings=settings,
-        config=CONFIG,
-        provenance={},
-        **options,
-    )
-    classifier = load_network(root / card["weights"])
-    predictions = predict_held_out(
-        classifier,
-        slices,
-        split.held_out,
-        root=root,
-        size=32,
-        views=("identity",),
-        length=6,
-        stride=2,
-    )
-    return card, predictions, split
+    labelled = patients.assign(label=patients["patient_id"].map(labels))
+    split = split_fold(labelled, 0, select_share=0.34, seed=0, select_on=select_on)
+    job = FoldJob(split, root / folder / "FLAIR_fold0.json", root, {"percentiles": WINDOW})
+    chunks = chunk_table(slices, length=6, stride=2)
+    card = train_classifier(chunks, slices, labels, job, settings, config)
+    network = load_network(root / card["weights"])
+    return card, predict_held_out(network, slices, split.held_out, READING, root=root), split
 
 
 def test_changing_the_labels_of_held_out_patients_leaves_their_predictions_bit_identical(data):
@@ -180,12 +160,16 @@ def test_series_without_a_slice_that_passed_are_learnt_from_when_asked_or_when_t
     labels = patients.set_index("patient_id")["label"].to_dict()
     _, _, split = train_and_predict(data, labels, "i")
 
-    def weights(folder, patients_that_fell_back, **options):
+    def weights(folder, patients_that_fell_back, **changes):
         fallback = np.where(
             slices["patient_id"].isin(patients_that_fell_back), "largest tumour", ""
         )
         card, predictions, _ = train_and_predict(
-            data, labels, folder, slices=slices.assign(fallback=fallback), **options
+            data,
+            labels,
+            folder,
+            slices=slices.assign(fallback=fallback),
+            settings=replace(SETTINGS, **changes),
         )
         # these are predicted in any case
         assert sorted(predictions["patient_id"].unique()) == sorted(split.held_out)
@@ -222,74 +206,61 @@ def test_chunk_score_means_over_the_chunks_of_a_patient():
     score = ChunkScore(np.array(["a", "a", "b", "c"]))
     # probabilities 0.5 0.9 | 0.6 | 0.8, so the patients have 0.7, 0.6, 0.8; positive are a and c
     logits = np.log(np.array([0.5, 0.9, 0.6, 0.8]) / (1 - np.array([0.5, 0.9, 0.6, 0.8])))
-    figures = score(logits, np.array([1, 1, 0, 1]), np.arange(4))
-    assert figures["patient_auc"] == 1.0
-    assert figures["chunk_auc"] == pytest.approx(2 / 3)
+    scores = score(logits, np.array([1, 1, 0, 1]), np.arange(4))
+    assert scores["patient_auc"] == 1.0
+    assert scores["chunk_auc"] == pytest.approx(2 / 3)
     assert np.isnan(score(logits, np.ones(4), np.arange(4))["patient_auc"])
 
 
-PREDICTIONS = pd.DataFrame(
-    [
-        ("00001", "FLAIR", 0, 0, 0.2),
-        ("00001", "FLAIR", 0, 1, 0.4),
-        ("00001", "T2w", 0, 0, 0.7),
-        ("00002", "FLAIR", 1, 0, 0.6),
-        ("00003", "T2w", 1, 0, 0.1),
-    ],
-    columns=["patient_id", "series", "fold", "chunk", "probability"],
-)
-PATIENTS = pd.DataFrame(
-    {
-        "patient_id": ["00001", "00002", "00003", "00004"],
-        "label": [0, 1, 0, 1],
-        "fold": [0, 1, 1, 0],
-    }
-)
+def test_the_card_says_what_the_network_saw(data):
+    root, _, patients = data
+    labels = patients.set_index("patient_id")["label"].to_dict()
+    settings = replace(SETTINGS, control="masks only", augment=False)
+    card, _, _ = train_and_predict(data, labels, "n", settings=settings)
+    assert (root / "n" / "FLAIR_fold0.json").is_file()
+    assert (card["series"], card["control"], card["augment"]) == ("FLAIR", "masks only", False)
+    assert Recipe.from_card(card["model"]) == settings.recipe(WINDOW, CONFIG.precision)
+    assert card["provenance"] == {"percentiles": WINDOW}
 
 
-def test_the_out_of_fold_table_is_the_mean_over_chunks_then_types():
-    table = out_of_fold_table(PREDICTIONS, PATIENTS, series=["FLAIR", "T2w"])
-    assert table["patient_id"].tolist() == ["00001", "00002", "00003"]
-    np.testing.assert_allclose(
-        table[["FLAIR", "T2w", "mean"]], [[0.3, 0.7, 0.5], [0.6, np.nan, 0.6], [np.nan, 0.1, 0.1]]
+def test_a_contrast_without_chunks_is_refused(data):
+    _, slices, patients = data
+    labels = patients.set_index("patient_id")["label"].to_dict()
+    with pytest.raises(TrainingError, match="The table of chunks has no rows"):
+        train_and_predict(data, labels, "o", slices=slices[:0])
+
+
+@pytest.mark.parametrize("control", ["none", "shuffled order", "masks only"])
+def test_held_out_patients_are_predicted_under_the_control_of_the_training(data, control):
+    root, slices, _ = data
+    own = slices[slices["patient_id"] == "00004"]  # seven slices
+    classifier, read = tiny_classifier(), []
+    classifier.normalise.register_forward_hook(lambda _, images, __: read.append(images[0]))
+    found = predict_held_out(
+        classifier, own, ["00004"], READING, root=root, control=control, seed=1
     )
+    plain = predict_held_out(tiny_classifier(), own, ["00004"], READING, root=root)
+    shown = torch.cat(read)[:-1]  # without the black one
+    assert bool(shown[:, 0].any()) == (control != "masks only")
+    assert shown[:, 1:].any()
+    is_equal = np.array_equal(found["probability"], plain["probability"])
+    assert is_equal == (control == "none")
 
 
-def test_a_prediction_by_a_model_that_knew_the_patient_is_refused():
-    with pytest.raises(LeakError, match="00003 was predicted by the model of fold 0"):
-        out_of_fold_table(PREDICTIONS.assign(fold=0).iloc[[4]], PATIENTS, series=["T2w"])
+def test_held_out_patients_are_predicted_in_the_precision_of_the_recipe(data):
+    root, slices, _ = data
+    classifier = with_precision(tiny_classifier(), "bf16")
+    found = precisions_of(classifier.backbone)
+    predict_held_out(classifier, slices, ["00004"], READING, root=root)
+    assert found == {torch.bfloat16}
 
 
-def test_auc_of_types_counts_only_patients_that_have_the_type():
-    figures = auc_by_series(
-        out_of_fold_table(PREDICTIONS, PATIENTS, series=["FLAIR", "T2w"]), series=["FLAIR", "T2w"]
-    )
-    assert figures["FLAIR"]["auc"] == 1.0
-    assert figures["FLAIR"]["n"] == 2
-    assert np.isnan(figures["T2w"]["auc"])
-    assert figures["mean"]["auc"] == 1.0
-
-
-def test_the_most_confident_predictions_lie_farthest_from_one_half_on_each_side_of_the_truth():
-    table = pd.DataFrame(
-        {
-            "patient_id": ["a", "b", "c"],
-            "fold": [0, 1, 0],
-            "label": [1, 0, 0],
-            "FLAIR": [0.7, 0.2, 0.55],
-            "T2w": [0.45, np.nan, 0.1],
-            "mean": [0.6, 0.2, 0.9],
-        }
-    )
-    found = most_confident(table, series=["FLAIR", "T2w"])
-    assert found["right"] == {
-        "patient_id": "c",
-        "fold": 0,
-        "label": 0,
-        "series": "T2w",
-        "probability": 0.1,
-    }
-    assert (found["wrong"]["label"], found["wrong"]["probability"]) in {(1, 0.45), (0, 0.55)}
-    assert set(most_confident(table[table["patient_id"] == "b"], series=["FLAIR", "T2w"])) == {
-        "right"
-    }
+def test_a_network_predicts_in_the_precision_that_it_was_trained_in(data):
+    root, _, patients = data
+    labels = patients.set_index("patient_id")["label"].to_dict()
+    config = replace(CONFIG, epochs=1, precision="bf16")
+    card, _, _ = train_and_predict(data, labels, "p", config=config)
+    network = load_network(root / card["weights"])
+    found = precisions_of(network.backbone)
+    classify_sequence(network, [np.full((32, 32, 3), 99, np.uint8)], READING)
+    assert (network.recipe.precision, found) == ("bf16", {torch.bfloat16})

@@ -3,6 +3,8 @@
 Who may train the segmenter, who is labelled, and what is said when data are missing.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +99,41 @@ def test_the_teams_fold_table_has_ids_without_zeros(tmp_path):
     assert brain_tumor.read_fold_table(path, pd.Series(["00005", "00002"])) == [0, 4]
     with pytest.raises(CatalogError, match="no fold for 1 patients, such as 00006"):
         brain_tumor.read_fold_table(path, pd.Series(["00006"]))
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """Two patients drawn as BraTS has them, of whom one is no image at all."""
+    brain_tumor.phantoms.write_phantoms(tmp_path, SMALL, n_jobs=1)
+    folders = brain_tumor.open_data(tmp_path / "rsna", tmp_path / "brats21")
+    patients = brain_tumor.segmentation_patients(folders)
+    first = patients.files["patient_id"] == patients.ids[0]
+    for path in patients.files.loc[first & (patients.files["series"] != "T2w"), "path"]:
+        Path(path).write_bytes(b"no image at all")
+    return patients
+
+
+def test_an_annotated_patient_is_read_without_what_is_damaged(annotated):
+    contrasts, labels = brain_tumor.read_annotated_patient(annotated.files, annotated.ids[0])
+    assert (list(contrasts), labels) == (["T2w"], None)
+    contrasts, labels = brain_tumor.read_annotated_patient(annotated.files, annotated.ids[1])
+    assert list(contrasts) == list(brain_tumor.CONTRASTS)
+    assert set(np.unique(labels.array)) <= {0, 1, 2, 4}
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_the_first_annotated_patient_is_one_that_can_be_read(annotated, start):
+    patient, contrasts, labels = brain_tumor.first_annotated(annotated, start=start)
+    assert (patient, len(contrasts)) == (annotated.ids[1], 4)
+    assert labels.array.any()
+
+
+def test_when_no_annotated_patient_can_be_read_one_is_named(annotated):
+    for path in annotated.files["path"]:
+        Path(path).write_bytes(b"no image at all")
+    sentence = rf"None of 2 annotated patients can be read \(such as {annotated.ids[0]}\)"
+    with pytest.raises(CatalogError, match=sentence):
+        brain_tumor.first_annotated(annotated)
 
 
 def test_folders_that_are_not_there_are_named(tmp_path, monkeypatch):

@@ -20,8 +20,8 @@ from t4e_utils.competitions.brain_tumor import data as brain_tumor
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.sampling.cutting import cut_patients
-from t4e_utils.sampling.pictures import read_slice
-from t4e_utils.workflow.run_lock import workers_of
+from t4e_utils.sampling.pictures import read_picture
+from t4e_utils.workflow.locks import workers_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def start(tmp_path):
     """Start notebook 02 on a few phantoms as the pipeline does, in a process group of its own."""
-    for name in ("notebooks", "profiles"):
+    for name in ("notebooks", "profiles", "workflow"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     data, run = tmp_path / "phantoms", tmp_path / "run"
@@ -53,10 +53,18 @@ def start(tmp_path):
         *given,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    log = (tmp_path / "log.txt").open("w")
-    yield lambda: subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-    )
+    log, started = (tmp_path / "log.txt").open("w"), []
+
+    def begin():
+        options = {"cwd": tmp_path, "env": environment, "stdout": log, "stderr": log}
+        started.append(subprocess.Popen(command, start_new_session=True, **options))
+        return started[-1]
+
+    yield begin
+    for pipeline in started:
+        if pipeline.poll() is None:  # the test failed
+            os.killpg(pipeline.pid, signal.SIGKILL)
+            pipeline.wait()
     log.close()
 
 
@@ -79,7 +87,7 @@ def test_a_pipeline_killed_while_it_writes_slices_goes_on_to_the_same_slices_and
     assert at_work
     assert not (run / "seg" / "slices.parquet").exists()
     wait_until(lambda: not any(process.is_running() for process in at_work), seconds=20)
-    assert all(read_slice(path).shape[2] == 3 for path in run.glob("seg/slices/*/*.png"))
+    assert all(read_picture(path).shape[2] == 3 for path in run.glob("seg/slices/*/*.png"))
 
     assert start().wait() == 0, (tmp_path / "log.txt").read_text()
     table = pd.read_parquet(run / "seg" / "slices.parquet")
@@ -87,11 +95,7 @@ def test_a_pipeline_killed_while_it_writes_slices_goes_on_to_the_same_slices_and
         brain_tumor.open_data(tmp_path / "phantoms" / "rsna", brats)
     )
     expected, _ = cut_patients(
-        chosen.files,
-        tmp_path / "expected",
-        root=tmp_path / "expected",
-        rule=SliceRule(brain_tumor.REGIONS),
-        n_jobs=1,
+        chosen.files, tmp_path / "expected", root=tmp_path / "expected", rule=SliceRule(), n_jobs=1
     )
     pd.testing.assert_frame_equal(
         table.drop(columns=["fold", "path"]), expected.drop(columns="path"), check_dtype=False

@@ -15,12 +15,12 @@ import torch
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
 from t4e_utils.competitions.brain_tumor import published
-from t4e_utils.competitions.brain_tumor.sequences import SeriesRule
-from t4e_utils.competitions.brain_tumor.submission import classifier_cards, common_preparation
-from t4e_utils.learning import networks
-from t4e_utils.learning.networks import load_model
-from t4e_utils.learning.weights import ModelError
-from t4e_utils.workflow.download import DownloadError, fetch_from_drive
+from t4e_utils.competitions.brain_tumor.prediction import load_predictor
+from t4e_utils.competitions.brain_tumor.submission import classifier_cards, rule_of
+from t4e_utils.learning import ModelError
+from t4e_utils.learning.networks import build
+from t4e_utils.workflow import PipelineError
+from t4e_utils.workflow.download import fetch_from_drive
 
 KEYS = json.loads((Path(__file__).parents[2] / "data" / "t4e_checkpoint_keys.json").read_text())
 
@@ -81,21 +81,20 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
     published.fetch_published(tmp_path, series=["T1wCE"], with_start=False)
     assert "nothing is said about the weights" in capsys.readouterr().out
     (card,) = classifier_cards(tmp_path, series=["T1wCE"], folds=[0])
-    provenance = common_preparation([card])
-    rule = SeriesRule(**{name: provenance[name] for name in SeriesRule.__dataclass_fields__})
-    assert (
-        tuple(rule.percentiles),
-        rule.segmenter_size,
-        rule.is_stretched,
-        rule.segmentation_zoom,
-    ) == ((0, 100), 224, True, 1.2)
-    for path, part in (
-        (provenance["segmenter"], "segmentation"),
-        (card["weights"], "classification"),
+    rule = rule_of([card])
+    assert (rule.segmentation_zoom, rule.sequence_length, rule.chunk_stride) == (1.2, 35, 5)
+    assert card["provenance"]["percentiles"] == [0, 100]
+    options = {"device": torch.device("cpu"), "views": ["identity"], "batch_size": 8}
+    loaded = load_predictor(tmp_path, [card], rule, **options)
+    for network, part in (
+        (loaded.preparer.segmenter, "segmentation"),
+        (loaded.classifiers["T1wCE"][0], "classification"),
     ):
-        loaded, expected = load_model(tmp_path / path).state_dict(), state_like(part)
-        assert loaded.keys() == expected.keys()
-        assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+        recipe = network.recipe
+        assert (recipe.percentiles, recipe.size, recipe.is_stretched) == ((0, 100), 224, True)
+        found, expected = network.state_dict(), state_like(part)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert json.loads((tmp_path / "cls" / "summary.json").read_text())[
         "prevalence"
     ] == pytest.approx(0.5258, abs=1e-4)
@@ -107,8 +106,8 @@ def test_the_command_makes_a_run_that_the_submission_notebook_reads(drive, tmp_p
 @pytest.mark.parametrize("model", published.START_FILES)
 def test_trainings_begin_from_the_teams_start_weights(files, tmp_path, model):
     published.convert_start(files / published.START_FILES[model], tmp_path, model=model)
-    build = networks.build_segmenter if model == "densenet121" else networks.build_classifier
-    started = build(model, weights=tmp_path / "start")
+    recipe = published.SEGMENTER if model == "densenet121" else published.CLASSIFIER
+    started = build(recipe, weights=tmp_path / "start")
     part = started.encoder if model == "densenet121" else started.backbone
     prefix, whole = (
         ("encoder.", "segmentation") if model == "densenet121" else ("backbone.", "classification")
@@ -190,16 +189,16 @@ def test_a_download_that_fails_says_what_to_do_and_leaves_no_file(tmp_path, monk
     options = {"name": "the weights"}
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=refuse))
     with pytest.raises(
-        DownloadError,
+        PipelineError,
         match=r"cannot be fetched \(Too many users .*open "
         r"https://drive\.google\.com/file/d/abc in a browser and save it as .*w\.pth",
     ):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=lambda **_: None))
-    with pytest.raises(DownloadError, match="gave no file"):
+    with pytest.raises(PipelineError, match="gave no file"):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(DownloadError, match="gdown is not installed"):
+    with pytest.raises(PipelineError, match="gdown is not installed"):
         fetch_from_drive("abc", tmp_path / "w.pth", **options)
     with pytest.raises(SystemExit, match="gdown is not installed"):
         published.main([str(tmp_path / "run")])

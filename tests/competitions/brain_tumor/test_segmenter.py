@@ -1,32 +1,35 @@
-"""The segmenter is trained on some patients and scored on others, over whole volumes."""
+"""The segmenter is trained on some patients, chosen by others, and has seen nobody else."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.stand_ins import BrightIsTumour
+from helpers.tiny_models import SEGMENTER_SETTINGS as SETTINGS
 
+from t4e_utils.competitions.brain_tumor.data import REGIONS
 from t4e_utils.competitions.brain_tumor.rules import SliceRule
 from t4e_utils.competitions.brain_tumor.segmenter import (
-    SegmentationError,
-    SegmenterSettings,
+    AUGMENTATION,
     mix_slices,
+    picture_input,
     train_segmenter,
 )
-from t4e_utils.learning.datasets import SliceDataset
-from t4e_utils.learning.networks import normalise
+from t4e_utils.learning import TrainingError
+from t4e_utils.learning.augmentation import Augmentation
+from t4e_utils.learning.networks import Recipe, load_network
 from t4e_utils.learning.plan import TrainConfig
-from t4e_utils.learning.scores import segmentation_score
+from t4e_utils.learning.scores import RegionDice
+from t4e_utils.learning.train_fold import FoldJob
 from t4e_utils.metrics.overlap import dice
-from t4e_utils.prediction.evaluation import evaluate_patients, patient_dice, score_slices
 from t4e_utils.sampling.cutting import cut_patients
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.nifti import write_nifti
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.folds import FoldSplit
 
-REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
-SETTINGS = SegmenterSettings("tu-test_resnet", (16, 12, 8, 8, 8), "", 32)
-CONFIG = TrainConfig(epochs=1, lr=1e-3, batch_size=8, schedule="constant", num_workers=0)
+WINDOW = (0, 100)
+CONFIG = TrainConfig(epochs=1, learning_rate=1e-3, batch_size=8, schedule="constant", num_workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +50,15 @@ def data(tmp_path_factory):
             rows.append((f"0000{k}", name, str(path)))
     files = pd.DataFrame(rows, columns=["patient_id", "series", "path"])
     slices, _ = cut_patients(
-        files, root / "slices", root=root, rule=SliceRule(REGIONS, (0, 100)), n_jobs=1
+        files, root / "slices", root=root, rule=SliceRule(percentiles=WINDOW), n_jobs=1
     )
     return root, files, slices[slices["is_kept"]].reset_index(drop=True)
 
 
-def train(data, split, folder):
+def train(data, split, folder, *, settings=SETTINGS, config=CONFIG, **options):
     root, _, slices = data
-    return train_segmenter(
-        slices, split, root / folder, root=root, settings=SETTINGS, config=CONFIG, provenance={}
-    )
+    job = FoldJob(split, root / folder / f"fold{split.fold}.json", root, {"percentiles": WINDOW})
+    return train_segmenter(slices, job, settings, config, **options)
 
 
 def test_validation_slices_are_those_of_the_choosing_patients_and_not_training_slices(data):
@@ -82,18 +84,9 @@ def test_synthetic_slices_are_learnt_from_and_choose_nothing(data):
     root, _, slices = data
     split = FoldSplit(0, ["00000"], ["00002"], ["00003"], "inner")
     synthetic = slices[slices["patient_id"] == "00001"].assign(patient_id="synthetic000")
+    half = replace(SETTINGS, synthetic_share=0.5)
     cards = {
-        name: train_segmenter(
-            slices,
-            split,
-            root / name,
-            root=root,
-            settings=SETTINGS,
-            config=CONFIG,
-            provenance={},
-            synthetic=drawn,
-            synthetic_share=0.5,
-        )
+        name: train(data, split, name, settings=half, synthetic=drawn)
         for name, drawn in {"with": synthetic, "without": synthetic.iloc[:0]}.items()
     }
     plain = train(data, split, "plain")
@@ -127,7 +120,7 @@ def test_patients_slices_are_repeated_until_synthetic_ones_have_their_share(shar
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
 def test_a_share_that_leaves_one_kind_out_is_refused(share):
     with pytest.raises(
-        SegmentationError, match=f"synthetic_share is {share}: give a share between 0 and 1"
+        TrainingError, match=f"synthetic_share is {share}: give a share between 0 and 1"
     ):
         mix_slices(pd.DataFrame({"path": ["a"]}), pd.DataFrame({"path": []}), synthetic_share=share)
 
@@ -138,65 +131,57 @@ def test_without_choosing_patients_the_last_epoch_is_taken(data):
     assert card["select_on"] == "last epoch"
 
 
-def test_whole_volumes_are_scored_in_all_planes_against_a_slow_dice(data):
-    _, files, _ = data
-    patients = files.pivot(index="patient_id", columns="series", values="path").reset_index()
-    table = evaluate_patients(
-        BrightIsTumour().eval(),
-        patients,
-        series=["FLAIR"],
-        regions=REGIONS,
-        percentiles=(0, 100),
-        size=32,
-    )
-    assert len(table) == 4 * 3 * 2
-    assert table["dice"].between(0.85, 1).all()
-    assert table.loc[table["region"] == "WT", "truth_ml"].eq(8 * 12 * 10 / 1000).all()
-    assert (
-        table.loc[(table["region"] == "WT") & (table["plane"] == "axial"), "empty_slices"]
-        .eq(24 - 8)
-        .all()
-    )
-    by_patient = patient_dice(table)
-    slow = table[(table["patient_id"] == "00002") & (table["region"] == "ET")]["dice"].mean()
-    assert by_patient.set_index(["patient_id", "region"]).loc[
-        ("00002", "ET"), "dice"
-    ] == pytest.approx(slow)
-
-
 def test_the_pooled_score_is_the_dice_over_all_pixels():
     generator = np.random.default_rng(0)
     predicted, true = generator.random((5, 2, 8, 8)) > 0.5, generator.random((5, 2, 8, 8)) > 0.7
     overlaps = np.stack([(predicted & true).sum(axis=(2, 3)), predicted.sum(axis=(2, 3))], axis=-1)
-    figures = segmentation_score(overlaps, true.sum(axis=(2, 3)), np.arange(5))
-    assert figures["dice_wt"] == pytest.approx(dice(predicted[:, 0], true[:, 0]))
-    assert figures["dice_et"] == pytest.approx(dice(predicted[:, 1], true[:, 1]))
-    assert figures["score"] == pytest.approx((figures["dice_wt"] + figures["dice_et"]) / 2)
+    scores = RegionDice(tuple(REGIONS))(overlaps, true.sum(axis=(2, 3)), np.arange(5))
+    assert scores["dice_wt"] == pytest.approx(dice(predicted[:, 0], true[:, 0]))
+    assert scores["dice_et"] == pytest.approx(dice(predicted[:, 1], true[:, 1]))
+    assert scores["score"] == pytest.approx((scores["dice_wt"] + scores["dice_et"]) / 2)
 
 
-def test_the_threshold_sweep_finds_the_best_threshold_of_a_known_segmenter(data):
+def test_the_card_says_what_the_network_saw(data):
+    root, _, _ = data
+    settings = replace(SETTINGS, is_stretched=True, augment=False, loss="dice+bce")
+    split = FoldSplit(2, ["00000", "00001"], ["00002"], ["00003"], "inner")
+    card = train(data, split, "d", settings=settings)
+    assert (root / "d" / "fold2.json").is_file()
+    recipe = Recipe.from_card(card["model"])
+    assert recipe == settings.recipe(WINDOW, CONFIG.precision)
+    assert (recipe.percentiles, recipe.size, recipe.is_stretched) == (WINDOW, 32, True)
+    assert (card["loss"], card["augment"], card["fold"]) == ("dice+bce", False, 2)
+    assert card["provenance"] == {"percentiles": WINDOW}
+    assert load_network(root / card["weights"]).recipe == recipe
+
+
+def test_another_window_of_the_slices_trains_in_a_folder_of_its_own(data):
     root, _, slices = data
-    table = score_slices(BrightIsTumour().eval(), slices, root, image_size=32)
-    assert set(table["n_slices"]) == {len(slices)}
-    dataset = SliceDataset(slices, root, image_size=32)
-    for row in table[table["threshold"].isin([0.25, 0.5])].itertuples():
-        n_both = n_predicted = n_true = 0
-        for item in dataset:
-            true = item["masks"][["WT", "ET"].index(row.region)].numpy() > 0
-            predicted = (
-                BrightIsTumour()(normalise(item["image"][None]))
-                .sigmoid()[0, ["WT", "ET"].index(row.region)]
-                .detach()
-                .numpy()
-                > row.threshold
-            )
-            n_both, n_predicted, n_true = (
-                n_both + (true & predicted).sum(),
-                n_predicted + predicted.sum(),
-                n_true + true.sum(),
-            )
-        assert row.dice == pytest.approx(2 * n_both / max(n_predicted + n_true, 1))
-        assert row.iou == pytest.approx(n_both / max(n_predicted + n_true - n_both, 1))
-    whole = table[table["region"] == "WT"]
-    assert whole["threshold"].tolist() == pytest.approx(np.arange(1, 20) / 20)
-    assert whole["dice"].max() > 0.9
+    split = FoldSplit(0, ["00000"], [], ["00003"], "last epoch")
+    jobs = [
+        FoldJob(split, root / "e" / "fold0.json", root, {"percentiles": window})
+        for window in ((0, 100), (1, 99))
+    ]
+    cards = [train_segmenter(slices, job, SETTINGS, CONFIG) for job in jobs]
+    assert cards[0]["folder"] != cards[1]["folder"]
+    assert [card["model"]["percentiles"] for card in cards] == [(0, 100), (1, 99)]
+
+
+def test_only_slices_to_learn_from_are_augmented(data, monkeypatch):
+    seen = []
+
+    def train_fold(job, recipe, train, valid, **_):
+        seen.extend(each.source for each in (train, valid))
+        return {}
+
+    monkeypatch.setattr("t4e_utils.competitions.brain_tumor.segmenter.train_fold", train_fold)
+    split = FoldSplit(0, ["00000", "00001"], ["00002"], ["00003"], "inner")
+    train(data, split, "f", config=replace(CONFIG, seed=4))
+    root, recipe = data[0], SETTINGS.recipe(WINDOW, CONFIG.precision)
+    assert seen == [
+        picture_input(recipe, root, seed=4, augmentation=AUGMENTATION),
+        picture_input(recipe, root),
+    ]
+    assert seen[1].augmentation == Augmentation()
+    train(data, split, "g", settings=replace(SETTINGS, augment=False))
+    assert seen[2] == seen[3] == picture_input(recipe, root)

@@ -1,0 +1,143 @@
+"""Weights on disk: complete, of the network that loads them, and never executed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.training_runs import CLASSIFIER, same_weights
+from torch import nn
+
+from t4e_utils.learning import ModelError
+from t4e_utils.learning.networks import Recipe, blueprint, build
+from t4e_utils.learning.weights import (
+    load_weights,
+    read_card,
+    read_weights,
+    require_entries_of,
+    resolve_weights,
+    save_state,
+    save_weights,
+)
+
+PUBLISHED = json.loads(
+    (Path(__file__).parents[1] / "data" / "t4e_checkpoint_keys.json").read_text()
+)
+
+
+def published_file(part, path):
+    """A file like those of the T4E team, every value 0.5; small, as all share their memory."""
+    whole = {
+        k: torch.tensor(0 if k.endswith("num_batches_tracked") else 0.5) for k in PUBLISHED[part]
+    }
+    torch.save({k: whole[k].expand(shape) for k, shape in PUBLISHED[part].items()}, path)
+    return path
+
+
+def full_classifier(hidden):
+    return Recipe(
+        "sequence", "eca_nfnet_l0", options={"lstm_hidden": hidden, "sequence_length": 35}
+    )
+
+
+def test_published_files_load_strictly(tmp_path):
+    segmenter = build(Recipe("unet++", "densenet121", n_outputs=2))
+    load_weights(segmenter, published_file("segmentation", tmp_path / "s.pth"))
+    assert all((weight == 0.5).all() for weight in segmenter.parameters())
+    path = published_file("classification", tmp_path / "c.pth")
+    classifier = build(full_classifier(128), weights=path)
+    assert all((weight == 0.5).all() for weight in classifier.parameters())
+
+
+def test_published_classifier_does_not_fit_another_hidden_size(tmp_path):
+    path = published_file("classification", tmp_path / "c.pth")
+    model = blueprint(full_classifier(64))
+    with pytest.raises(ModelError, match=r"it has clf_head.weight \(1, 8960\), not \(1, 4480\)"):
+        load_weights(model, path)
+
+
+def test_weights_survive_the_round_trip_with_their_card(tmp_path):
+    model, path = build(CLASSIFIER), tmp_path / "new" / "tiny.safetensors"
+    save_weights(model, path, {"epoch": 3})
+    assert same_weights(load_weights(build(CLASSIFIER), path), model)
+    card = read_card(path)
+    assert (card["epoch"], card["model"]["backbone"]) == (3, "test_nfnet")
+    assert sorted(file.name for file in path.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_a_network_without_a_recipe_has_only_its_own_card(tmp_path):
+    save_weights(nn.Linear(2, 1), tmp_path / "m.safetensors", {"epoch": 3})
+    assert read_card(tmp_path / "m.safetensors") == {"epoch": 3}
+
+
+def test_a_state_is_written_like_that_of_a_network(tmp_path):
+    state = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
+    save_state(state, tmp_path / "m.safetensors", {"epoch": 3})
+    found = read_weights(tmp_path / "m.safetensors")
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    assert read_card(tmp_path / "m.safetensors") == {"epoch": 3}
+
+
+def test_a_missing_or_damaged_card_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"m.json is missing"):
+        read_card(tmp_path / "m.safetensors")
+    (tmp_path / "m.json").write_text('{"epoch": ')
+    with pytest.raises(ModelError, match=r"m.json is damaged"):
+        read_card(tmp_path / "m.safetensors")
+
+
+def test_missing_weights_are_refused():
+    with pytest.raises(ModelError, match=r"nowhere.pth does not exist: train first"):
+        load_weights(nn.Linear(2, 1), "nowhere.pth")
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.pth"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_weights_are_refused(tmp_path, name, share):
+    path, model = tmp_path / name, nn.Linear(50, 50)
+    if path.suffix == ".pth":
+        torch.save(model.state_dict(), path)
+    else:
+        save_weights(model, path, {})
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ModelError, match="cannot be read as weights, it is truncated"):
+        load_weights(model, path)
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"epoch": 3}, torch.zeros(2), nn.Linear(2, 1), Path("here")]
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "m.pth")
+    with pytest.raises(ModelError, match=r"is no state dict|cannot be read as weights"):
+        load_weights(nn.Linear(2, 1), tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        (nn.Linear(2, 1, bias=False), r"it lacks bias \(1 of 2"),
+        (nn.Bilinear(2, 2, 1), r"it has weight \(1, 2, 2\), not \(1, 2\)"),
+        (nn.PReLU(), "it lacks bias"),
+        (nn.BatchNorm1d(1), "it should not have num_batches_tracked"),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, other, sentence):
+    torch.save(other.state_dict(), tmp_path / "m.pth")
+    with pytest.raises(ModelError, match=f"holds another network's weights: {sentence}"):
+        load_weights(nn.Linear(2, 1), tmp_path / "m.pth")
+
+
+def test_a_blueprint_is_enough_to_check_a_state():
+    state = nn.Linear(2, 1).state_dict()
+    require_entries_of(nn.Linear(2, 1, device="meta"), state, Path("m.pth"))
+    with pytest.raises(ModelError, match=r"m\.pth holds another network's weights"):
+        require_entries_of(nn.Linear(2, 2, device="meta"), state, Path("m.pth"))
+
+
+def test_a_folder_stands_for_the_file_named_like_the_network(tmp_path):
+    (tmp_path / "test_nfnet.pth").write_bytes(b"")
+    assert resolve_weights(tmp_path, model="tu-test_nfnet") == tmp_path / "test_nfnet.pth"
+    assert resolve_weights("", model="test_nfnet") is None
+    with pytest.raises(ModelError, match=r"There are no weights at .*test_resnet.safetensors"):
+        resolve_weights(tmp_path, model="test_resnet")

@@ -1,0 +1,1 @@
+"""A collection in miniature: two shapes, drawn slices, two notebooks."""
