@@ -1,10 +1,10 @@
 """Seeded phantom patients, written as BraTS21 NIfTI folders and RSNA DICOM folders.
 
 A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1
-necrosis, 2 oedema, 4 enhancing rim), and an MGMT label that shows in the oedema's texture and the
-rim's thickness, but not in the tumour's volume or mean brightness. Scans are skull-stripped:
-background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same seed gives the same
-bytes, whatever the number of processes.
+necrosis, 2 oedema, 4 enhancing rim), and an MGMT label. This label shows in the oedema's texture
+and the rim's thickness, but not in the tumour's volume or mean brightness. Scans are
+skull-stripped: background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same
+seed gives the same bytes, whatever the number of processes.
 
     python -m t4e_utils.competitions.brain_tumor.phantoms ROOT --n-train 48 --label-signal 0
 """
@@ -42,7 +42,7 @@ class PhantomConfig:
     """Which phantoms to draw. The defaults are the demo."""
 
     seed: int = 0
-    size: int = 64  # voxels a side of the annotated volumes; the series' matrices follow
+    size: int = 64  # voxels per side of the annotated volumes; the series' matrices follow
     n_brats: int = 32  # annotated patients who are in no RSNA set
     n_overlap: int = 4  # annotated patients who are in an RSNA set as well
     n_train: int = 48  # RSNA patients with a label
