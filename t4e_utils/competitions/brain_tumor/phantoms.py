@@ -64,7 +64,7 @@ class PhantomConfig:
             if value < 0:
                 raise PhantomError(f"{name} is {value}: give 0 or more.")
         if not 32 <= self.size <= 512:
-            raise PhantomError(f"size is {self.size}: give 32 to 512 voxels a side.")
+            raise PhantomError(f"size is {self.size}: give 32 to 512 voxels per side.")
         if not 0 <= self.label_signal <= 1:
             raise PhantomError(
                 f"label_signal is {self.label_signal}: give a number from 0 (none) to 1 (full)."
