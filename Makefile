@@ -5,9 +5,9 @@ PYTHON ?= python3
 RUN ?= runs/demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# names for demo-, data- and test-; T4E's demo has none
+# names for demo-, data- and test-; T4E's own are `make demo` and `make data`
 DEMOS := $(patsubst configs/%/demo.yaml,%,$(wildcard configs/*/demo.yaml))
-DATA := $(patsubst t4e_utils/competitions/%/download.py,%,$(wildcard t4e_utils/competitions/*/download.py))
+DATA := $(filter-out brain_tumor,$(patsubst t4e_utils/competitions/%/download.py,%,$(wildcard t4e_utils/competitions/*/download.py)))
 TESTS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard tests/*/test_*.py tests/competitions/*/test_*.py)))))
 known = @$(if $(filter $*,$(1)),:,echo "There is no $*: choose from $(1)."; exit 1)
 

@@ -135,4 +135,5 @@ def filled_outline(image: np.ndarray) -> np.ndarray:
 
     Black holes within are part of it: necrosis and cysts can have the value of the background.
     """
-    return np.stack([binary_fill_holes(each) for each in image != 0])
+    filled = [binary_fill_holes(each) for each in image != 0]
+    return np.array(filled, bool).reshape(image.shape)

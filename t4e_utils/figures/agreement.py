@@ -72,7 +72,7 @@ def _spread(axes: Axes, chunks: pd.DataFrame, label: str, name: str) -> None:
     several = patients[patients["size"] > 1]
     spread = (several["max"] - several["min"]).median()
     said = f"median spread {spread:.2f}, n = {len(several)}"
-    said = said if len(several) else "one chunk a patient"
+    said = said if len(several) else "one chunk per patient"
     who = name or f"Chunks within {len(patients)} patients"
     axes.set(title=f"{who}: {said}", xlabel="patients, sorted by their mean", xticks=[])
     axes.set(ylabel="probability", ylim=(-0.03, 1.03), xlim=(-1, len(patients)))

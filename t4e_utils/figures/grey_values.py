@@ -31,7 +31,7 @@ def intensity_densities(
     }
     if not volumes:
         return style.sentence("No volume was read.")
-    title = "Grey values of the voxels that are not zero, a line a patient"
+    title = "Grey values of the voxels that are not zero, one line per patient"
     figure = style.new_figure(height=4.6, title=title)
     axes = figure.subplots(2, len(volumes), squeeze=False)
     for place, (column, (name, arrays)) in enumerate(zip(axes.T, volumes.items(), strict=True)):

@@ -64,8 +64,8 @@ def patient_story(
     Args:
         pictures: Kept slices of each series, whose titles stand above them; there may be none.
         table: One row per series of the patient, with the columns series and probability (NaN where
-            there is none) and, where known, patient_id, n_slices (of the series) and fallback (what
-            was done instead of choosing slices by the rule).
+            there is none). Where known, also patient_id, n_slices (of the series) and fallback
+            (what was done instead of choosing slices by the rule).
         mean: Probability of the patient; by default the mean of the series.
         n: Slices to show of each series.
 

@@ -56,7 +56,7 @@ def film_strip(
 
     Args:
         pictures: `Picture`s, whose titles stand above them, or what `stored.as_pictures` takes,
-            such as the channels (T, C, H, W) of a data set; empty frames are zero images.
+            such as the channels (T, C, H, W) of a data set. Empty frames are zero images.
         columns: Frames in a row.
         channels: Draw each channel by itself, one row for each, `columns` frames in equal steps.
         title: Title of the figure.

@@ -36,8 +36,8 @@ class Viewer(ipywidgets.VBox):
     Args:
         table: One row per series, with the columns patient_id and series, and what `read` needs.
         read: Returns the Volume of a row (named tuple).
-        truth: Returns regions (R, D, H, W) of a row and its volume, drawn as contours, or None
-            where there are none; names and colours are those of the palette.
+        truth: Returns regions (R, D, H, W) of a row and its volume, or None where there are none.
+            They are drawn as contours, with the names and colours of the palette.
         prediction: The same, drawn as overlays.
         percentiles: Window that a series starts with, over its non-zero voxels.
         n_cached: Series kept in memory.

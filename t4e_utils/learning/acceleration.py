@@ -7,6 +7,7 @@ belongs to these.
 
 from __future__ import annotations
 
+import atexit
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from torch import nn
 
 from t4e_utils.learning.devices import pick_device, resolve_precision
 from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.learning.processes import leave_group
 
 
 def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
@@ -24,6 +26,7 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     AcceleratorState._reset_state()
     GradientState._reset_state()
     precision = {"fp32": "no"}.get(name := resolve_precision(config.precision, pick_device()), name)
+    atexit.register(leave_group)  # of a launcher; the next training of this process is in it too
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
     return Accelerator(
         mixed_precision=precision,

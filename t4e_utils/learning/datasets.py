@@ -151,7 +151,7 @@ class PictureDataset(_Drawn):
 class SequenceDataset(_Drawn):
     """Chunks of a patient's pictures with a label.
 
-    Items are inputs uint8 (T, C, S, S), targets float32 and the row of the chunks as index; zero
+    Items are inputs uint8 (T, C, S, S), targets float32 and the row of the chunks as index. Zero
     images fill the end of a short chunk. One draw moves all pictures of a chunk. Chunks overlap:
     the cache decodes a picture once.
 

@@ -54,7 +54,7 @@ def fit(
         folder: of this run alone.
         score: of the whole validation set.
         encoder: part of `model` that the warm-up freezes.
-        num_processes: of this machine that share each batch, one a GPU; 1 also under `accelerate
+        num_processes: of this machine that share each batch, one per GPU; 1 also under `accelerate
             launch`, which starts its own.
         overwrite: train again what is there.
 

@@ -27,7 +27,7 @@ def make_loss(name: str) -> nn.Module:
 
     "dice" is the soft Dice loss of each region over all pixels of the batch, averaged over the
     regions. It says little where nothing is predicted: a sigmoid that is almost 0 passes almost no
-    gradient on, so a network may learn to find a region in some series and never in the others.
+    gradient on. So a network may learn to find a region in some series and never in the others.
     "dice+bce" adds the binary cross-entropy, whose gradient is largest there (nnU-Net's loss for
     overlapping regions: Isensee et al., Nature Methods 18, 2021). "bce" is that alone.
 

@@ -272,7 +272,7 @@ class TrainingRun:
         save_weights(self.accelerator.unwrap_model(self.model), self.folder / BEST, card)
 
     def has_best(self) -> bool:
-        """Return whether the best weights are there; a kill can come between checkpoint and them."""
+        """Return whether the best weights are there: a kill may come before them."""
         try:
             return (self.folder / BEST).exists() and read_card(self.folder / BEST)[
                 "epoch"
@@ -281,9 +281,10 @@ class TrainingRun:
             return False
 
     def end(self) -> None:
-        """Give the model back as it came, and close the events."""
+        """Give the model back as it came, and close the events; the processes stay a group."""
         self.model = unprepare(self.accelerator, self.model)
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
         self.loaders, self.optimiser = {}, None
         if self.accelerator.device.type == "cuda":
             self.accelerator.free_memory()

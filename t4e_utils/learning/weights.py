@@ -208,9 +208,9 @@ def _headless(state: dict[str, Tensor], module: nn.Module, part: str) -> dict[st
         for key, value in state.items()
         if not _is_head(module, key)
     }
-    counters = {
-        key: value
-        for key, value in module.state_dict().items()
-        if key.endswith("num_batches_tracked")
-    }
+    own = module.state_dict()
+    if not own.keys() & state.keys() and hasattr(module, "model"):  # around a network of timm,
+        state = {f"model.{key}": value for key, value in state.items()}
+        state = {key: value for key, value in state.items() if key in own}  # without its end
+    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     return {**counters, **state}

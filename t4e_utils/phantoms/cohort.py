@@ -24,7 +24,7 @@ def write_cohort(root: Path, card: Mapping[str, Any], draw: Callable[[Path], Non
 
     Args:
         root: folder to make; nothing that is there is ever changed.
-        card: everything that decides what is drawn, as JSON can hold it; it is written beside the
+        card: everything that decides what is drawn, as JSON can hold it. It is written beside the
             phantoms, and says later whether the same ones are there.
         draw: writes the phantoms into the folder it is given.
 

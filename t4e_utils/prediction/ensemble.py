@@ -89,7 +89,7 @@ def nested_summary(
 
     For each fold, weights from the other folds.
 
-    The weights of all patients are not scored on these patients: that figure would be too good.
+    The weights of all patients are not scored on these patients: that score would be too high.
     With one fold there is nothing honest to say.
 
     Returns:

@@ -6,7 +6,7 @@ series of an examination share the scanner's coordinates (Image Position and Ima
 whatever its plane and spacing. A weighted mean says where the series agree (weighted average
 combiner: Kuncheva, Combining Pattern Classifiers, 2nd ed., 2014). The frame of reference UID
 (PS3.3 C.7.4.1) is not used, because anonymised series often have one each. If a patient moves
-between two series, their maps are apart by as much.
+between two series, their maps are shifted against each other by that movement.
 """
 
 from __future__ import annotations

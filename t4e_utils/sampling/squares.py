@@ -15,7 +15,7 @@ import numpy as np
 class Square:
     """The square that a network sees of a slice."""
 
-    size: int  # pixels a side
+    size: int  # pixels per side
     is_stretched: bool = False  # resized as it is; otherwise padded with zeros to a square first
     # magnification about the centre: resized to round(zoom * size), then the centre cut out
     zoom: float = 1.0

@@ -1,8 +1,8 @@
 """One DICOM file as images: their pixels, and where these lie.
 
-Everything leaves this module as `stacks.Frame`: RAS mm instead of DICOM's LPS, directions by array
-index instead of DICOM's order (the first triple of Image Orientation (Patient) is the direction of
-growing *column* index, DICOM PS3.3 C.7.6.2.1.1), pixels `(H, W)` as stored.
+Everything leaves this module as `stacks.Frame`: pixels `(H, W)` as stored, RAS mm instead of
+DICOM's LPS, and directions by array index instead of DICOM's order. There the first triple of Image
+Orientation (Patient) is the direction of growing *column* index (DICOM PS3.3 C.7.6.2.1.1).
 """
 
 from __future__ import annotations

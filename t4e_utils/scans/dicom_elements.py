@@ -23,7 +23,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from t4e_utils.scans.problems import Problem, VolumeError
 
-LARGEST = 1e10  # a larger number is none; the largest pixel of 32 bits is below
+LARGEST = 1e10  # a larger number is not valid; the largest pixel of 32 bits is below
 # What pydicom and its decoders raise on files that are no DICOM, cut off or damaged.
 READ_ERRORS = (
     AttributeError,

@@ -17,7 +17,7 @@ LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 PLANES = ("axial", "coronal", "sagittal")
 # the RAS axis that the slices of a plane follow
 NORMAL_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
-LARGEST_MM = 1e9  # a larger number in an affine is none
+LARGEST_MM = 1e9  # a larger number in an affine is not a length
 LETTERS = ("RL", "AP", "SI")  # positive and negative end of each RAS axis
 # Directions of growing (slice, row, column) index as series are drawn: right is image left, a face
 # looks left.
@@ -64,8 +64,8 @@ def plane_of(affine: np.ndarray) -> str:
     """Return the plane whose normal lies nearest to that of the slices, cross(row, column).
 
     The normal is used, not the step from slice to slice, so a tilted gantry does not change the
-    answer. In a volume that is oblique in two directions the three axes are matched as a whole (see
-    `display_axes`), so that no two of them get the same direction.
+    answer. In a volume that is oblique in two directions the three axes are matched as a whole, so
+    that no two of them get the same direction (see `display_axes`).
     """
     axis_of = _anatomical_axes(affine)
     return next(plane for plane, axis in NORMAL_AXIS.items() if axis == axis_of[0])

@@ -1,7 +1,7 @@
 """NIfTI files as volumes: values or labels, headers, and writing.
 
-A file's axes (x, y, z) are `(D, H, W)` = (z, y, x) here, with the affine of that index in RAS mm;
-readers then turn that to axial display.
+A file's axes (x, y, z) are `(D, H, W)` = (z, y, x) here, with the affine of that index in RAS mm.
+Readers then turn the volume to axial display.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What can be wrong with a scan: problems beside a volume, and errors that leave no volume.
 
-Both carry a code that stays the same from release to release, so that a table can be grouped by it,
-and a sentence for people.
+Both carry a sentence for people and a code. The code stays the same from release to release, so
+that a table can be grouped by it.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def affine_of(
 ) -> tuple[np.ndarray, list[Problem]]:
     """Return the affine of a stack (index to RAS mm), and what had to be assumed for it.
 
-    The distance of slices is the median distance of their positions, not the stated thickness; the
+    The distance of slices is the median distance of their positions, not the stated thickness. The
     direction is from the first position to the last, so a tilted gantry gives a sheared affine.
     """
     first, problems = frames[0], []

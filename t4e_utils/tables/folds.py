@@ -116,7 +116,7 @@ def split_fold(
 ) -> FoldSplit:
     """Split patients for the training of one fold.
 
-    The held-out fold chooses nothing unless it is asked to.
+    The held-out fold chooses nothing unless `select_on` is "outer".
 
     Args:
         patients: columns patient_id and fold; label and group, if there are any. One row per

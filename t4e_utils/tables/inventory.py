@@ -45,8 +45,8 @@ def take_inventory(
         source: "dicom", "jpg" or "nifti".
         n_jobs: processes.
         cache: Parquet file that keeps what was found from call to call. A series is read again if
-            a file was added, removed, renamed or written since, by size and time of change, or if
-            `READER` has grown.
+            a file was added, removed, renamed or written since (by size and time of change). So is
+            every series if `READER` has grown.
 
     Returns:
         The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all

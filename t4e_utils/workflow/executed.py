@@ -22,7 +22,7 @@ from t4e_utils.workflow import PipelineError
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
-# shown by a script that asks a kernel; reports have neither
+# shown by a script that needs a kernel; reports have neither
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 NO_SCRIPTS = (
     '<meta http-equiv="Content-Security-Policy" '

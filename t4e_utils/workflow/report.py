@@ -2,7 +2,7 @@
 
 `python -m t4e_utils.workflow.report RUN_DIR [--collection NAME]` writes `report/index.html`,
 `report/notebooks/*.html` and `summary.json` below the run's folder. It reads score files, tables
-and executed notebooks only and trains nothing; what is not there yet is named, so a run that
+and executed notebooks only and trains nothing. What is not there yet is named, so a run that
 stopped half way has a report too.
 
 A score file (`tables.store.write_scores`) is `scores/<stage>.json`, or `scores/<stage>_<part>.json`

@@ -23,7 +23,9 @@ def test_patients_with_one_chunk_have_no_spread():
     assert "median spread 0.30, n = 1" in agreement.chunk_spread(chunks).axes[0].get_title(
         loc="left"
     )
-    assert "one chunk a patient" in agreement.chunk_spread(chunks[1:]).axes[0].get_title(loc="left")
+    assert "one chunk per patient" in agreement.chunk_spread(chunks[1:]).axes[0].get_title(
+        loc="left"
+    )
 
 
 def test_agreement_shows_spearman_above_and_scatter_below():
@@ -48,6 +50,6 @@ def test_chunks_of_each_series_have_a_panel_and_are_not_mixed():
         }
     )
     flair, t2w = agreement.chunk_spread(chunks, by="series").axes
-    assert flair.get_title(loc="left") == "FLAIR: one chunk a patient"
+    assert flair.get_title(loc="left") == "FLAIR: one chunk per patient"
     assert flair.collections[2].get_offsets()[:, 1].tolist() == [0.1, 0.2]
     assert t2w.collections[2].get_offsets()[:, 1].tolist() == [0.8, 0.9]

@@ -413,6 +413,20 @@ def test_a_classifier_of_images_starts_from_imagenet_weights_but_its_own_last_la
     )
 
 
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
+def test_an_encoder_of_timm_starts_from_the_file_that_timm_gives(tmp_path, name):
+    imagenet = timm.create_model(name).state_dict()
+    torch.save(imagenet, tmp_path / f"{name}.pth")
+    recipe = Recipe("unet", f"tu-{name}", options={"decoder_channels": (16, 12, 8, 8, 8)})
+    state = build(recipe, weights=tmp_path).encoder.state_dict()
+    assert len(state) >= 80
+    assert all(torch.equal(own, imagenet[key.removeprefix("model.")]) for key, own in state.items())
+    other = {"test_efficientnet": "test_resnet", "test_resnet": "test_efficientnet"}[name]
+    torch.save(timm.create_model(other).state_dict(), tmp_path / f"{name}.pth")
+    with pytest.raises(ModelError, match="holds another network's weights"):
+        build(recipe, weights=tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["image", "sequence"])
 def test_training_does_not_start_from_another_backbone(tmp_path, kind):
     torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "b.pth")

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,3 +69,28 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(T4EError, match="num_processes is 3, and the machine has 2 GPUs"):
         run_in_processes(os.getpid, num_processes=3)
+
+
+def test_a_process_of_a_launcher_trains_one_network_after_the_other(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\n"
+        "from helpers.training_runs import train_points\n"
+        "for name in 'ab':\n"
+        "    train_points(f'{sys.argv[1]}/{name}', epochs=1)\n"
+    )
+    root = Path(__file__).parents[2]
+    paths = {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    alone = {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, script, tmp_path],
+        env=os.environ | paths | alone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (pd.read_csv(tmp_path / name / "history.csv") for name in "ab")
+    columns = ["epoch", "train_loss", "valid_loss"]
+    pd.testing.assert_frame_equal(first[columns], second[columns])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from t4e_utils.learning.scores import ChunkScore, RegionDice
+from t4e_utils.learning.scores import ChunkScore, OutputAUC, RegionDice
 from t4e_utils.metrics.overlap import dice
 from t4e_utils.metrics.ranking import roc_auc
 
@@ -71,6 +71,18 @@ def test_chunks_of_one_class_have_no_score():
     assert all(math.isnan(value) for value in found.values())
 
 
-@pytest.mark.parametrize("score", [SCORE, ChunkScore(np.array(["a", "b"]))])
+def test_each_output_has_its_auc_and_one_without_both_classes_does_not_count():
+    logits = np.array([[2.0, 0.1, -1.0], [-1.0, 0.3, 0.0], [0.5, 0.2, 1.0], [0.5, 0.0, 2.0]])
+    labels = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]])
+    found = OutputAUC(("Disc", "ring", "none"))(logits, labels, np.arange(4))
+    assert list(found) == ["auc_disc", "auc_ring", "auc_none", "score"]
+    assert found["auc_disc"] == pytest.approx((1 + 1 + 1 + 0.5) / 4)  # the tie counts half
+    assert found["auc_ring"] == pytest.approx(2 / 4)
+    assert math.isnan(found["auc_none"])
+    assert found["score"] == pytest.approx((3.5 / 4 + 0.5) / 2)
+    assert math.isnan(OutputAUC(("none",))(logits[:, :1], labels[:, 2:], np.arange(4))["score"])
+
+
+@pytest.mark.parametrize("score", [SCORE, OutputAUC(("a",)), ChunkScore(np.array(["a", "b"]))])
 def test_scores_can_be_sent_to_other_processes(score):
     assert type(pickle.loads(pickle.dumps(score))) is type(score)

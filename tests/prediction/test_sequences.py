@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.stand_ins import disc, precisions_of
+from helpers.stand_ins import precisions_of
 from helpers.tiny_models import tiny_classifier
 
 from t4e_utils.learning import TrainingError
@@ -16,9 +16,8 @@ from t4e_utils.prediction.sequences import (
     chunk_probabilities,
     classify_sequence,
     embed_slices,
-    squares_of,
 )
-from t4e_utils.prediction.tta import VIEWS
+from t4e_utils.prediction.tta import squares_of
 from t4e_utils.sampling.chunks import chunk_bounds
 from t4e_utils.sampling.squares import Square
 
@@ -67,19 +66,6 @@ def test_views_are_averaged_as_probabilities(classifier, pictures):
     )
     np.testing.assert_allclose(both, np.mean(single, axis=0), atol=1e-12)
     assert not np.allclose(single[0], single[1], atol=1e-7)
-
-
-def test_views_turn_the_picture_as_their_names_say(pictures):
-    square = Square(40)
-    plain = squares_of(pictures[:1], square, "identity")
-    np.testing.assert_array_equal(squares_of(pictures[:1], square, "hflip"), plain[..., ::-1])
-    np.testing.assert_array_equal(squares_of(pictures[:1], square, "vflip"), plain[..., ::-1, :])
-    wide = np.zeros((40, 40, 3), np.uint8)
-    wide[disc((40, 40), (19.5, 19.5), 10)] = 255
-    grown = squares_of([wide], square, "zoom_1.2") > 127
-    assert grown[0, 0].sum() / (wide[..., 0] > 127).sum() == pytest.approx(1.44, rel=0.05)
-    shapes = {squares_of(pictures[:2], Square(32), view).shape for view in VIEWS}
-    assert shapes == {(2, 3, 32, 32)}
 
 
 def test_half_precision_is_near_and_the_lstm_stays_in_full(classifier, pictures):

@@ -36,7 +36,7 @@ class ClassifierSettings:
     backbone: str = "eca_nfnet_l0"  # of timm
     lstm_hidden: int = 64  # the team's text; its published checkpoints have 128
     sequence_length: int = 35  # slices per chunk
-    classifier_size: int = 224  # pixels a side
+    classifier_size: int = 224  # pixels per side
     is_stretched: bool = False
     augment: bool = True
     # takes something away that the classifier might use

@@ -1,10 +1,10 @@
 """Seeded phantom patients, written as BraTS21 NIfTI folders and RSNA DICOM folders.
 
 A phantom has what the notebooks need of a patient: four contrasts, a tumour with its labels (1
-necrosis, 2 oedema, 4 enhancing rim), and an MGMT label that shows in the oedema's texture and the
-rim's thickness, but not in the tumour's volume or mean brightness. Scans are skull-stripped:
-background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same seed gives the same
-bytes, whatever the number of processes.
+necrosis, 2 oedema, 4 enhancing rim), and an MGMT label. This label shows in the oedema's texture
+and the rim's thickness, but not in the tumour's volume or mean brightness. Scans are
+skull-stripped: background is exactly 0. Arrays are `(D, H, W)`, affines map to RAS mm. The same
+seed gives the same bytes, whatever the number of processes.
 
     python -m t4e_utils.competitions.brain_tumor.phantoms ROOT --n-train 48 --label-signal 0
 """
@@ -42,7 +42,7 @@ class PhantomConfig:
     """Which phantoms to draw. The defaults are the demo."""
 
     seed: int = 0
-    size: int = 64  # voxels a side of the annotated volumes; the series' matrices follow
+    size: int = 64  # voxels per side of the annotated volumes; the series' matrices follow
     n_brats: int = 32  # annotated patients who are in no RSNA set
     n_overlap: int = 4  # annotated patients who are in an RSNA set as well
     n_train: int = 48  # RSNA patients with a label
@@ -64,7 +64,7 @@ class PhantomConfig:
             if value < 0:
                 raise PhantomError(f"{name} is {value}: give 0 or more.")
         if not 32 <= self.size <= 512:
-            raise PhantomError(f"size is {self.size}: give 32 to 512 voxels a side.")
+            raise PhantomError(f"size is {self.size}: give 32 to 512 voxels per side.")
         if not 0 <= self.label_signal <= 1:
             raise PhantomError(
                 f"label_signal is {self.label_signal}: give a number from 0 (none) to 1 (full)."
@@ -123,9 +123,7 @@ def _spread_volumes(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _share(members: list[Member], config: PhantomConfig) -> list[Member]:
-    """Give `n_overlap` RSNA patients, a quarter of them of the test set, an annotated scan as
-    well.
-    """
+    """Give `n_overlap` RSNA patients, a quarter of them test patients, an annotated scan too."""
     n_test = max(min(config.n_test, -(-config.n_overlap // 4)), config.n_overlap - config.n_train)
     left = {"train": config.n_overlap - n_test, "test": n_test, "": 0}
     shared = []
@@ -171,9 +169,7 @@ def _draw(root: Path, *, config: PhantomConfig, n_jobs: int) -> None:
 
 
 def _write_member(root: Path, member: Member, config: PhantomConfig) -> None:
-    """Write the scans of one patient, annotated volumes and DICOM series, as far as the plan
-    gives them.
-    """
+    """Write the annotated volumes and DICOM series of one patient, as far as planned."""
     how = dict(size=config.size, label_signal=config.label_signal, tumour_ml=member.tumour_ml)
     if member.is_annotated:
         name = f"BraTS2021_{member.patient_id}"

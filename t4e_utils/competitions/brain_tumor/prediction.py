@@ -212,7 +212,7 @@ def type_weights_from(
     if numbers and len(numbers) != len(series):
         raise PredictionError(
             f"type_weights = {list(numbers)} are {len(numbers)} numbers for the {len(series)} "
-            f"types {', '.join(series)}: give one a type."
+            f"types {', '.join(series)}: give one for each type."
         )
     if fit:
         return fit_weights(out_of_fold, series=series)

@@ -30,7 +30,7 @@ class SegmenterSettings:
 
     encoder: str = "densenet121"  # of segmentation_models_pytorch, or "tu-" and a name of timm
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)
-    segmenter_size: int = 224  # pixels a side
+    segmenter_size: int = 224  # pixels per side
     is_stretched: bool = False  # any slice to the square; otherwise padded first
     augment: bool = True
     loss: str = "dice"  # of `LOSSES`
