@@ -1,5 +1,6 @@
-"""What do the series of a patient gain when they vote on the masks, and what does it cost? Dice of
-predicted masks on phantom series.
+"""What do the series of a patient gain when they vote on the masks, and what does it cost?
+
+Dice of predicted masks on phantom series.
 
     python -m benchmarks.fusion runs/demo
     python -m benchmarks.fusion runs/demo --full

@@ -278,9 +278,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
 
 
 def child(start: int, stop: int, *, seed: int) -> None:
-    """Read mutants one after the other, and say on standard output when each begins and how it
-    ended.
-    """
+    """Read mutants one after the other, and print when each begins and how it ended."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("error")
     out, sys.stdout = sys.stdout, sys.stderr

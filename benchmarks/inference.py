@@ -1,9 +1,9 @@
-"""How far is the inference path from the bare time of its networks, and from the plain path? Is a
-coarse pass as good as an exact one?
+"""How far is the inference path from the bare time of its networks, and from the plain path?
+
+And is a coarse pass as good as an exact one?
 
     python -m benchmarks.inference --slices 600
-    python -m benchmarks.inference --slices 0 --models runs/demo --rsna data/phantoms/rsna
-    --phantoms 6
+    python -m benchmarks.inference --slices 0 --models runs/demo --phantoms 6
 
 First: one patient, four series of 512 x 512 slices, networks of full size with random weights.
 Behind the segmenter the masks are planted (bright is tumour), so that a realistic share of slices
@@ -306,9 +306,7 @@ def volumes_of(brats):
 
 
 def compare_kept(models, name, items, strides):
-    """Jaccard index of the kept slices against the exact path, pooled over the series of each
-    patient.
-    """
+    """Jaccard index of the kept slices against the exact path, of all series of a patient."""
     cards = classifier_cards(models, series=brain_tumor.CONTRASTS)
     rule = replace(rule_of(cards), series_weights={})  # which takes every slice
     segmenter = load_network(models / cards[0]["provenance"]["segmenter"], device=pick_device())

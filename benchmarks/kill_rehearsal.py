@@ -1,5 +1,4 @@
-"""Does a pipeline that is killed again and again end with the same results as one that is left
-alone?
+"""Does a pipeline that is killed again and again end with the results of one that is left alone?
 
     python -m benchmarks.kill_rehearsal --kills 20
 

@@ -1,5 +1,6 @@
-"""Does the pipeline find signal where there is none? Out-of-fold AUC over many data sets whose
-labels are drawn at random.
+"""Does the pipeline find signal where there is none?
+
+Out-of-fold AUC over many data sets whose labels are drawn at random.
 
     python -m benchmarks.null_control --seeds 20
 

@@ -43,9 +43,7 @@ N_BRATS = 1251  # patients of BraTS 2021
 
 
 def cohort(files: pd.DataFrame, n_patients: int) -> pd.DataFrame:
-    """Return the files of so many patients, the same ones again under other ids if there are
-    fewer.
-    """
+    """Return the files of so many patients; if there are fewer, again under other ids."""
     own = [part for _, part in files.groupby("patient_id")]
     return pd.concat(
         [

@@ -1,5 +1,6 @@
-"""Do synthetic heads help a segmenter that has one annotated patient to learn from? Dice on the
-patients that it did not see.
+"""Do synthetic heads help a segmenter that has one annotated patient to learn from?
+
+Dice on the patients that it did not see.
 
     python -m benchmarks.synthetic_heads data/brats21
 

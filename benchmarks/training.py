@@ -70,9 +70,7 @@ class Stage:
 
 
 class TimedLoss(nn.Module):
-    """A loss that remembers when it was called, after the device has done what was asked of it
-    before.
-    """
+    """A loss that remembers when it was called, after the device has done its work so far."""
 
     def __init__(self, loss: nn.Module, *, waits_at: tuple[int, int]):
         super().__init__()

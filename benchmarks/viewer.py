@@ -25,9 +25,7 @@ N_SLICES = {"viewer": 100, "figure": 5}
 
 
 def series() -> tuple[Volume, np.ndarray]:
-    """Return a smooth volume that fills its grid, the slowest to pack, and a truth of two nested
-    blocks.
-    """
+    """Return a smooth volume that fills its grid, the slowest to pack, and two nested blocks."""
     noise = np.random.default_rng(0).integers(0, 2000, SHAPE).astype(np.int16)
     masks = np.zeros((2, *SHAPE), bool)
     masks[0, 50:150, 100:300, 100:300], masks[1, 80:120, 150:250, 150:250] = True, True
