@@ -16,7 +16,7 @@ from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_pha
 from t4e_utils.files import WriteError, atomic_write, is_disk_full
 from t4e_utils.learning.checkpoints import read_checkpoint, write_checkpoint
 from t4e_utils.learning.weights import save_weights
-from t4e_utils.sampling.pictures import read_slice, write_slice
+from t4e_utils.sampling.pictures import read_picture, stack_channels, write_picture
 from t4e_utils.tables.store import write_json, write_table
 
 # PNG makes it no smaller than a megabyte
@@ -114,14 +114,14 @@ def test_on_a_full_disk_every_writer_says_so_leaves_nothing_and_goes_on_after_ro
         ):
             write(small_disk / name)
         assert not os.listdir(small_disk)
-    masks = np.zeros((2, *NOISE.shape))
+    channels = stack_channels(NOISE, np.zeros((2, *NOISE.shape)))
     with pytest.raises(WriteError, match=r"\d\.png cannot be written, because the disk is full"):
-        [write_slice(small_disk / f"{index}.png", NOISE, masks) for index in range(4)]
+        [write_picture(small_disk / f"{index}.png", channels) for index in range(4)]
     written = sorted(os.listdir(small_disk))
     assert written[0] == "0.png"
-    assert all((read_slice(small_disk / name)[..., 0] == NOISE).all() for name in written)
+    assert all((read_picture(small_disk / name)[..., 0] == NOISE).all() for name in written)
     (small_disk / "0.png").unlink()
-    write_slice(small_disk / f"{len(written)}.png", NOISE, masks)
+    write_picture(small_disk / f"{len(written)}.png", channels)
 
 
 def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_is_not_there(

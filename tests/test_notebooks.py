@@ -224,7 +224,7 @@ def test_missing_and_empty_data_sets_are_named(name, data, tmp_path):
         name, run_dir=run_dir, rsna_dir=data["rsna_dir"], brats_dir=str(tmp_path / "empty")
     )
     assert isinstance(empty, T4EError)
-    assert re.search("holds no patient folder", str(empty))
+    assert re.search("holds no {patient_folder}.*unpacked there", str(empty))
 
 
 def test_a_label_table_without_its_column_is_named(tmp_path, data):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -44,13 +45,15 @@ def open_collection(name: str = "") -> Collection:
     leaves = importlib.import_module(LEAVES)
     name = name or leaves.FIRST
     names = sorted(found.name for found in pkgutil.iter_modules(leaves.__path__) if found.ispkg)
-    try:
-        module = name if "." in name else f"{LEAVES}.{name}.data"
-        data = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not module.startswith(error.name):
-            raise
+    is_module = re.fullmatch(r"\w+(\.\w+)+", name)
+    if name not in names and not is_module:
         raise PipelineError(
             f"There is no collection {name!r}: give one of {', '.join(names)}, or a module."
-        ) from None
+        )
+    try:
+        data = importlib.import_module(name if is_module else f"{LEAVES}.{name}.data")
+    except ModuleNotFoundError as error:
+        if not is_module or not name.startswith(error.name or " "):
+            raise
+        raise PipelineError(f"There is no module {name!r}: put its folder on PYTHONPATH.") from None
     return Collection(name, "" if name == leaves.FIRST else name, data)

@@ -263,7 +263,7 @@ def test_every_picture_stands_in_a_notebook_or_in_the_readme():
         path.read_text(encoding="utf-8")
         for path in (Path(__file__).parents[2] / "notebooks").rglob("*.ipynb")
     )
-    unused = {name for name in EXAMPLES if f".{name}(" not in notebooks}
+    unused = {name for name in EXAMPLES if f"{name}(" not in notebooks}
     # in the README; in the place of a picture without data
     assert unused == {"pipeline_drawing", "sentence"}
 

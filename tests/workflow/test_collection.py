@@ -23,6 +23,16 @@ def test_an_unknown_name_is_refused_with_those_that_are_there():
         open_collection("../x")
 
 
+def test_a_leaf_elsewhere_is_found_by_its_module_and_a_missing_one_is_named():
+    toy = open_collection("toy.data")
+    assert (toy.name, toy.folder, list(toy.stages)) == ("toy.data", "toy.data", ["data", "train"])
+    for name in ("toy.dat", "nothing.data"):
+        with pytest.raises(
+            PipelineError, match=f"no module '{name}': put its folder on PYTHONPATH"
+        ):
+            open_collection(name)
+
+
 def test_the_facts_of_a_collection_load_nothing_that_kaggle_lacks():
     heavy = {"nh3", "nbconvert", "papermill", "snakemake", "torch", "matplotlib"}
     code = f"import t4e_utils.competitions.brain_tumor.data, sys; print({heavy} & set(sys.modules))"

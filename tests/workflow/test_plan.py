@@ -46,12 +46,12 @@ OWN = {
 OUTPUTS = {
     "eda": "['eda/inventory.parquet', 'eda/problems.parquet']",
     "seg_data": "['seg/slices.parquet', 'seg/patients.parquet', 'seg/synthetic.parquet']",
-    "train_seg": "['seg/dice.parquet', 'scores/train_seg.json'] if summarise else [f for k in folds for f in "
-    "(f'seg/models/fold{k}.json', f'seg/dice_fold{k}.parquet')]",
+    "train_seg": "['seg/dice.parquet', 'scores/train_seg.json'] if summarise else "
+    "[f for k in folds for f in (f'seg/models/fold{k}.json', f'seg/dice_fold{k}.parquet')]",
     "cls_data": "['cls/slices.parquet', 'cls/chunks.parquet', 'cls/patients.parquet']",
-    "train_cls": "['cls/oof.parquet', 'cls/summary.json', 'scores/train_cls.json'] if summarise else"
-    " [f for t in mri_types for k in folds for f in (f'cls/models/{t}_fold{k}.json', "
-    "f'cls/oof/{t}_fold{k}.parquet')]",
+    "train_cls": "['cls/oof.parquet', 'cls/summary.json', 'scores/train_cls.json']"
+    " if summarise else [f for t in mri_types for k in folds for f in "
+    "(f'cls/models/{t}_fold{k}.json', f'cls/oof/{t}_fold{k}.parquet')]",
     "submission": "['submission.csv', 'submission_report.csv']",
 }
 WRITE = """from pathlib import Path

@@ -48,7 +48,7 @@ def find_volumes(
         CatalogError: the folder is missing, or holds no patient folder or none of the files.
     """
     rows = []
-    for folder in find_scans(root, "{folder}").sort_values("folder")["path"]:
+    for folder in find_scans(root, "{patient_folder}").sort_values("patient_folder")["path"]:
         patient = Path(folder)
         for series, suffixes in contrasts.items():
             candidates = [
