@@ -1,6 +1,7 @@
 """What the rules of all collections use: papermill's command, logs, cores, GPUs, a run's lock.
 
 The file of a collection sets first
+    NAME          the module of its leaf, if that is not in t4e_utils/competitions
     NOTEBOOKS     the folder of its notebooks
     PLAN          open_plan(STAGES), with the stages of its leaf
     R             PLAN.run_dir
