@@ -120,7 +120,7 @@ def readable(notebook: NotebookNode, source: Path, folder: Path) -> NotebookNode
 
 
 def write_cover(notebook: NotebookNode, path: Path) -> Path:
-    """Write the picture of the cell tagged `cover`: a PNG of at most `WIDTH` pixels, 64 colours.
+    """Write the picture of the cell tagged `cover`: a PNG of at most `WIDTH` pixels, 256 colours.
 
     Raises:
         PipelineError: there is no such cell, or no picture in it.
@@ -136,7 +136,8 @@ def write_cover(notebook: NotebookNode, path: Path) -> Path:
         small = picture.convert("RGB")
     small.thumbnail((WIDTH, 10 * WIDTH))
     path.parent.mkdir(parents=True, exist_ok=True)
-    small.quantize(64).save(path, optimize=True)
+    # small regions keep their colours, which the median cut gives away
+    small.quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     return path
 
 
