@@ -123,10 +123,11 @@ class HeldOut:
         found = []
         for place, k in best_median_worst(whole["dice"]).items():
             patient, dice = whole.loc[k, ["patient_id", "dice"]]
-            for series in CONTRASTS:
+            own = self.patients.set_index("patient_id").loc[patient]
+            for series in (name for name in CONTRASTS if isinstance(own.get(name), str)):
                 try:
                     cut = self.cut(patient, series, "axial")
-                except (VolumeError, KeyError):  # damaged, or the patient lacks this contrast
+                except VolumeError:
                     continue
                 title = f"{place}, Dice {dice:.2f}\n{patient} {series}, "
                 found.append(cut.largest(tuple(REGIONS), title))
