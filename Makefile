@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMOS := $(patsubst configs/%/demo.yaml,%,$(wildcard configs/*/demo.yaml))
 DATA := $(filter-out brain_tumor,$(patsubst t4e_utils/competitions/%/download.py,%,$(wildcard t4e_utils/competitions/*/download.py)))
 TESTS := $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard tests/*/test_*.py tests/competitions/*/test_*.py)))))
-known = @$(if $(filter $*,$(1)),:,echo "There is no $*: choose from $(1)."; exit 1)
+known = @$(if $(filter $*,$(1)),:,echo "There is no $*: $(if $(strip $(1)),choose from $(strip $(1)),no collection but T4E has one yet)."; exit 1)
 
 .PHONY: demo demos test lab data report gallery test-browser
 demo: .venv/installed

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# IPython warns if another environment is active than the one that it runs in, and so do its kernels
+os.environ.pop("VIRTUAL_ENV", None)
 
 
 @pytest.fixture(scope="module")

@@ -483,14 +483,17 @@ def test_a_damaged_executed_copy_and_a_full_disk_do_not_hide_the_sentence(projec
     assert "thirteen folds bring bad luck." in failed.stderr
 
 
-@pytest.mark.parametrize("target", ["demo", "data", "test", "gallery"])
-def test_make_says_which_names_there_are(target):
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [("demo", "no collection"), ("data", "no collection"), ("test", "choose from annotations ")],
+)
+def test_make_says_which_names_there_are(target, names):
     said = subprocess.run(
-        ["make", "-o", ".venv/installed", f"{target}-heads"],
+        ["make", "--no-print-directory", "-o", ".venv/installed", f"{target}-heads"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert said.returncode == 2
-    assert said.stdout.startswith("There is no heads: choose from ")
+    assert said.stdout.startswith(f"There is no heads: {names}")
