@@ -198,7 +198,7 @@ def require_columns(table, columns: Iterable[str]) -> None:
 
 
 def title_of(rows) -> str:
-    """Say what rows of a table show, such as "Patient 00006 · FLAIR · axial".
+    """Say what rows of a table show, such as "Patient 00006 · CT · axial".
 
     Args:
         rows: A table or one row; patient_id, series, plane and slice are named where there is such
