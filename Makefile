@@ -1,4 +1,4 @@
-# demo: T4E, everything, on drawn patients; demo-NAME: the same for another collection (haemorrhage, nodules, ...), demos: for all;
+# demo: T4E, everything, on drawn patients; demo-NAME: the same for another collection, demos: for all;
 # test: the tests, test-NAME: those of one room or collection; lab: the notebooks; data, data-NAME: fetch the real data;
 # report: that of RUN anew; gallery, gallery-NAME: docs/executed from the demo; test-browser: the notebooks in a browser (Chromium)
 PYTHON ?= python3
