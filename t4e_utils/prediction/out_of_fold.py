@@ -56,7 +56,7 @@ def auc_by_series(
     Args:
         table: from `out_of_fold_table`.
         series: its columns of probabilities.
-        seed: of bootstrap and permutations.
+        seed: of the permutations.
     """
     found = {name: table[["label", name]].dropna() for name in (*series, "mean")}
     return {name: auc_summary(own["label"], own[name], seed=seed) for name, own in found.items()}

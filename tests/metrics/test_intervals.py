@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.labelled_scores import two_classes
+from scipy.special import ndtri, stdtrit
 
 from t4e_utils.metrics import MetricError
 from t4e_utils.metrics.intervals import (
+    auc_interval,
     auc_summary,
     best_median_worst,
-    bootstrap_ci,
     calibration_table,
     chance_aucs,
     median_interval,
@@ -31,33 +32,77 @@ def test_what_is_not_defined_is_nan(labels, scores):
     assert all(len(part) == 0 for part in roc_curve(labels, scores))
 
 
-def test_bootstrap_matches_a_loop_over_resampled_patients():
-    labels, scores = two_classes(0, n=40)
-    generator, aucs = np.random.default_rng(1), []
-    groups = [np.flatnonzero(labels == k) for k in (0, 1)]
-    for _ in range(2000):
-        chosen = np.concatenate([generator.choice(group, len(group)) for group in groups])
-        aucs.append(roc_auc(labels[chosen], scores[chosen]))
-    np.testing.assert_allclose(
-        bootstrap_ci(labels, scores), np.percentile(aucs, (2.5, 97.5)), atol=0.015
-    )
-
-
-def test_bootstrap_interval_of_a_perfect_score_is_a_point_and_repeats_with_the_seed():
-    assert bootstrap_ci([0, 0, 1, 1], [1, 2, 3, 4]) == (1.0, 1.0)
-    labels, scores = two_classes(2)
-    assert bootstrap_ci(labels, scores, seed=5) == bootstrap_ci(labels, scores, seed=5)
-    wide, narrow = (bootstrap_ci(labels, scores, level=level) for level in (0.95, 0.5))
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
-def test_interval_covers_chance_in_19_of_20_null_data_sets():
-    generator = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 40)
-    bounds = [
-        bootstrap_ci(labels, generator.normal(size=80), n_bootstrap=400, seed=k) for k in range(100)
+def delong_on_the_logit(labels, scores, quantile):
+    """DeLong's bounds with a loop over patients, as in the paper's equation for the components."""
+    pairs = [
+        [1.0 if p > n else 0.5 if p == n else 0.0 for n in scores[labels == 0]]
+        for p in scores[labels == 1]
     ]
-    assert 88 <= sum(low <= 0.5 <= high for low, high in bounds) <= 100
+    of_positive = [np.mean(row) for row in pairs]
+    of_negative = [np.mean(column) for column in zip(*pairs, strict=True)]
+    auc = np.mean(of_positive)
+    variance = sum(
+        sum((value - auc) ** 2 for value in values) / (len(values) - 1) / len(values)
+        for values in (of_positive, of_negative)
+    )
+    width, middle = quantile * np.sqrt(variance) / (auc * (1 - auc)), np.log(auc / (1 - auc))
+    return [1 / (1 + np.exp(-(middle + side * width))) for side in (-1, 1)]
+
+
+def not_contradicted(auc, n_positive, n_negative, quantile):
+    """Least and greatest AUC of a fine grid within reach of the observed one."""
+    true = np.linspace(0, 1, 200_001)
+    q1, q2 = true / (2 - true), 2 * true**2 / (1 + true)
+    variances = [
+        (true * (1 - true) + (m - 1) * (q1 - true**2) + (n - 1) * (q2 - true**2)) / (m * n)
+        for m, n in ((n_positive, n_negative), (n_negative, n_positive))
+    ]
+    reach = quantile * np.sqrt(np.maximum(np.max(variances, axis=0), 0))
+    held = true[np.abs(auc - true) <= reach + 1e-12]
+    return [held.min(), held.max()]
+
+
+@pytest.mark.parametrize(("seed", "n", "t"), [(0, 40, 2.0211), (1, 10, 2.2281), (7, 18, 2.1009)])
+def test_auc_interval_is_the_hull_of_delong_and_of_newcombe(seed, n, t):
+    labels, scores = two_classes(seed, n=n)  # t: 97.5% of Student with as many degrees of freedom
+    bounds = [
+        delong_on_the_logit(labels, scores, t),
+        not_contradicted(roc_auc(labels, scores), labels.sum(), (labels == 0).sum(), t),
+    ]
+    expected = np.min(bounds, axis=0)[0], np.max(bounds, axis=0)[1]
+    assert auc_interval(labels, scores) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n_negative", "n_positive"), [(1, 1), (2, 2), (1, 9), (10, 10), (30, 3)])
+def test_separated_classes_have_an_interval_with_a_width(n_negative, n_positive):
+    labels = [0] * n_negative + [1] * n_positive
+    low, high = auc_interval(labels, range(len(labels)))
+    assert high == 1.0
+    assert 0 <= low < 0.9
+    t = float(stdtrit(max(len(labels) - 2, 1), 0.975))
+    grid = not_contradicted(1.0, n_positive, n_negative, t)
+    assert low == pytest.approx(grid[0], abs=1e-4)
+    mirrored = auc_interval(labels, -np.arange(len(labels)))
+    assert mirrored == pytest.approx((0.0, 1 - low), abs=0.15)  # Newcombe's V is not symmetric
+
+
+def test_one_patient_of_a_class_has_an_interval_round_the_auc():
+    low, high = auc_interval([1, 0, 0, 0, 0, 0], [3.5, 1, 2, 3, 4, 5])
+    assert 0 < low < 0.6 < high < 1
+
+
+def test_a_higher_level_gives_a_wider_interval():
+    labels, scores = two_classes(2)
+    wide, narrow = (auc_interval(labels, scores, level=level) for level in (0.95, 0.5))
+    assert wide[0] < narrow[0] < roc_auc(labels, scores) < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize("auc", [0.5, 0.9, 0.99])
+def test_interval_of_20_patients_holds_the_true_auc_in_19_of_20_data_sets(auc):
+    generator, labels = np.random.default_rng(0), np.repeat([0, 1], 10)
+    shift = np.sqrt(2) * ndtri(auc) * labels
+    found = [auc_interval(labels, generator.normal(size=20) + shift) for _ in range(400)]
+    assert 0.93 <= np.mean([low <= auc <= high for low, high in found])
 
 
 def test_permutation_p_matches_the_count_over_all_permutations():
@@ -84,7 +129,8 @@ def test_permutation_p_is_uniform_under_the_null():
 
 def test_summary_holds_plain_numbers():
     found = auc_summary([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4])
-    assert (found["auc"], found["ci95"], found["n"], found["n_positive"]) == (1.0, [1.0, 1.0], 4, 2)
+    assert (found["auc"], found["n"], found["n_positive"]) == (1.0, 4, 2)
+    assert found["ci95"] == list(auc_interval([0, 0, 1, 1], [1, 2, 3, 4]))
     assert found["permutation_p"] == pytest.approx(1 / 6, abs=0.03)
     assert all(type(value) in (int, float, list) for value in found.values())
 

@@ -31,11 +31,17 @@ def test_a_slice_that_is_a_square_of_the_right_size_is_not_changed():
     np.testing.assert_array_equal(from_square(images, (32, 32), Square(32)), images)
 
 
-def test_zoom_resizes_to_the_rounded_side_and_cuts_the_centre():
+@pytest.mark.parametrize(
+    ("size", "zoom", "side"), [(224, 1.2, 268), (96, 1.2, 115), (100, 1.15, 115), (224, 1.0, 224)]
+)
+def test_side_of_a_zoom_is_rounded_down(size, zoom, side):
+    assert Square(size, zoom=zoom).side == side
+
+
+def test_zoom_resizes_to_its_side_and_cuts_the_centre():
     images = np.random.default_rng(0).integers(0, 256, (1, 224, 224)).astype(np.uint8)
-    resized = cv2.resize(images[0], (269, 269), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(images[0], (268, 268), interpolation=cv2.INTER_LINEAR)
     square = Square(224, zoom=1.2)
-    assert square.side == 269
     np.testing.assert_array_equal(to_square(images, square)[0], resized[22:246, 22:246])
 
 

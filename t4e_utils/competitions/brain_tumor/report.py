@@ -89,7 +89,7 @@ def _notes(
     mean = auc[MEAN]
     n, (low, high) = mean["n"], mean["ci95"]
     yield (
-        "Area under the ROC curve over patients that the models did not see, with a 95% bootstrap "
+        "Area under the ROC curve over patients that the models did not see, with a 95% "
         "interval; auc is that of the mean of the contrasts. 0.5 is chance."
     )
     if select_on != "inner":
