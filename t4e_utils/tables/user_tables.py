@@ -116,8 +116,8 @@ def read_ids(path: str | Path, *, id_column: str, value_column: str) -> pd.DataF
         Columns patient_id (text, unchanged) and value (text). The index is the line in the file.
 
     Raises:
-        CatalogError: as `read_user_table`; or the table has no rows, a row no id, an id stands
-            twice or was rounded by a spreadsheet.
+        CatalogError: as `read_user_table`; or the table has no rows, the header twice, a row no
+            id, an id stands twice or was rounded by a spreadsheet.
     """
     table = read_user_table(path, columns=(id_column, value_column))
     table.columns = ["patient_id", "value"]
@@ -127,6 +127,10 @@ def read_ids(path: str | Path, *, id_column: str, value_column: str) -> pd.DataF
     if (empty := ids[ids == ""]).size:
         raise CatalogError(
             f"{path} has a row without {id_column} (line {empty.index[0]}): correct the table."
+        )
+    if (again := ids[ids == id_column]).size:
+        raise CatalogError(
+            f"{path} has its header again in line {again.index[0]}: take the line out."
         )
     if (rounded := ids[[bool(ROUNDED.fullmatch(one)) for one in ids]]).size:
         raise CatalogError(
@@ -175,7 +179,7 @@ def _content(path: Path) -> bytes:
             raise CatalogError(f"The table {path} is {what}: give the file of the table.")
         with open(path, "rb") as file:
             content = file.read(MOST_BYTES + 1)
-        if content.startswith(b"\x1f\x8b"):
+        if content.startswith(b"\x1f\x8b") and len(content) <= MOST_BYTES:
             with gzip.open(io.BytesIO(content)) as unpacked:
                 content = unpacked.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
