@@ -60,7 +60,10 @@ def patients_to_predict(rsna: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Pr
     path, ids = rsna / "sample_submission.csv", sample["patient_id"]
     spelled, problems = spelled_as(ids, names, path=path)
     if not names:
-        sentence = f"There is no test folder, so all {len(sample)} patients get the fallback."
+        sentence = (
+            f"There is no folder of a test patient, so all {len(sample)} get the fallback: is the "
+            "test set unpacked?"
+        )
         problems.append(Problem("no_files", str(rsna / "test"), sentence))
     elif not {*spelled} & {*names}:
         raise CatalogError(
