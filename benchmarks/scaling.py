@@ -28,7 +28,6 @@ from pathlib import Path
 import pandas as pd
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
-from t4e_utils.competitions.brain_tumor import submission
 from t4e_utils.competitions.brain_tumor.folders import find_series
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.tables.inventory import take_inventory
@@ -71,7 +70,7 @@ def multiply(drawn: Path, target: Path, n_patients: int) -> None:
 
 def inventory(data: Path, run: Path) -> None:
     for table, source in (
-        (submission.test_series(data / "rsna"), "dicom"),
+        (brain_tumor.test_series(data / "rsna"), "dicom"),
         (brain_tumor.brats_files(data / "brats21"), "nifti"),
     ):
         found, _ = take_inventory(table, source=source, n_jobs=1)
@@ -119,7 +118,7 @@ def prediction(data: Path, run: Path) -> None:
     classifier = build(settings.recipe((0.5, 99.5), "fp32")).eval()
     reading = SequenceReading(preparer.rule.chunk_stride)
     predictor = Predictor(preparer, {name: [classifier] for name in ONE_CONTRAST}, reading)
-    found, _ = predictor.predict_all(submission.test_series(data / "rsna"))
+    found, _ = predictor.predict_all(brain_tumor.test_series(data / "rsna"))
     write_table(found, run / "predictions.parquet")
 
 

@@ -277,7 +277,9 @@ def training_patients(
     found = find_series(folders.rsna, split="train", series=CONTRASTS)
     path = folders.rsna / "train_labels.csv"
     labels = read_labels(path, id_column=ID_COLUMN, label_column=LABEL_COLUMN)
-    found, labels = (t[~np.array(are_among(t["patient_id"], excluded))] for t in (found, labels))
+    found, labels = (
+        table[np.logical_not(are_among(table["patient_id"], excluded))] for table in (found, labels)
+    )
     patients, problems = join_labels(found, labels, root=folders.rsna / "train", table=path)
     found = found[found["patient_id"].isin(patients["patient_id"])].reset_index(drop=True)
     problems += missing_series(
@@ -296,3 +298,23 @@ def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
     """
     table = read_ids(path, id_column=ID_COLUMN, value_column="fold")
     return folds_of(patient_ids, table, path=path)
+
+
+def read_sample(rsna: Path) -> pd.DataFrame:
+    """Read the sample submission, the list of patients to predict.
+
+    Column patient_id, in its order and spelling.
+    """
+    path = rsna / "sample_submission.csv"
+    table = read_ids(path, id_column=ID_COLUMN, value_column=LABEL_COLUMN)
+    return table[["patient_id"]].reset_index(drop=True)
+
+
+def test_series(rsna: Path) -> pd.DataFrame:
+    """List the series folders of the test patients.
+
+    None at all is an empty table, since every patient gets a fallback.
+    """
+    if not folder_names(rsna / "test"):
+        return pd.DataFrame(columns=["patient_id", "split", "series", "path"])
+    return find_series(rsna, split="test", series=CONTRASTS)

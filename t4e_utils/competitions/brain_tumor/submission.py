@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor.data import CONTRASTS, ID_COLUMN, LABEL_COLUMN, SUBMISSION
-from t4e_utils.competitions.brain_tumor.folders import find_series
+from t4e_utils.competitions.brain_tumor.data import (
+    ID_COLUMN,
+    LABEL_COLUMN,
+    SUBMISSION,
+    read_sample,
+    test_series,
+)
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables.catalog import CatalogError, folder_names
@@ -20,29 +25,8 @@ from t4e_utils.tables.ids import spelled_as
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
-from t4e_utils.tables.user_tables import read_ids
 
 PREVALENCE = "prevalence of the training labels"
-
-
-def read_sample(rsna: Path) -> pd.DataFrame:
-    """Read the sample submission, the list of patients to predict.
-
-    Column patient_id, in its order and spelling.
-    """
-    path = rsna / "sample_submission.csv"
-    table = read_ids(path, id_column=ID_COLUMN, value_column=LABEL_COLUMN)
-    return table[["patient_id"]].reset_index(drop=True)
-
-
-def test_series(rsna: Path) -> pd.DataFrame:
-    """List the series folders of the test patients.
-
-    None at all is an empty table, since every patient gets a fallback.
-    """
-    if not folder_names(rsna / "test"):
-        return pd.DataFrame(columns=["patient_id", "split", "series", "path"])
-    return find_series(rsna, split="test", series=CONTRASTS)
 
 
 def patients_to_predict(rsna: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:

@@ -14,7 +14,6 @@ import pytest
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
 from t4e_utils.competitions.brain_tumor.data import DataFolders
-from t4e_utils.competitions.brain_tumor.submission import read_sample
 from t4e_utils.tables.catalog import CatalogError
 from t4e_utils.tables.run import MissingInputError
 
@@ -75,6 +74,14 @@ def test_labelled_patients_have_folders_and_are_not_the_faulty_ones(folders):
     )
     everybody, _, _ = brain_tumor.training_patients(folders, excluded=[])
     assert "00109" in set(everybody["patient_id"])
+
+
+def test_the_sample_keeps_its_order_and_a_missing_test_folder_is_no_error(folders):
+    assert brain_tumor.read_sample(folders.rsna)["patient_id"].tolist() == ["00003", "00007"]
+    assert len(brain_tumor.test_series(folders.rsna)) == 4
+    assert brain_tumor.test_series(folders.rsna / "nowhere").empty
+    (folders.rsna / "empty" / "test").mkdir(parents=True)
+    assert brain_tumor.test_series(folders.rsna / "empty").empty
 
 
 def rewrite(path, change):
@@ -211,5 +218,5 @@ def test_the_phantoms_are_drawn_where_nothing_is(tmp_path, monkeypatch):
     monkeypatch.setattr(brain_tumor.phantoms, "PhantomConfig", lambda: SMALL)
     folders = brain_tumor.open_data("data/phantoms/rsna", "data/phantoms/brats21")
     assert folders.is_phantom
-    assert len(read_sample(folders.rsna)) == SMALL.n_test
+    assert len(brain_tumor.read_sample(folders.rsna)) == SMALL.n_test
     assert np.isin(brain_tumor.training_patients(folders)[0]["label"], [0, 1]).all()
