@@ -25,7 +25,7 @@ import pandas as pd
 from t4e_utils.scans.problems import one_line
 from t4e_utils.tables import CatalogError
 
-MOST_BYTES = 1 << 28  # a table with more is none of patients; unpacked, so that gzip is bounded too
+MOST_BYTES = 1 << 27  # a table with more is none of patients; unpacked, so that gzip is bounded too
 DELIMITERS = ",;\t|"
 BYTE_ORDERS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before that of UTF-16, which it begins with

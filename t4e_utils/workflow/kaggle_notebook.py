@@ -20,6 +20,7 @@ from pathlib import Path
 
 
 def folder_with(name, likely=""):
+    # of several the one in a folder of the likely name, then the one with test/ beside the file
     found, seen = {{}}, set()
     for folder, folders, files in os.walk("{root}/input", followlinks=True):
         place = Path(folder).resolve()

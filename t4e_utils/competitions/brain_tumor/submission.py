@@ -20,7 +20,7 @@ from t4e_utils.competitions.brain_tumor.data import (
 )
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.scans.problems import Problem
-from t4e_utils.tables.catalog import CatalogError, folder_names
+from t4e_utils.tables.catalog import CatalogError, folder_names, problems_table
 from t4e_utils.tables.ids import spelled_as
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
@@ -222,22 +222,20 @@ def problems_by_series(
         patients in the order of the sample, after what belongs to none.
     """
     own = {Path(row.path): (row.patient_id, row.series) for row in series.itertuples()}
-    there = set(own.values())
-    rows = []
-    for problem in problems:
-        path = Path(problem.path)
-        of = next((own[folder] for folder in (path, *path.parents) if folder in own), ("", ""))
-        rows.append((*of, *problem))
-    rows += [
-        (patient, name, "missing_series", "", f"Patient {patient} has no {name}.")
-        for patient in sample["patient_id"]
-        for name in names
-        if (patient, name) not in there
-    ]
-    table = pd.DataFrame(rows, columns=["patient_id", "series", *Problem._fields])
-    place = {patient: k for k, patient in enumerate(sample["patient_id"])}
-    order = table["patient_id"].map(place).fillna(-1)
-    return table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+    there, place = set(own.values()), {one: k for k, one in enumerate(sample["patient_id"])}
+    found = [*problems]
+    owners = [_owner(Path(problem.path), own) for problem in found]
+    for missing in ((one, name) for one in place for name in names if (one, name) not in there):
+        owners.append(missing)
+        found.append(Problem("missing_series", "", "Patient {} has no {}.".format(*missing)))
+    table = pd.DataFrame(owners, columns=["patient_id", "series"]).join(problems_table(found))
+    order = np.argsort([place.get(patient, -1) for patient, _ in owners], kind="stable")
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _owner(path: Path, own: Mapping[Path, tuple[str, str]]) -> tuple[str, str]:
+    """Return patient and series of the folder that a path is, or lies in; else nobody."""
+    return next((own[folder] for folder in (path, *path.parents) if folder in own), ("", ""))
 
 
 def _codes(problems: pd.DataFrame) -> dict[str, str]:
