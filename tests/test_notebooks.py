@@ -243,6 +243,15 @@ def test_a_label_table_without_its_column_is_named(tmp_path, data):
     assert re.search("has no column BraTS21ID; it has id, MGMT_value", str(error))
 
 
+def test_the_submission_is_written_before_anything_is_only_shown():
+    sources = [cell.source for cell in code_cells("06_submission")]
+    written = next(k for k, source in enumerate(sources) if "write_submission(" in source)
+    shows = re.compile(r"\b(display|outcome\.|cohort\.|DataFrame|nested_summary|story|head)\b")
+    before = [source for source in sources[:written] if "import" not in source]
+    assert not [source for source in before if shows.search(source)]
+    assert [source for source in sources[written + 1 :] if shows.search(source)]
+
+
 def execute(name, run_dir, data, **given):
     """Run a notebook as papermill does, with the parameters it declares."""
     source = ROOT / "notebooks" / f"{name}.ipynb"

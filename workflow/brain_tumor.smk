@@ -175,6 +175,7 @@ rule submission:
     output:
         f"{R}/submission.csv",
         f"{R}/submission_report.csv",
+        f"{R}/submission_problems.csv",
     params:
         given=BUNDLE_GIVEN,
     log:

@@ -24,6 +24,7 @@ CODES = {
     "folder_without_label": "a patient has a folder but no label",
     "gantry_tilt": "the slices are not stacked along their normal",
     "gap": "slices are missing between others",
+    "id_spelling": "ids of a table are spelled otherwise than the folders",
     "label_without_folder": "a patient has a label but no folder",
     "missing_series": "a patient lacks a series",
     "mixed_orientations": "images of another orientation are in the same folder",

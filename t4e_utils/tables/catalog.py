@@ -18,17 +18,14 @@ from string import Formatter
 import pandas as pd
 import pydicom
 
-from t4e_utils import T4EError
 from t4e_utils.progress import parallel
 from t4e_utils.scans.dicom_elements import READ_ERRORS
-from t4e_utils.scans.problems import Problem, merged, one_line
+from t4e_utils.scans.problems import Problem, merged
+from t4e_utils.tables import CatalogError
+from t4e_utils.tables.ids import spelled_as
 
 IDENTIFIERS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 HASH_PREFIX = b"patient:"  # the same in every run, so that tables can be joined
-
-
-class CatalogError(T4EError):
-    """A data set or one of its tables cannot be used."""
 
 
 def find_scans(root: str | Path, pattern: str) -> pd.DataFrame:
@@ -75,6 +72,17 @@ def find_scans(root: str | Path, pattern: str) -> pd.DataFrame:
     rows = [expression.fullmatch(path).groups() for path in found]
     table = pd.DataFrame(rows, columns=list(expression.groupindex))
     return table.assign(path=[os.path.join(root, path) for path in found])
+
+
+def folder_names(root: str | Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none if it is empty or not there.
+
+    Raises:
+        CatalogError: it cannot be listed.
+    """
+    if not os.path.lexists(root):
+        return []
+    return sorted(_entries(root, "", files=False))
 
 
 def _entries(root: str | Path, folder: str, *, files: bool) -> Iterator[str]:
@@ -173,81 +181,32 @@ def missing_series(
     ]
 
 
-def read_ids(path: Path, *, id_column: str, value_column: str) -> pd.DataFrame:
-    """Read a table of ids and values as text, in its order.
-
-    Returns:
-        Columns patient_id (text, unchanged) and value (text).
-
-    Raises:
-        CatalogError: the file or a column is missing, the table is empty, or an id stands twice.
-    """
-    if not path.is_file():
-        raise CatalogError(
-            f"The table {path} is not there: see the README's section on data for the layout."
-        )
-    try:
-        table = pd.read_csv(path, dtype=str)
-    except ValueError as error:
-        is_empty = isinstance(error, pd.errors.EmptyDataError)
-        what = "is empty" if is_empty else f"cannot be read ({one_line(error)})"
-        raise CatalogError(
-            f"The table {path} {what}: it must have the columns {id_column} and {value_column}."
-        ) from error
-    if missing := [column for column in (id_column, value_column) if column not in table.columns]:
-        raise CatalogError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}: "
-            "correct the header."
-        )
-    if table.empty:
-        raise CatalogError(f"{path} has no rows: it must name at least one patient.")
-    table = table.rename(columns={id_column: "patient_id", value_column: "value"})
-    if table["patient_id"].isna().any():
-        raise CatalogError(
-            f"{path} has a row without {id_column} (line "
-            f"{table['patient_id'].isna().argmax() + 2}): correct the table."
-        )
-    if (repeated := table["patient_id"][table["patient_id"].duplicated()]).size:
-        raise CatalogError(
-            f"{path} names {repeated.iloc[0]} more than once: each patient must have one row."
-        )
-    return table[["patient_id", "value"]]
-
-
-def read_labels(path: Path, *, id_column: str, label_column: str) -> pd.DataFrame:
-    """Read patient labels.
-
-    Returns:
-        Columns patient_id (text) and label (0 or 1).
-
-    Raises:
-        CatalogError: as `read_ids`, or a label other than 0 and 1.
-    """
-    table = read_ids(path, id_column=id_column, value_column=label_column)
-    numbers = pd.to_numeric(table["value"], errors="coerce")
-    if (wrong := table[~numbers.isin([0, 1])]).size:
-        first = wrong.iloc[0]
-        raise CatalogError(
-            f"{path} gives {first['patient_id']} the {label_column} {first['value']!r}: a "
-            "label must be 0 or 1."
-        )
-    return pd.DataFrame({"patient_id": table["patient_id"], "label": numbers.astype(int)})
-
-
 def join_labels(
-    found: pd.DataFrame, labels: pd.DataFrame, *, root: Path
+    found: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    root: Path,
+    table: str | Path = "the table of labels",
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Return the patients that have a folder and a label, and a problem for each of the others.
 
+    Args:
+        found: column patient_id, from the names of folders.
+        labels: patient_id and label.
+        root: of the folders, for messages.
+        table: of the labels, for messages. Its ids may be spelled otherwise, see `ids.spelled_as`.
+
     Returns:
-        Columns patient_id and label, sorted by patient; problems.
+        Columns patient_id, as the folders have it, and label, sorted by patient; problems.
 
     Raises:
-        CatalogError: no patient has both.
+        CatalogError: no patient has both, or an id can be several folders.
     """
     folders = set(found["patient_id"])
-    labelled = set(labels["patient_id"])
-    problems = [
+    spelled, problems = spelled_as(labels["patient_id"], folders, path=table)
+    labels = labels.assign(patient_id=spelled)
+    labelled = set(spelled)
+    problems += [
         Problem("label_without_folder", str(root), f"Patient {p} has a label but no folder.")
         for p in sorted(labelled - folders)
     ]

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from t4e_utils import T4EError
-from t4e_utils.tables.catalog import CatalogError
+from t4e_utils.tables import CatalogError
+from t4e_utils.tables.ids import key_of, spelled_as
+from t4e_utils.tables.user_tables import number
 
 
 class LeakError(T4EError):
@@ -45,13 +49,16 @@ def make_folds(
         Fold of each id, (N,) int.
 
     Raises:
-        CatalogError: fewer ids or groups than folds, an id more than once, or one without a group.
+        CatalogError: fewer ids or groups than folds, an id more than once (6 is 00006), or one
+            without a group.
     """
     ids = np.asarray(ids, dtype=str)
-    if len(set(ids)) != len(ids):
+    keys = pd.Series([key_of(one) for one in ids], dtype=object)
+    if (repeated := keys[keys.duplicated(keep=False)]).size:
+        same = ", ".join(ids[repeated.index[repeated == repeated.iloc[0]]])
         raise CatalogError(
-            "A patient stands more than once in the list to be dealt into folds: give one row "
-            "per patient."
+            f"A patient stands more than once in the list to be dealt into folds ({same}): give "
+            "one row per patient, and no two ids of one number."
         )
     of_row, names = pd.factorize(pd.Series(ids if groups is None else list(groups)), sort=True)
     if (of_row < 0).any():
@@ -166,16 +173,47 @@ def _inner_split(training: pd.DataFrame, *, share: float, seed: int) -> tuple[li
     ]
 
 
-def assert_disjoint(first: Iterable[str], second: Iterable[str], *, what: str) -> None:
-    """Raise when a patient stands in both.
+def assert_disjoint(first: Iterable[Any], second: Iterable[Any], *, what: str) -> None:
+    """Raise when a patient stands in both, however the id is spelled: 6 is 00006.
 
     Raises:
-        LeakError: naming the patients.
+        LeakError: naming the patients as `first` does.
     """
-    both = sorted(set(first) & set(second))
+    spelled = {key_of(patient): str(patient) for patient in first}
+    both = sorted(spelled[key] for key in spelled.keys() & {key_of(patient) for patient in second})
     if both:
         shown = ", ".join(both[:5]) + (" ..." if len(both) > 5 else "")
         raise LeakError(
             f"{len(both)} patients stand on both sides of {what}: {shown}. Their figures would "
             "be about training data; mend the split."
         )
+
+
+def folds_of(ids: Iterable[str], table: pd.DataFrame, *, path: str | Path) -> list[int]:
+    """Return the fold of each patient from a table, however their ids are spelled there.
+
+    Args:
+        ids: whose folds.
+        table: patient_id and value (the fold as text), from `user_tables.read_ids`. The folds of
+            others may be missing.
+        path: of the table, for messages.
+
+    Raises:
+        CatalogError: a patient has no fold, or something else than a whole number from 0.
+    """
+    ids = list(ids)
+    spelled, _ = spelled_as(table["patient_id"], ids, path=path)
+    values = dict(zip(spelled, table["value"], strict=True))
+    if missing := [patient for patient in ids if not values.get(patient)]:
+        raise CatalogError(
+            f"{path} has no fold for {len(missing)} patients, such as {missing[0]}: complete "
+            "it, or exclude them."
+        )
+    numbers = {patient: number(values[patient]) for patient in ids}
+    for patient, fold in numbers.items():
+        if not (fold >= 0 and fold.is_integer()):
+            raise CatalogError(
+                f"{path} gives {patient} the fold {values[patient]!r}: a fold must be a whole "
+                "number from 0."
+            )
+    return [int(numbers[patient]) for patient in ids]

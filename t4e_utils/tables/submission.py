@@ -120,6 +120,7 @@ def write_submission(
     form: SubmissionForm,
     *,
     report: pd.DataFrame | None = None,
+    problems: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Validate and write the submission, read it back and validate that.
 
@@ -129,6 +130,7 @@ def write_submission(
         path: ends in .csv or .parquet.
         form: the columns.
         report: how each answer came about; goes to `<stem>_report.csv` beside it.
+        problems: all that was odd; goes to `<stem>_problems.csv` beside it.
 
     Returns:
         The submission as written.
@@ -137,8 +139,9 @@ def write_submission(
         SubmissionError: as `validate`.
     """
     validate(table, sample, form)
-    if report is not None:
-        _write(report, path.with_name(f"{path.stem}_report.csv"))
+    for name, beside in (("report", report), ("problems", problems)):
+        if beside is not None:
+            _write(beside, path.with_name(f"{path.stem}_{name}.csv"))
     _write(table, path)
     if path.suffix == ".parquet":
         written = pd.read_parquet(path)

@@ -10,29 +10,40 @@ import nbformat
 from nbformat import NotebookNode
 
 MARK = "t4e_bundle.json"  # marks the folder of the uploaded data set
-DEEPEST = (
-    6  # folders between input/ and a file: models/<owner>/<model>/<framework>/<kind>/<version>
-)
 BOOTSTRAP = """\
 # Installs what this image lacks, without network, and finds the input folders.
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 
-def folder_with(name):
-    inputs = Path("{root}/input")
-    for depth in range(1, {deepest} + 1):
-        if found := sorted(inputs.glob("*/" * depth + name)):
-            return str(found[0].parent)
+def folder_with(name, likely=""):
+    # of several the one in a folder of the likely name, then the one with test/ beside the file
+    found, seen = {{}}, set()
+    for folder, folders, files in os.walk("{root}/input", followlinks=True):
+        place = Path(folder).resolve()
+        if name in files and place not in seen:
+            found[folder] = likely in place.parts, Path(folder, "test").is_dir()
+        if name in files or place in seen:  # not below it; a link can lead back
+            folders.clear()
+        elif files:  # a data set: its scans are many, and no inputs
+            folders[:] = set(folders) - {{"train", "test"}}
+        seen.add(place)
+        folders.sort()
+    best = [folder for folder in found if found[folder] == max(found.values())]
+    if len(best) == 1:
+        return best[0]
     raise FileNotFoundError(
-        f"No {{name}} below {root}/input: add the competition and the data set {dataset} "
+        f"{{' and '.join(best)}} hold a {{name}} each: remove all inputs but one of them."
+        if best
+        else f"No {{name}} below {root}/input: add the competition and the data set {dataset} "
         "as inputs of this notebook."
     )
 
 
-bundle = Path(folder_with("{mark}"))
+bundle = Path(folder_with("{mark}", "{dataset}".split("/")[-1]))
 installed = importlib.metadata.distributions()
 present = {{found.metadata["Name"].lower().replace("_", "-") for found in installed}}
 options = ["--quiet", "--force-reinstall", "--no-index", "--no-deps"]
@@ -75,6 +86,6 @@ def bundled_notebook(
     lines = ["# Parameters", *[f"{name} = {value}" for name, value in values.items()]]
     injected = {"id": "injected", "metadata": {"tags": ["injected-parameters"]}}
     bundled.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines), **injected))
-    install = BOOTSTRAP.format(root=root, mark=MARK, dataset=dataset, deepest=DEEPEST).rstrip()
+    install = BOOTSTRAP.format(root=root, mark=MARK, dataset=dataset).rstrip()
     bundled.cells.insert(1, nbformat.v4.new_code_cell(install, id="install"))
     return bundled

@@ -22,7 +22,6 @@ from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import catalog
 from t4e_utils.tables.store import write_table
 
-COLUMNS = {"id_column": "BraTS21ID", "value_column": "MGMT_value"}
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -251,61 +250,6 @@ def test_real_files_whose_identifiers_are_no_uids_are_grouped(tmp_path):
     assert table["series"].str.fullmatch("ID_[0-9a-f]{10}").all()
 
 
-def csv(tmp_path, text: str):
-    path = tmp_path / "labels.csv"
-    path.write_text(text)
-    return path
-
-
-def test_ids_and_labels_are_read_in_order_and_ids_stay_text(tmp_path):
-    path = csv(tmp_path, "BraTS21ID,MGMT_value,other\n00006,1,x\n00002,0,y\n")
-    assert catalog.read_ids(path, **COLUMNS).to_numpy().tolist() == [["00006", "1"], ["00002", "0"]]
-    labels = catalog.read_labels(path, id_column="BraTS21ID", label_column="MGMT_value")
-    assert labels.to_numpy().tolist() == [["00006", 1], ["00002", 0]]
-    assert labels["label"].dtype == int
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty: it must have the columns BraTS21ID and MGMT_value"),
-        (
-            "BraTS21ID,label\n00001,1\n",
-            "has no column MGMT_value; it has BraTS21ID, label: correct the header",
-        ),
-        ("BraTS21ID,MGMT_value\n", "has no rows: it must name at least one patient"),
-        ("BraTS21ID,MGMT_value\n00001,1\n,0\n", r"has a row without BraTS21ID \(line 3\)"),
-        ("BraTS21ID,MGMT_value\n00001,1\n00001,0\n", "names 00001 more than once"),
-        (
-            "BraTS21ID,MGMT_value\n00001,2\n",
-            "gives 00001 the MGMT_value '2': a label must be 0 or 1",
-        ),
-        (
-            "BraTS21ID,MGMT_value\n00001,\n",
-            "gives 00001 the MGMT_value nan: a label must be 0 or 1",
-        ),
-    ],
-)
-def test_a_label_table_that_cannot_be_used_is_refused(tmp_path, text, message):
-    with pytest.raises(catalog.CatalogError, match=message):
-        catalog.read_labels(csv(tmp_path, text), id_column="BraTS21ID", label_column="MGMT_value")
-
-
-def test_a_label_table_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(
-        catalog.CatalogError, match=r"labels\.csv cannot be read \(.*: it must have the columns Br"
-    ):
-        catalog.read_ids(tmp_path / "labels.csv", **COLUMNS)
-
-
-def test_a_missing_label_table_is_refused(tmp_path):
-    with pytest.raises(
-        catalog.CatalogError, match=r"labels\.csv is not there: see the README's section on data"
-    ):
-        catalog.read_ids(tmp_path / "labels.csv", **COLUMNS)
-
-
 def test_only_patients_with_folder_and_label_are_joined_and_the_others_are_named(tmp_path):
     found = pd.DataFrame(
         {"patient_id": ["00001", "00001", "00002"], "series": ["FLAIR", "T1w", "FLAIR"]}
@@ -319,16 +263,37 @@ def test_only_patients_with_folder_and_label_are_joined_and_the_others_are_named
     ]
 
 
+def test_labels_are_matched_to_folders_by_number_and_that_is_said_once(tmp_path):
+    found = pd.DataFrame({"patient_id": ["00006", "00008", "00008", "00010"]})
+    labels = pd.DataFrame({"patient_id": ["8", "10.0", "6", "7"], "label": [1, 0, 1, 0]})
+    both, problems = catalog.join_labels(found, labels, root=tmp_path, table="labels.csv")
+    assert both.to_numpy().tolist() == [["00006", 1], ["00008", 1], ["00010", 0]]
+    spelling, lonely = problems
+    assert (spelling.code, spelling.path) == ("id_spelling", "labels.csv")
+    assert spelling.sentence.startswith("3 of 4 ids are spelled otherwise than their folders, such")
+    assert lonely.sentence == "Patient 7 has a label but no folder."
+
+
 def test_ids_that_do_not_belong_together_are_refused_with_an_example_of_each(tmp_path):
     found, labels = (
         pd.DataFrame({"patient_id": ["00001"]}),
-        pd.DataFrame({"patient_id": ["1"], "label": [1]}),
+        pd.DataFrame({"patient_id": ["2"], "label": [1]}),
     )
     with pytest.raises(
         catalog.CatalogError,
-        match=r"folders such as 00001, labels such as 1\): do the ids belong together",
+        match=r"folders such as 00001, labels such as 2\): do the ids belong together",
     ):
         catalog.join_labels(found, labels, root=tmp_path)
+
+
+def test_names_of_folders_are_listed_and_none_is_no_error(tmp_path):
+    touch(tmp_path, "b/", "a/", ".hidden/", "file")
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+    assert catalog.folder_names(tmp_path) == ["a", "b"]
+    assert catalog.folder_names(tmp_path / "a") == catalog.folder_names(tmp_path / "x") == []
+    for wrong in ("c", "file"):
+        with pytest.raises(catalog.CatalogError, match=f"{wrong}/? cannot be listed"):
+            catalog.folder_names(tmp_path / wrong)
 
 
 def test_problems_become_a_table_even_if_there_are_none():

@@ -79,8 +79,9 @@ def test_folds_that_cannot_be_dealt_are_refused():
         folds.make_folds(ids(3), n_folds=5, seed=0)
     with pytest.raises(CatalogError, match="n_folds = 1 does not fit"):
         folds.make_folds(ids(3), n_folds=1, seed=0)
-    with pytest.raises(CatalogError, match="more than once"):
-        folds.make_folds(["00001", "00001"], n_folds=2, seed=0)
+    for twice in (["00001", "00001"], ["00001", "00002", "1"]):
+        with pytest.raises(CatalogError, match=rf"more than once .* \(00001, {twice[-1]}\): give"):
+            folds.make_folds(twice, n_folds=2, seed=0)
 
 
 def test_a_fold_has_three_groups_that_share_nobody_and_miss_nobody():
@@ -132,6 +133,31 @@ def test_patients_on_both_sides_are_named():
         r"\.\.\.",
     ):
         folds.assert_disjoint(ids(6), ids(6), what="the split")
+
+
+def test_a_patient_is_on_both_sides_however_the_id_is_spelled():
+    with pytest.raises(folds.LeakError, match=r"2 patients stand on both .* the split: 13\.0, 6"):
+        folds.assert_disjoint(["6", "13.0", "8"], ["00006", "00013"], what="the split")
+    folds.assert_disjoint(["6", "ID_6"], ["60", "06a", "ID_06"], what="the split")
+
+
+def fold_table(**folds_by_id) -> pd.DataFrame:
+    return pd.DataFrame({"patient_id": list(folds_by_id), "value": list(folds_by_id.values())})
+
+
+def test_folds_of_a_table_are_whole_numbers_and_others_may_have_none():
+    table = fold_table(**{"6": "0.0", "8.0": "1", "00010": "2,0", "11": ""})
+    assert folds.folds_of(["00010", "00006", "00008"], table, path="folds.csv") == [2, 0, 1]
+    with pytest.raises(CatalogError, match=r"folds\.csv has no fold for 2 patients, such as 00011"):
+        folds.folds_of(["00006", "00011", "00012"], table, path="folds.csv")
+
+
+@pytest.mark.parametrize("fold", ["0.5", "-1", "one", "1e400"])
+def test_a_fold_that_is_no_whole_number_is_refused(fold):
+    with pytest.raises(
+        CatalogError, match=f"gives 00006 the fold '{fold}': a fold must be a whole"
+    ):
+        folds.folds_of(["00006"], fold_table(**{"6": fold}), path="folds.csv")
 
 
 def test_folds_without_groups_are_those_of_earlier_versions():

@@ -154,7 +154,9 @@ def test_numbers_and_text_have_rules_of_their_own():
 def test_the_submission_is_written_with_ids_as_text_and_reads_back_the_same(tmp_path):
     table = answers(ONE, SAMPLE["BraTS21ID"], [0.55, 0.5, 0.7])
     report = table.assign(fallback=["prevalence", "", ""])
-    written = write_submission(table, SAMPLE, tmp_path / "submission.csv", ONE, report=report)
+    problems = pd.DataFrame([("00002", "gap, wide")], columns=["patient_id", "sentence"])
+    beside = {"report": report, "problems": problems}
+    written = write_submission(table, SAMPLE, tmp_path / "submission.csv", ONE, **beside)
     assert (tmp_path / "submission.csv").read_text().splitlines()[:2] == [
         "BraTS21ID,MGMT_value",
         "00300,0.55",
@@ -162,7 +164,10 @@ def test_the_submission_is_written_with_ids_as_text_and_reads_back_the_same(tmp_
     pd.testing.assert_frame_equal(written, table)
     again = pd.read_csv(tmp_path / "submission_report.csv", dtype={"BraTS21ID": str})
     assert again["fallback"].fillna("").tolist() == report["fallback"].tolist()
-    assert sorted(os.listdir(tmp_path)) == ["submission.csv", "submission_report.csv"]
+    again = pd.read_csv(tmp_path / "submission_problems.csv", dtype=str)
+    pd.testing.assert_frame_equal(again, problems)
+    names = ["submission.csv", "submission_problems.csv", "submission_report.csv"]
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

@@ -5,6 +5,7 @@ without network.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -445,6 +446,18 @@ def test_the_notebook_runs_without_network_and_predicts_every_patient_whatever_i
     assert sorted(path.stat().st_mtime_ns for path in (kaggle.root / "input").rglob("*")) == before
     broken, empty, absent, constant, mixed = kaggle.ids
     assert report["series_used"].tolist() == ["T2w", "T2w", "", "T2w", "FLAIR T2w"]
+    assert report.loc[[broken, empty, absent, constant], "problems"].tolist() == [
+        "FLAIR: no_pixels",
+        "FLAIR: no_files",
+        "FLAIR: missing_series; T2w: missing_series",
+        "FLAIR: blank",
+    ]
+    assert re.fullmatch("FLAIR: .*mixed_sizes.*", report.loc[mixed, "problems"])
+    odd = pd.read_csv(kaggle.root / "working" / "submission_problems.csv", dtype=str)
+    assert {*zip(odd["patient_id"], odd["series"], strict=True)} >= {
+        *((patient, "FLAIR") for patient in kaggle.ids),
+        (absent, "T2w"),
+    }
     assert report.loc[absent, ["probability", "fallback"]].tolist() == [0.4, PREVALENCE]
     assert all(
         "FLAIR: no readable series" in report.loc[patient, "fallback"]

@@ -52,7 +52,7 @@ OUTPUTS = {
     "train_cls": "['cls/oof.parquet', 'cls/summary.json', 'scores/train_cls.json']"
     " if summarise else [f for t in mri_types for k in folds for f in "
     "(f'cls/models/{t}_fold{k}.json', f'cls/oof/{t}_fold{k}.parquet')]",
-    "submission": "['submission.csv', 'submission_report.csv']",
+    "submission": "['submission.csv', 'submission_report.csv', 'submission_problems.csv']",
 }
 WRITE = """from pathlib import Path
 assert n_folds != 13, "thirteen folds bring bad luck"

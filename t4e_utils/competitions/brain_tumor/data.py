@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from t4e_utils.annotations.regions import labels_of
@@ -23,16 +24,12 @@ from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
 from t4e_utils.scans.reading import read_each
 from t4e_utils.scans.volume import Volume
-from t4e_utils.tables.catalog import (
-    CatalogError,
-    join_labels,
-    missing_series,
-    read_ids,
-    read_labels,
-)
-from t4e_utils.tables.folds import assert_disjoint
+from t4e_utils.tables.catalog import CatalogError, folder_names, join_labels, missing_series
+from t4e_utils.tables.folds import assert_disjoint, folds_of
+from t4e_utils.tables.ids import are_among, key_of
 from t4e_utils.tables.run import require_folder, resolve
 from t4e_utils.tables.submission import SubmissionForm
+from t4e_utils.tables.user_tables import read_ids, read_labels, table_at
 from t4e_utils.workflow.kaggle_bundle import Bundle
 from t4e_utils.workflow.plan import Stage
 
@@ -56,6 +53,7 @@ ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
 SUBMISSION = SubmissionForm(ID_COLUMN, (LABEL_COLUMN,))
 # on the private board, 87 patients
 PUBLISHED_AUC = {"T4E, private board": 0.60696, "winner, private board": 0.62174}
+FIVE_DIGITS = r"(?<!\d)(\d{5})(?!\d)"  # of a patient
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
 PHANTOM_ROOT = "data/phantoms"
 BRATS_FILES = {
@@ -82,7 +80,7 @@ KAGGLE = Bundle(
     parameters={
         "run_dir": "'{root}/working'",
         "models_dir": "str(bundle)",
-        "rsna_dir": 'folder_with("sample_submission.csv")',
+        "rsna_dir": f'folder_with("sample_submission.csv", "{COMPETITION}")',
         "brats_dir": '""',
         "source": '"dicom"',
     },
@@ -149,7 +147,7 @@ def brats_patient_id(folder_name: str) -> str:
     Raises:
         CatalogError: the name holds no five-digit group.
     """
-    found = re.search(r"(?<!\d)(\d{5})(?!\d)", folder_name)
+    found = re.search(FIVE_DIGITS, folder_name)
     if not found:
         raise CatalogError(
             f"The folder name {folder_name!r} holds no five-digit patient id such as "
@@ -205,20 +203,40 @@ def first_annotated(
 
 
 def classification_ids(rsna: Path) -> set[str]:
-    """Return every patient id that the classification data set mentions.
+    """Return every patient id that the classification data set mentions, with five digits.
 
-    Label table, sample submission, train and test folders.
+    Label table, sample submission, train and test folders. In tables the zeros may be lost.
+
+    Raises:
+        CatalogError: it mentions nobody, or a table has an id of another form: whether this patient
+            is in BraTS too could not be seen.
     """
     ids = set()
-    for table in ("train_labels.csv", "sample_submission.csv"):
-        if (rsna / table).is_file():
-            ids |= set(
-                read_ids(rsna / table, id_column=ID_COLUMN, value_column=LABEL_COLUMN)["patient_id"]
-            )
+    for path in (rsna / "train_labels.csv", rsna / "sample_submission.csv"):
+        if table_at(path):
+            named = read_ids(path, id_column=ID_COLUMN, value_column=LABEL_COLUMN)["patient_id"]
+            ids |= {_five_digits(patient, path) for patient in named}
     for split in ("train", "test"):
-        if (rsna / split).is_dir():
-            ids |= {folder.name for folder in (rsna / split).iterdir() if folder.is_dir()}
+        ids |= {_five_digits(name) for name in folder_names(rsna / split)}
+    if not ids:
+        raise CatalogError(
+            f"{rsna} names no patient, so it cannot be seen who is in both data sets: give the "
+            "folder with train_labels.csv and sample_submission.csv."
+        )
     return ids
+
+
+def _five_digits(patient: str, table: Path | None = None) -> str:
+    key = key_of(patient)
+    if key.isdecimal() and len(key) <= 5:
+        return key.zfill(5)
+    if found := re.search(FIVE_DIGITS, key):
+        return found.group(1)
+    if table is None:  # a folder that is no patient
+        return patient
+    raise CatalogError(
+        f"{table} names the patient {patient!r}: correct the id, it has five digits such as 00006."
+    )
 
 
 def segmentation_patients(folders: DataFolders) -> SegmentationPatients:
@@ -257,11 +275,12 @@ def training_patients(
         Patients (patient_id, label), series (patient_id, split, series, path), problems.
     """
     found = find_series(folders.rsna, split="train", series=CONTRASTS)
-    labels = read_labels(
-        folders.rsna / "train_labels.csv", id_column=ID_COLUMN, label_column=LABEL_COLUMN
+    path = folders.rsna / "train_labels.csv"
+    labels = read_labels(path, id_column=ID_COLUMN, label_column=LABEL_COLUMN)
+    found, labels = (
+        table[np.logical_not(are_among(table["patient_id"], excluded))] for table in (found, labels)
     )
-    found, labels = (table[~table["patient_id"].isin(excluded)] for table in (found, labels))
-    patients, problems = join_labels(found, labels, root=folders.rsna / "train")
+    patients, problems = join_labels(found, labels, root=folders.rsna / "train", table=path)
     found = found[found["patient_id"].isin(patients["patient_id"])].reset_index(drop=True)
     problems += missing_series(
         found, patients["patient_id"], series=CONTRASTS, root=folders.rsna / "train"
@@ -272,29 +291,23 @@ def training_patients(
 def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
     """Return the fold of each patient from a table such as the T4E team's.
 
-    Columns BraTS21ID and fold; ids without zeros in front.
+    Columns BraTS21ID and fold; ids may be without zeros in front.
 
     Raises:
-        CatalogError: the table is missing or a patient is not in it.
+        CatalogError: as `user_tables.read_ids` and `folds.folds_of`.
     """
     table = read_ids(path, id_column=ID_COLUMN, value_column="fold")
-    folds = dict(zip(table["patient_id"].str.zfill(5), table["value"].astype(int), strict=True))
-    if missing := [patient for patient in patient_ids if patient not in folds]:
-        raise CatalogError(
-            f"{path} has no fold for {len(missing)} patients, such as {missing[0]}: complete "
-            "it, or exclude them."
-        )
-    return [folds[patient] for patient in patient_ids]
+    return folds_of(patient_ids, table, path=path)
 
 
 def read_sample(rsna: Path) -> pd.DataFrame:
     """Read the sample submission, the list of patients to predict.
 
-    Column patient_id, in its order.
+    Column patient_id, in its order and spelling.
     """
-    return read_ids(rsna / "sample_submission.csv", id_column=ID_COLUMN, value_column=LABEL_COLUMN)[
-        ["patient_id"]
-    ]
+    path = rsna / "sample_submission.csv"
+    table = read_ids(path, id_column=ID_COLUMN, value_column=LABEL_COLUMN)
+    return table[["patient_id"]].reset_index(drop=True)
 
 
 def test_series(rsna: Path) -> pd.DataFrame:
@@ -302,6 +315,6 @@ def test_series(rsna: Path) -> pd.DataFrame:
 
     None at all is an empty table, since every patient gets a fallback.
     """
-    if not (rsna / "test").is_dir():
+    if not folder_names(rsna / "test"):
         return pd.DataFrame(columns=["patient_id", "split", "series", "path"])
     return find_series(rsna, split="test", series=CONTRASTS)

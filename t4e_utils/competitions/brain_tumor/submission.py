@@ -11,13 +11,52 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN, SUBMISSION
+from t4e_utils.competitions.brain_tumor.data import (
+    ID_COLUMN,
+    LABEL_COLUMN,
+    SUBMISSION,
+    read_sample,
+    test_series,
+)
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.scans.problems import Problem
+from t4e_utils.tables.catalog import CatalogError, folder_names, problems_table
+from t4e_utils.tables.ids import spelled_as
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
 
 PREVALENCE = "prevalence of the training labels"
+
+
+def patients_to_predict(rsna: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[Problem]]:
+    """Return the sample, the series of its patients in its spelling, and what is odd.
+
+    Without any test folder there are no series: the test set of a competition is not always there.
+
+    Returns:
+        Sample (patient_id), series (patient_id, split, series, path), problems.
+
+    Raises:
+        CatalogError: there are test folders, but none of a patient of the sample.
+    """
+    sample, names = read_sample(rsna), folder_names(rsna / "test")
+    path, ids = rsna / "sample_submission.csv", sample["patient_id"]
+    spelled, problems = spelled_as(ids, names, path=path)
+    if not names:
+        sentence = (
+            f"There is no folder of a test patient, so all {len(sample)} get the fallback: is the "
+            "test set unpacked?"
+        )
+        problems.append(Problem("no_files", str(rsna / "test"), sentence))
+    elif not {*spelled} & {*names}:
+        raise CatalogError(
+            f"None of the {len(sample)} patients of {path}, such as {ids[0]}, has a folder below "
+            f"{rsna / 'test'}, which holds {names[0]}: do the two belong together?"
+        )
+    own, series = dict(zip(spelled, ids, strict=True)), test_series(rsna)
+    series = series[series["patient_id"].isin(own)].reset_index(drop=True)
+    return sample, series.assign(patient_id=series["patient_id"].map(own)), problems
 
 
 def classifier_cards(
@@ -115,6 +154,7 @@ def assemble(
     series: Sequence[str],
     prevalence: float,
     weights: Mapping[str, float] | None = None,
+    problems: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Join the predictions of the contrasts to one row per patient.
 
@@ -128,10 +168,11 @@ def assemble(
         series: the contrasts that have a classifier.
         prevalence: share of positive training labels, for patients without any readable series.
         weights: of the contrasts; equal if not given.
+        problems: from `problems_by_series`.
 
     Returns:
         patient_id, probability, series_used, n_slices, n_kept, n_chunks, fallback (empty, or what
-        was done, in words).
+        was done, in words), problems (codes by contrast, as in "FLAIR: gap; T2w: truncated").
 
     Raises:
         SubmissionError: the prevalence or a weight makes no sense, or a prediction is not a
@@ -161,7 +202,49 @@ def assemble(
         _patient_row(patient, by_patient.get(patient), series, prevalence, weights)
         for patient in sample["patient_id"]
     ]
-    return pd.DataFrame(rows)
+    codes = _codes(problems) if problems is not None else {}
+    return pd.DataFrame(rows).assign(problems=[codes.get(row["patient_id"], "") for row in rows])
+
+
+def problems_by_series(
+    sample: pd.DataFrame, series: pd.DataFrame, problems: Sequence[Problem], *, names: Sequence[str]
+) -> pd.DataFrame:
+    """Say of each problem to which series it belongs, and add the series that are not there.
+
+    Args:
+        sample: column patient_id.
+        series: patient_id, series, path of the folder.
+        problems: their paths are folders of series, files in them, or anything else.
+        names: of the contrasts that each patient should have.
+
+    Returns:
+        patient_id and series (empty where a problem belongs to none), code, path, sentence; the
+        patients in the order of the sample, after what belongs to none.
+    """
+    own = {Path(row.path): (row.patient_id, row.series) for row in series.itertuples()}
+    there, place = set(own.values()), {one: k for k, one in enumerate(sample["patient_id"])}
+    found = [*problems]
+    owners = [_owner(Path(problem.path), own) for problem in found]
+    for missing in ((one, name) for one in place for name in names if (one, name) not in there):
+        owners.append(missing)
+        found.append(Problem("missing_series", "", "Patient {} has no {}.".format(*missing)))
+    table = pd.DataFrame(owners, columns=["patient_id", "series"]).join(problems_table(found))
+    order = np.argsort([place.get(patient, -1) for patient, _ in owners], kind="stable")
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _owner(path: Path, own: Mapping[Path, tuple[str, str]]) -> tuple[str, str]:
+    """Return patient and series of the folder that a path is, or lies in; else nobody."""
+    return next((own[folder] for folder in (path, *path.parents) if folder in own), ("", ""))
+
+
+def _codes(problems: pd.DataFrame) -> dict[str, str]:
+    """Return the codes of each patient as text, contrast by contrast, each code once."""
+    by_series = problems.groupby(["patient_id", "series"], sort=True)["code"].unique()
+    found: dict[str, list[str]] = {}
+    for (patient, name), codes in by_series.items():
+        found.setdefault(patient, []).append(f"{name}: {' '.join(sorted(codes))}")
+    return {patient: "; ".join(own) for patient, own in found.items()}
 
 
 def _patient_row(

@@ -3,6 +3,9 @@
 Who may train the segmenter, who is labelled, and what is said when data are missing.
 """
 
+import gzip
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +80,74 @@ def test_the_sample_keeps_its_order_and_a_missing_test_folder_is_no_error(folder
     assert brain_tumor.read_sample(folders.rsna)["patient_id"].tolist() == ["00003", "00007"]
     assert len(brain_tumor.test_series(folders.rsna)) == 4
     assert brain_tumor.test_series(folders.rsna / "nowhere").empty
+    (folders.rsna / "empty" / "test").mkdir(parents=True)
+    assert brain_tumor.test_series(folders.rsna / "empty").empty
+
+
+def rewrite(path, change):
+    """Save a table as another program does."""
+    path.write_bytes(change(path.read_text()))
+
+
+SAVED = {
+    "zeros lost": lambda text: re.sub("(?m)^0+", "", text).encode(),
+    "with decimals": lambda text: re.sub(r"(?m)^0+(\d+),", r"\1.0,", text).encode(),
+    "in a spreadsheet": lambda text: re.sub("(?m)^0+", "", text).replace(",", ";").encode("utf-16"),
+    "as text, in gzip": lambda text: gzip.compress(re.sub(r"(?m)^(\d+)", r'="\1"', text).encode()),
+}
+
+
+@pytest.mark.parametrize("change", SAVED.values(), ids=SAVED)
+def test_nobody_is_taken_for_another_when_the_tables_were_saved_anew(folders, change):
+    expected = brain_tumor.classification_ids(folders.rsna)
+    patients, series, _ = brain_tumor.training_patients(folders)
+    for name in ("train_labels.csv", "sample_submission.csv"):
+        rewrite(folders.rsna / name, change)
+    assert brain_tumor.classification_ids(folders.rsna) == expected
+    assert brain_tumor.segmentation_patients(folders).ids == ["00001"]
+    again, series_again, _ = brain_tumor.training_patients(folders)
+    pd.testing.assert_frame_equal(again, patients)
+    pd.testing.assert_frame_equal(series_again, series)
+
+
+def test_tables_alone_leave_patients_out_also_in_gzip(folders):
+    shutil.rmtree(folders.rsna / "train")
+    shutil.rmtree(folders.rsna / "test")
+    labels = folders.rsna / "train_labels.csv"
+    (folders.rsna / "train_labels.csv.gz").write_bytes(
+        gzip.compress(b"MGMT_value,BraTS21ID\n1,1\n")
+    )
+    labels.unlink()
+    (folders.rsna / "sample_submission.csv").write_text("BraTS21ID,MGMT_value\n3.0,0.5\n")
+    assert brain_tumor.classification_ids(folders.rsna) == {"00001", "00003"}
+    assert brain_tumor.segmentation_patients(folders).ids == ["00002"]
+
+
+def test_ids_of_other_forms_are_brought_to_five_digits_or_refused(folders):
+    labels = folders.rsna / "train_labels.csv"
+    labels.write_text("BraTS21ID,MGMT_value\nBraTS2021_00001,1\n00012-1,0\n")
+    assert brain_tumor.classification_ids(folders.rsna) > {"00001", "00012"}
+    for wrong in ("NA", "patient 6", "123456"):
+        labels.write_text(f"BraTS21ID,MGMT_value\n00001,1\n{wrong},1\n")
+        with pytest.raises(CatalogError, match=f"names the patient '{wrong}': .* five digits such"):
+            brain_tumor.classification_ids(folders.rsna)
+
+
+def test_a_data_set_that_names_nobody_or_cannot_be_read_is_refused(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CatalogError, match="empty names no patient, so it cannot be seen who is"):
+        brain_tumor.classification_ids(tmp_path / "empty")
+    (folders.rsna / "train_labels.csv").unlink()
+    (folders.rsna / "train_labels.csv").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CatalogError, match=r"is a link to .*nowhere, which is not there"):
+        brain_tumor.classification_ids(folders.rsna)
+
+
+def test_patients_are_excluded_however_their_ids_are_spelled(folders):
+    everybody, _, _ = brain_tumor.training_patients(folders, excluded=[])
+    fewer, series, _ = brain_tumor.training_patients(folders, excluded=["2", "109.0"])
+    assert everybody["patient_id"].tolist() == ["00002", "00005", "00109"]
+    assert fewer["patient_id"].tolist() == ["00005"] == series["patient_id"].unique().tolist()
 
 
 @pytest.mark.parametrize(
@@ -95,10 +166,10 @@ def test_a_folder_name_without_an_id_is_refused(name):
 
 def test_the_teams_fold_table_has_ids_without_zeros(tmp_path):
     path = tmp_path / "folds.csv"
-    path.write_text("BraTS21ID,MGMT_value,fold\n2,1,4\n5,0,0\n")
+    path.write_text("BraTS21ID,MGMT_value,fold\n2,1,4.0\n5,0,0.0\n7,1,\n")
     assert brain_tumor.read_fold_table(path, pd.Series(["00005", "00002"])) == [0, 4]
-    with pytest.raises(CatalogError, match="no fold for 1 patients, such as 00006"):
-        brain_tumor.read_fold_table(path, pd.Series(["00006"]))
+    with pytest.raises(CatalogError, match="no fold for 2 patients, such as 00006"):
+        brain_tumor.read_fold_table(path, pd.Series(["00006", "00007"]))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """From the predictions of the contrasts to one probability per patient, and what Kaggle gets."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,11 @@ from t4e_utils.competitions.brain_tumor.submission import (
     assemble,
     bundled_files,
     bundled_parameters,
+    patients_to_predict,
+    problems_by_series,
 )
+from t4e_utils.scans.problems import Problem
+from t4e_utils.tables import CatalogError
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.submission import SubmissionError
 
@@ -86,6 +92,98 @@ def test_a_prevalence_and_weights_that_make_no_sense_are_refused():
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=1.5)
     with pytest.raises(SubmissionError, match="The contrast T1w has no weight"):
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5, weights={"FLAIR": 1.0})
+
+
+def test_each_problem_goes_to_its_series_and_codes_to_the_report_of_its_patient():
+    series = pd.DataFrame(
+        [("00002", "FLAIR", "/t/00002/FLAIR"), ("00002", "T1w", "/t/00002/T1w")]
+        + [("00013", "T1w", "/t/00013/T1w"), ("00013", "T1wCE", "/t/00013/T1wCE")],
+        columns=["patient_id", "series", "path"],
+    )
+    problems = [
+        Problem("gap", "/t/00013/T1w", "A gap."),
+        Problem("truncated", "/t/00002/T1w/Image-3.dcm", "Too short."),
+        Problem("truncated", "/t/00002/T1w/Image-4.dcm", "Too short too."),
+        Problem("blank", "/t/00002/T1w", "One value."),
+        Problem("mixed_sizes", "/t/00013/T1wCE/x/1.dcm", "Two sizes."),
+        Problem("id_spelling", "/t/sample.csv", "Zeros."),
+    ]
+    found = problems_by_series(SAMPLE, series, problems, names=SERIES)
+    assert found[["patient_id", "series", "code"]].to_numpy().tolist() == [
+        ["", "", "id_spelling"],
+        ["00300", "FLAIR", "missing_series"],
+        ["00300", "T1w", "missing_series"],
+        ["00002", "T1w", "truncated"],
+        ["00002", "T1w", "truncated"],
+        ["00002", "T1w", "blank"],
+        ["00013", "T1w", "gap"],
+        ["00013", "T1wCE", "mixed_sizes"],
+        ["00013", "FLAIR", "missing_series"],
+    ]
+    assert found["sentence"].tolist()[:2] == ["Zeros.", "Patient 00300 has no FLAIR."]
+    report = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5, problems=found)
+    assert report["problems"].tolist() == [
+        "FLAIR: missing_series; T1w: missing_series",
+        "T1w: blank truncated",
+        "FLAIR: missing_series; T1w: gap; T1wCE: mixed_sizes",
+    ]
+
+
+def test_a_report_without_problems_has_an_empty_column():
+    report = assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5)
+    assert report["problems"].tolist() == ["", "", ""]
+    found = problems_by_series(SAMPLE, pd.DataFrame(columns=["path"]), [], names=())
+    assert found.columns.tolist() == ["patient_id", "series", "code", "path", "sentence"]
+    assert found.empty
+
+
+@pytest.fixture
+def rsna(tmp_path):
+    """A test set of three folders, one of them without a series, and a sample without zeros."""
+    for place in ("00002/FLAIR", "00002/T1w", "00013/T2w", "00300", "00400/FLAIR"):
+        (tmp_path / "test" / place).mkdir(parents=True)
+    (tmp_path / "sample_submission.csv").write_text("BraTS21ID,MGMT_value\n300,0\n13,0\n2,0\n7,0\n")
+    return tmp_path
+
+
+def test_series_are_those_of_the_sample_in_its_spelling(rsna):
+    sample, series, problems = patients_to_predict(rsna)
+    assert sample["patient_id"].tolist() == ["300", "13", "2", "7"]
+    assert series[["patient_id", "series"]].to_numpy().tolist() == [
+        ["2", "FLAIR"],
+        ["2", "T1w"],
+        ["13", "T2w"],
+    ]
+    assert series["path"].tolist()[0] == str(rsna / "test" / "00002" / "FLAIR")
+    assert [problem.code for problem in problems] == ["id_spelling"]
+    assert problems[0].sentence.startswith("3 of 4 ids are spelled otherwise")
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_an_empty_test_folder_and_none_are_the_same_problem(rsna, is_empty):
+    shutil.rmtree(rsna / "test")
+    if is_empty:
+        (rsna / "test").mkdir()
+    sample, series, problems = patients_to_predict(rsna)
+    assert (len(sample), len(series)) == (4, 0)
+    [problem] = problems
+    assert (problem.code, problem.path) == ("no_files", str(rsna / "test"))
+    assert problem.sentence == (
+        "There is no folder of a test patient, so all 4 get the fallback: is the test set unpacked?"
+    )
+    found = problems_by_series(sample, series, problems, names=SERIES)
+    report = assemble(sample, PREDICTIONS, series=SERIES, prevalence=0.4, problems=found)
+    assert report["probability"].tolist() == [0.4] * 4
+    assert set(report["problems"]) == {"FLAIR: missing_series; T1w: missing_series"}
+
+
+def test_a_sample_of_other_patients_than_the_folders_is_refused(rsna):
+    (rsna / "sample_submission.csv").write_text("BraTS21ID,MGMT_value\n00001,0.5\n00008,0.5\n")
+    with pytest.raises(
+        CatalogError,
+        match=r"None of the 2 patients of .*, such as 00001, has a folder .*, which holds 00002",
+    ):
+        patients_to_predict(rsna)
 
 
 def test_without_contrasts_those_of_the_run_are_bundled(tmp_path):
