@@ -141,8 +141,12 @@ class HeldOut:
         for place, k in best_median_worst(whole["dice"]).items():
             patient, dice = whole.loc[k, ["patient_id", "dice"]]
             own = self.patients[self.patients["patient_id"] == patient].to_dict("records")
-            has = ((row["study_id"], c) for row in own for c in CONTRASTS if row.get(c))
-            for study, series in has:
+            for study, series in (
+                (row["study_id"], name)
+                for row in own
+                for name in CONTRASTS
+                if isinstance(row.get(name), str)
+            ):
                 try:
                     cut = self.cut(study, series, "axial")
                 except VolumeError:
