@@ -27,8 +27,7 @@ from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import read_series
 from t4e_utils.tables.folds import make_folds
 
-FEW_VALUES = 2  # an image with no more of them is blank, or padding around nothing
-MOST_TRIES = 8  # places around the middle to look for one that is not
+MOST_TRIES = 8  # places around the middle to look for an image that is not blank
 
 
 class _Marks(NamedTuple):
@@ -130,7 +129,12 @@ def _from_the_middle(files: Sequence[Path]) -> Iterator[list[Path]]:
 def _mark_of_file(path: Path, source: str) -> str:
     array = _array(path, source)
     middle = None if array is None else array[len(array) // 2]
-    return "" if middle is None or len(np.unique(middle)) <= FEW_VALUES else _hash(middle)
+    return "" if middle is None or _is_blank(middle) else _hash(middle)
+
+
+def _is_blank(image: np.ndarray) -> bool:
+    """Return whether an image has at most two values, as padding around nothing has."""
+    return not ((image != image.min()) & (image != image.max())).any()
 
 
 def _digest(path: str, source: str) -> str:
