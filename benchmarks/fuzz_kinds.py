@@ -23,7 +23,7 @@ from t4e_utils.sampling import pictures
 from t4e_utils.scans import dicom_series, dicom_writing, nifti, reading
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
-from t4e_utils.tables import catalog, store
+from t4e_utils.tables import store, user_tables
 from t4e_utils.workflow import executed
 
 SHAPE = (3, 24, 20)
@@ -186,8 +186,8 @@ def user_table(folder: Path) -> Kind:
         text.encode("utf-16"),
         gzip.compress(text.replace("NA", "Mayr\u00e9").encode("latin-1"), mtime=0),
     ]
-    labels = partial(catalog.read_labels, id_column="BraTS21ID", label_column="MGMT_value")
-    ids = partial(catalog.read_ids, id_column="BraTS21ID", value_column="MGMT_value")
+    labels = partial(user_tables.read_labels, id_column="BraTS21ID", label_column="MGMT_value")
+    ids = partial(user_tables.read_ids, id_column="BraTS21ID", value_column="MGMT_value")
     return Kind("labels.csv", files, (labels, ids))
 
 

@@ -69,6 +69,9 @@ class Viewer(ipywidgets.VBox):
         lists = ipywidgets.HBox([self.patient, self.series, self.plane, self.masks])
         super().__init__([lists, self.slice, self.window, self.title, self.picture])
         self._choose_patient()
+        for patient in self.patient.options[1:]:  # begin with one that can be read
+            if self._shown is None:
+                self.patient.value = patient
 
     def _make_controls(self) -> None:
         wide = ipywidgets.Layout(width=f"{pixels.HEIGHT + 60}px")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,11 @@ from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Volume
+from t4e_utils.tables.catalog import study_columns
 
 THRESHOLDS = tuple(np.arange(1, 20) / 20)
+SCORES = {"truth_ml": float, "dice": float, "iou": float, "empty_slices": int, "false_slices": int}
+ReadLabels = Callable[[str], Volume]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class PlaneCut:
 
 
 def read_annotated(
-    files: Mapping[str, str], series: str, regions: Mapping[str, Sequence[int]]
+    files: Mapping[str, str],
+    series: str,
+    regions: Mapping[str, Sequence[int]],
+    read: ReadLabels | None = None,
 ) -> tuple[Volume, np.ndarray]:
     """Return a volume and the true regions (R, D, H, W) bool on its grid.
 
@@ -61,12 +68,14 @@ def read_annotated(
         files: path of the series and of "labels".
         series: which volume.
         regions: label values of each region.
+        read: of a label map, where its labels must first be converted to those of the regions.
 
     Raises:
         VolumeError: one of the two cannot be read, holds labels of another convention, or they are
             not on one grid.
     """
-    labels = read_nifti(files[LABELS], labels=True, allowed=labels_of(regions))
+    read = read or partial(read_nifti, labels=True, allowed=labels_of(regions))
+    labels = read(files[LABELS])
     volume = read_nifti(files[series])
     require_same_grid(volume, labels, files[series])
     return volume, regions_from_labels(labels.array, regions)
@@ -99,39 +108,42 @@ def evaluate_patients(
     regions: Mapping[str, Sequence[int]],
     planes: Sequence[str],
     reading: MaskReading,
+    read: ReadLabels | None = None,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Score whole volumes of many patients, every slice, lesion or not.
 
     Args:
         segmenter: in evaluation mode.
-        patients: patient_id, and the path of each series and of "labels".
+        patients: patient_id, and the path of each series and of "labels"; one row for each study,
+            with study_id, where patients have several.
         series: the columns of the volumes.
         regions: label values of each region.
         planes: to cut in.
         reading: of the slices.
+        read: as in `read_annotated`.
 
     Returns:
-        One row for each patient, series, plane and region: dice, iou, truth_ml (size of the true
-        region), empty_slices (without true region), false_slices (of these, with predicted region);
-        and a problem for each volume that could not be scored.
+        One row for each patient (or study), series, plane and region: dice, iou, truth_ml (size of
+        the true region), empty_slices (without true region), false_slices (of these, with predicted
+        region); and a problem for each volume that could not be scored.
     """
-    rows, problems = [], []
+    rows, problems, ids = [], [], study_columns(patients)
     for patient in tqdm(
         patients.to_dict("records"), desc="held-out patients", mininterval=PROGRESS_SECONDS
     ):
         for name in (name for name in series if isinstance(patient.get(name), str)):
             try:
-                volume, truth = read_annotated(patient, name, regions)
+                volume, truth = read_annotated(patient, name, regions, read)
             except VolumeError as error:
                 problems.append(error.as_problem())
                 continue
-            own = {"series": name, "patient_id": patient["patient_id"]}
+            own = {"series": name} | {each: patient[each] for each in ids}
             for plane in planes:
                 cut = segment_plane(segmenter, volume, truth, plane, reading)
                 rows += [{**own, **row} for row in _rows_of_cut(cut, regions, volume)]
-    columns = ["series", "plane", "region", "truth_ml", "dice", "iou", "empty_slices"]
-    table = pd.DataFrame(rows, columns=[*columns, "false_slices", "patient_id"])
-    return table, list(dict.fromkeys(problems))  # damaged labels are read with each series
+    table = pd.DataFrame(rows, columns=["series", "plane", "region", *SCORES, *ids])
+    # damaged labels are read with each series
+    return table.astype(SCORES), list(dict.fromkeys(problems))
 
 
 def _rows_of_cut(cut: PlaneCut, regions: Mapping, volume: Volume) -> list[dict[str, object]]:
@@ -154,7 +166,7 @@ def _region_scores(predicted: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def patient_dice(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one Dice per patient and region: the mean over planes and series."""
+    """Return one Dice per patient and region: the mean over planes, series and studies."""
     groups = table.groupby(["patient_id", "region"], as_index=False, sort=False)
     return groups[["dice", "iou"]].mean()
 

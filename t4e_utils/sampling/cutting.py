@@ -29,6 +29,7 @@ from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Volume
+from t4e_utils.tables.catalog import study_columns
 
 LABELS = "labels"  # the name of a patient's label map among the files
 FACTS = ("patient_id", "series", "plane", "slice", "path", "is_kept")
@@ -59,6 +60,14 @@ class CutRule:
         """
         return np.ones(len(measures), bool)
 
+    def read_labels(self, path: str) -> Volume:
+        """Read a label map with the labels of `regions`; a leaf converts others to these.
+
+        Raises:
+            VolumeError: it cannot be read, or has other labels.
+        """
+        return read_nifti(path, labels=True, allowed=labels_of(self.regions))
+
 
 def cut_patients(
     files: pd.DataFrame, folder: Path, *, root: Path, rule: CutRule, n_jobs: int
@@ -66,18 +75,23 @@ def cut_patients(
     """Cut many patients in parallel processes; as `cut_patient`.
 
     Args:
-        files: patient_id, series (of a volume, or "labels"), path.
+        files: patient_id, series (of a volume, or "labels"), path; study_id where a patient has
+            several studies, which are cut one by one.
         folder: of the slices.
         root: paths in the rows are relative to it.
         rule: window, planes, filter and sampling.
         n_jobs: processes; -1 is one per core.
 
+    Returns:
+        As `cut_patient`; with study_id if the files have it, which then names the folders.
+
     Raises:
         SamplingError: no patient could be cut.
     """
+    ids = study_columns(files)
     patients = [
-        (patient, dict(zip(own["series"], own["path"], strict=True)))
-        for patient, own in files.groupby("patient_id")
+        (dict(zip(ids, key, strict=True)), dict(zip(own["series"], own["path"], strict=True)))
+        for key, own in files.groupby(ids)
     ]
     cut = partial(_cut_item, folder=folder, root=root, rule=rule)
     parts = parallel(cut, patients, n_jobs=n_jobs, desc="patients")
@@ -92,9 +106,11 @@ def cut_patients(
 
 
 def _cut_item(
-    patient: tuple[str, Mapping[str, str]], **options: Any
+    patient: tuple[Mapping[str, str], Mapping[str, str]], **options: Any
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    return cut_patient(*patient, **options)
+    ids, files = patient
+    table, problems = cut_patient(list(ids.values())[-1], files, **options)
+    return table.assign(**ids), problems
 
 
 def cut_patient(
@@ -114,7 +130,7 @@ def cut_patient(
         slice was not chosen), and problems.
     """
     try:
-        labels = read_nifti(files[LABELS], labels=True, allowed=labels_of(rule.regions))
+        labels = rule.read_labels(files[LABELS])
     except VolumeError as error:
         return pd.DataFrame(columns=rule.columns), [error.as_problem()]
     problems = list(labels.meta.get("problems", ()))

@@ -43,6 +43,7 @@ CODES = {
     "not_finite": "some values are not finite and were set to 0",
     "not_labels": "a label map has values that are no labels",
     "out_of_range": "the values do not fit into the format",
+    "same_images": "the images of a patient stand under another id too",
     "same_position": "several slices lie at one position",
     "shape_differs": "a scan is not on the grid of its annotation",
     "truncated": "the file ends too early",

@@ -168,6 +168,11 @@ def _identifiers(path: str) -> tuple[dict[str, str], list[Problem]]:
     }, [] if patient else [unknown]
 
 
+def study_columns(table: pd.DataFrame) -> list[str]:
+    """Return what tells the studies of a table apart: study_id too, if patients have several."""
+    return [name for name in ("patient_id", "study_id") if name in table]
+
+
 def missing_series(
     found: pd.DataFrame, patients: Iterable[str], *, series: Sequence[str], root: Path
 ) -> list[Problem]:

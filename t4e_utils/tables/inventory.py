@@ -15,6 +15,7 @@ from t4e_utils.progress import parallel
 from t4e_utils.scans.nifti import nifti_header
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import series_header
+from t4e_utils.tables.catalog import study_columns
 from t4e_utils.tables.store import write_table
 
 READER = 1  # grows when reading the same files gives other facts
@@ -78,15 +79,14 @@ def grid_problems(volumes: pd.DataFrame, *, reference: str = "labels") -> list[P
     As far as headers show.
 
     Args:
-        volumes: patient_id, series, path and header facts.
+        volumes: patient_id (and study_id, where a patient has several), series, path and header
+            facts.
         reference: series whose grid counts.
     """
-    grid = ["n_slices", "rows", "columns"]
+    grid, ids = ["n_slices", "rows", "columns"], study_columns(volumes)
     known = volumes.dropna(subset=grid)
-    expected = (
-        known[known["series"] == reference].set_index("patient_id")[grid].add_suffix("_expected")
-    )
-    both = known.join(expected, on="patient_id", how="inner")
+    expected = known[known["series"] == reference].set_index(ids)[grid].add_suffix("_expected")
+    both = known.join(expected, on=ids, how="inner")
     problems = []
     for row in both.to_dict("records"):
         shape, other = (

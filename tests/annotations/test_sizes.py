@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from t4e_utils.annotations.sizes import measure_regions
 from t4e_utils.scans.geometry import display_affine
-from t4e_utils.scans.nifti import write_nifti
+from t4e_utils.scans.nifti import read_nifti, write_nifti
 from t4e_utils.scans.volume import Volume
 
 REGIONS = {"Lesion": (1, 2), "core": (2,)}
@@ -46,6 +48,18 @@ def test_sizes_are_voxels_times_their_volume_whatever_the_number_of_processes(fi
     assert [problem.code for problem in problems] == ["unknown_labels", "no_files"]
     assert "[3]" in problems[0].sentence
     assert problems[1].path == "nowhere.nii.gz"
+
+
+def halved(path):
+    volume = read_nifti(path, labels=True)
+    return replace(volume, array=volume.array // 2)
+
+
+def test_labels_can_be_converted_when_they_are_read(files):
+    sizes, problems = measure_regions(files, REGIONS, n_jobs=1, read=halved)
+    assert sizes["patient_id"].tolist() == ["a", "b", "c"]
+    assert sizes["lesion_ml"].tolist() == pytest.approx([2 * 0.75 / 1000, 0, 0.75 / 1000])
+    assert [problem.code for problem in problems] == ["no_files"]
 
 
 def test_without_annotations_the_table_is_empty_and_has_its_columns(files):

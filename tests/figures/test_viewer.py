@@ -153,6 +153,19 @@ def test_a_series_that_cannot_be_read_leaves_its_sentence_and_the_viewer_goes_on
     assert viewer.picture.value
 
 
+def test_the_viewer_begins_with_a_patient_that_can_be_read(reader):
+    def read(row):
+        if row.patient_id == "00001":
+            raise VolumeError("damaged", "00001", "The file cannot be read.")
+        return reader(row)
+
+    viewer = Viewer(TABLE, read, **WINDOW)
+    assert viewer.patient.value == "00002"
+    assert "image/png" in viewer._repr_mimebundle_()
+    viewer.patient.value = "00001"
+    assert "The file cannot be read" in viewer.title.value
+
+
 def test_without_rows_or_columns_there_is_a_sentence(reader):
     with pytest.raises(FigureError, match="no series to browse: pass a table"):
         Viewer(TABLE[:0], reader, **WINDOW)

@@ -5,8 +5,9 @@ The right ones, the right way up, and a faulty series costs only itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -173,6 +174,27 @@ def test_no_patients_or_labels_alone_are_refused(files, tmp_path, patients):
     own = {name: {key: files[key] for key in keys} for name, keys in patients.items()}
     with pytest.raises(SamplingError, match=f"None of {len(own)} patients .* no volume"):
         cut_patients(table_of(**own), tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)
+
+
+def test_two_studies_of_a_patient_are_cut_each_with_its_own_labels(files, tmp_path):
+    other = dict(files)
+    other["labels"] = str(tmp_path / "later.nii.gz")
+    later = read_nifti(files["labels"])
+    write_nifti(replace(later, array=np.zeros_like(later.array)), Path(other["labels"]))
+    rows = [
+        {"patient_id": "00006", "study_id": f"00006-{visit}", "series": series, "path": path}
+        for visit, own in ((100, files), (101, other))
+        for series, path in own.items()
+    ]
+    options = {"root": tmp_path, "rule": RULE, "n_jobs": 1}
+    table, problems = cut_patients(pd.DataFrame(rows), tmp_path / "s", **options)
+    assert problems == []
+    assert table["patient_id"].unique().tolist() == ["00006"]
+    areas = table.groupby("study_id")["whole_area"].sum()
+    assert areas["00006-100"] > 0 == areas["00006-101"]
+    kept = table[table["is_kept"]]
+    folders = {Path(path).parts[1] for path in kept["path"]}
+    assert folders == set(kept["study_id"]) == {"00006-100"}
 
 
 def test_labels_of_another_convention_are_refused_and_not_taken_for_no_core(files, tmp_path):

@@ -151,6 +151,28 @@ def test_a_fingerprint_of_files_differs_by_source_and_is_empty_without_files(tmp
     assert inventory.files_fingerprint(str(tmp_path / "gone"), "dicom") == ""
 
 
+def test_a_volume_is_compared_with_the_labels_of_its_own_study():
+    sizes = {"100": 5, "101": 9}
+    volumes = pd.DataFrame(
+        [
+            {
+                "patient_id": "00001",
+                "study_id": study,
+                "series": series,
+                "path": f"{study} {series}",
+            }
+            | {"n_slices": n + (series == "T2w"), "rows": n, "columns": n}
+            for study, n in sizes.items()
+            for series in ("FLAIR", "T2w", "labels")
+        ]
+    )
+    problems = inventory.grid_problems(volumes)
+    assert [(problem.path, problem.sentence) for problem in problems] == [
+        ("100 T2w", "The shape is (6, 5, 5), that of its labels (5, 5, 5)."),
+        ("101 T2w", "The shape is (10, 9, 9), that of its labels (9, 9, 9)."),
+    ]
+
+
 def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
     shapes = {
         "00001": {"FLAIR": (3, 4, 5), "T1w": (3, 4, 6), "labels": (3, 4, 5)},

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from t4e_utils.annotations.regions import labels_of
 from t4e_utils.competitions.brain_tumor import phantoms
+from t4e_utils.competitions.brain_tumor.conventions import (
+    COMMON,
+    CONVENTIONS,
+    convention_of,
+    labels_present,
+)
 from t4e_utils.competitions.brain_tumor.folders import find_series, find_volumes
 from t4e_utils.figures.palette import Palette
-from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem
-from t4e_utils.scans.reading import read_each
-from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.catalog import CatalogError, folder_names, join_labels, missing_series
+from t4e_utils.tables.duplicates import shared_images
 from t4e_utils.tables.folds import assert_disjoint, folds_of
 from t4e_utils.tables.ids import are_among, key_of
 from t4e_utils.tables.run import require_folder, resolve
@@ -35,9 +37,9 @@ from t4e_utils.workflow.plan import Stage
 
 COMPETITION = "rsna-miccai-brain-tumor-radiogenomic-classification"  # its name on Kaggle
 CONTRASTS = ("FLAIR", "T1w", "T1wCE", "T2w")
-# whole tumour, enhancing tumour; 1 necrotic core, 2 oedema, 4 enhancing
+# whole tumour, enhancing tumour, of labels as `conventions.read_labels` gives them
 REGIONS = {"WT": (1, 2, 4), "ET": (4,)}
-LABEL_NAMES = {1: "necrotic core", 2: "oedema", 4: "enhancing"}
+LABEL_NAMES = CONVENTIONS[COMMON]
 PALETTE = Palette(
     colours={"WT": "#56B4E9", "ET": "#E69F00"}
     | {"FLAIR": "#0072B2", "T1w": "#009E73", "T1wCE": "#D55E00", "T2w": "#CC79A7"}
@@ -103,16 +105,18 @@ class DataFolders:
 
 @dataclass(frozen=True)
 class SegmentationPatients:
-    """Patients of BraTS 2021 that may train the segmenter."""
+    """Patients of BraTS that may train the segmenter."""
 
-    files: pd.DataFrame  # patient_id, series (a contrast or "labels"), path
+    files: pd.DataFrame  # patient_id, study_id, series (a contrast or "labels"), path
     excluded: list[str]  # ids that belong to the classification data too
     problems: list[Problem]
+    convention: str  # of the labels, see `conventions`
+    linked: dict[str, str]  # groups of patients who share images, see `tables.duplicates`
 
     @property
     def ids(self) -> list[str]:
         """Ids of the patients with a segmentation, sorted."""
-        return sorted(self.files.loc[self.files["series"] == "labels", "patient_id"])
+        return sorted(set(self.files.loc[self.files["series"] == "labels", "patient_id"]))
 
 
 def open_data(rsna_dir: str | Path, brats_dir: str | Path) -> DataFolders:
@@ -156,50 +160,32 @@ def brats_patient_id(folder_name: str) -> str:
     return found.group(1)
 
 
-def brats_files(brats: Path) -> pd.DataFrame:
-    """List the NIfTI files of BraTS 2021.
+def brats_study_id(folder_name: str) -> str:
+    """Return the id of the study in a BraTS folder name: that of the patient, and the visit.
 
-    Columns patient_id, series (contrast or "labels"), path.
-    """
-    return find_volumes(brats, contrasts=BRATS_FILES, patient_id=brats_patient_id)
-
-
-def read_annotated_patient(
-    files: pd.DataFrame, patient_id: str
-) -> tuple[dict[str, Volume], Volume | None]:
-    """Read the contrasts of a patient, and its labels if there are any, but nothing damaged.
-
-    Args:
-        files: from `brats_files`.
-        patient_id: whom.
-    """
-    paths = files[files["patient_id"] == patient_id].set_index("series")["path"]
-    contrasts, _ = read_each(read_nifti, paths.reindex(CONTRASTS).dropna())
-    read = partial(read_nifti, labels=True, allowed=labels_of(REGIONS))
-    labels, _ = read_each(read, paths.reindex(["labels"]).dropna())
-    return contrasts, labels.get("labels")
-
-
-def first_annotated(
-    patients: SegmentationPatients, *, start: int = 0
-) -> tuple[str, dict[str, Volume], Volume]:
-    """Return the first patient whose labels and at least one contrast can be read.
-
-    Args:
-        patients: to choose from.
-        start: number of the one to begin with.
+    "BraTS-GLI-00006-101" gives "00006-101", "BraTS2021_00006" gives "00006".
 
     Raises:
-        CatalogError: nobody can be read.
+        CatalogError: as `brats_patient_id`.
     """
-    ids = patients.ids
-    for patient in [*ids[start % len(ids) :], *ids[: start % len(ids)]]:
-        contrasts, labels = read_annotated_patient(patients.files, patient)
-        if contrasts and labels is not None:
-            return patient, contrasts, labels
-    raise CatalogError(
-        f"None of {len(ids)} annotated patients can be read (such as {ids[0]}): fetch them again."
-    )
+    return folder_name[folder_name.index(brats_patient_id(folder_name)) :]
+
+
+def brats_files(brats: Path) -> pd.DataFrame:
+    """List the NIfTI files of BraTS.
+
+    Columns patient_id, study_id (a patient can have several visits), series (contrast or "labels"),
+    path.
+    """
+    ids = {"patient_id": brats_patient_id, "study_id": brats_study_id}
+    return find_volumes(brats, contrasts=BRATS_FILES, **ids)
+
+
+def missing_volumes(files: pd.DataFrame, *, root: Path) -> list[Problem]:
+    """Return a problem for each contrast or segmentation that a study of BraTS lacks."""
+    by_study = files.assign(patient_id=files["study_id"])
+    studies = set(by_study["patient_id"])
+    return missing_series(by_study, studies, series=tuple(BRATS_FILES), root=root)
 
 
 def classification_ids(rsna: Path) -> set[str]:
@@ -239,22 +225,38 @@ def _five_digits(patient: str, table: Path | None = None) -> str:
     )
 
 
-def segmentation_patients(folders: DataFolders) -> SegmentationPatients:
-    """Return the BraTS patients who are not in the classification data.
+def shared_volumes(files: pd.DataFrame, *, n_jobs: int = 1) -> tuple[dict[str, str], list[Problem]]:
+    """Do what `shared_images` does for BraTS, in the contrast that most studies have."""
+    volumes = files[files["series"] != "labels"]
+    common = volumes[volumes["series"].isin(volumes["series"].mode()[:1])]
+    return shared_images(common, source="nifti", n_jobs=n_jobs)
+
+
+def segmentation_patients(folders: DataFolders, *, n_jobs: int = 1) -> SegmentationPatients:
+    """Return the BraTS patients who are not in the classification data, under whatever id.
+
+    Args:
+        folders: of the two data sets.
+        n_jobs: processes that read.
 
     Raises:
-        CatalogError: none is left, or none of them has a segmentation.
+        CatalogError: none is left, or none of them has a segmentation; or it is not known what the
+            labels mean, see `convention_of`.
     """
     files = brats_files(folders.brats)
+    convention = convention_of(files, labels_present(files, n_jobs=n_jobs))
+    linked, same = shared_volumes(files, n_jobs=n_jobs)
     known = classification_ids(folders.rsna)
+    groups = {linked[patient] for patient in known & linked.keys()}
+    known |= {patient for patient, group in linked.items() if group in groups}
     excluded = sorted(set(files["patient_id"]) & known)
     kept = files[~files["patient_id"].isin(excluded)].reset_index(drop=True)
     # once more by the names of the folders on the disk, not by the column that was filtered
     on_disk = {brats_patient_id(Path(path).parent.name) for path in kept["path"]}
     assert_disjoint(on_disk, known, what="segmentation and classification data")
     patients = set(kept["patient_id"])
-    problems = missing_series(kept, patients, series=tuple(BRATS_FILES), root=folders.brats)
-    labelled = set(kept.loc[kept["series"] == "labels", "patient_id"])
+    problems = missing_volumes(kept, root=folders.brats)
+    labelled = set(kept.loc[kept["series"] == "labels", "study_id"])
     if not labelled:
         raise CatalogError(
             f"No patient below {folders.brats} can train the segmenter: {len(excluded)} also "
@@ -262,7 +264,11 @@ def segmentation_patients(folders: DataFolders) -> SegmentationPatients:
             f"{len(patients)} others have no segmentation file (_seg.nii.gz)."
         )
     return SegmentationPatients(
-        kept[kept["patient_id"].isin(labelled)].reset_index(drop=True), excluded, problems
+        kept[kept["study_id"].isin(labelled)].reset_index(drop=True),
+        excluded,
+        [*same, *problems],
+        convention,
+        linked,
     )
 
 

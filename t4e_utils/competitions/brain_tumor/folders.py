@@ -31,23 +31,29 @@ def find_series(root: Path, *, split: str, series: Sequence[str]) -> pd.DataFram
 
 
 def find_volumes(
-    root: Path, *, contrasts: Mapping[str, Sequence[str]], patient_id: Callable[[str], str]
+    root: Path,
+    *,
+    contrasts: Mapping[str, Sequence[str]],
+    patient_id: Callable[[str], str],
+    study_id: Callable[[str], str],
 ) -> pd.DataFrame:
-    """List the NIfTI files `root/<patient>/<patient><suffix>.nii[.gz]`.
+    """List the NIfTI files `root/<study>/<study><suffix>.nii[.gz]`.
 
     Args:
-        root: folder of patient folders.
+        root: folder of a folder for each study.
         contrasts: for each contrast (or "labels") the suffixes under which it is found, such as
             ("_t1ce", "-t1c").
         patient_id: turns a folder name into the patient's id.
+        study_id: and into that of the study; a patient can have several.
 
     Returns:
-        Columns patient_id, series, path; a missing file has no row.
+        Columns patient_id, study_id, series, path; a missing file has no row.
 
     Raises:
-        CatalogError: the folder is missing, or holds no patient folder or none of the files.
+        CatalogError: the folder is missing, or holds no patient folder or none of the files, or two
+            folders are of one study.
     """
-    rows = []
+    rows, places = [], {}
     for folder in find_scans(root, "{patient_folder}").sort_values("patient_folder")["path"]:
         patient = Path(folder)
         for series, suffixes in contrasts.items():
@@ -58,12 +64,17 @@ def find_volumes(
             ]
             found = next((path for path in candidates if path.is_file()), None)
             if found:
-                rows.append(
-                    {"patient_id": patient_id(patient.name), "series": series, "path": str(found)}
-                )
+                study = study_id(patient.name)
+                if places.setdefault(study, patient) != patient:
+                    raise CatalogError(
+                        f"The folders {places[study]} and {patient} are both of study {study}: "
+                        "remove or rename one of them."
+                    )
+                ids = {"patient_id": patient_id(patient.name), "study_id": study}
+                rows.append({**ids, "series": series, "path": str(found)})
     if not rows:
         name = f"{patient.name}/{patient.name}{next(iter(contrasts.values()))[0]}.nii.gz"
         raise CatalogError(
             f"The folder {root} holds no file such as {name}: give the folder of the data set."
         )
-    return pd.DataFrame(rows, columns=["patient_id", "series", "path"])
+    return pd.DataFrame(rows, columns=["patient_id", "study_id", "series", "path"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from t4e_utils.annotations.regions import regions_from_labels
+from t4e_utils.competitions.brain_tumor.conventions import COMMON, read_labels
 from t4e_utils.competitions.brain_tumor.data import CONTRASTS, REGIONS
 from t4e_utils.competitions.brain_tumor.segmenter import picture_input
+from t4e_utils.figures.scans import region_masks
 from t4e_utils.learning.devices import slices_per_pass
 from t4e_utils.learning.networks import load_network
 from t4e_utils.metrics.intervals import best_median_worst
@@ -21,7 +23,6 @@ from t4e_utils.prediction import evaluation
 from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.sampling.pictures import Picture
 from t4e_utils.scans.intensity import window_to_uint8
-from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.folds import assert_disjoint
@@ -33,20 +34,34 @@ class HeldOut:
     """Patients with expert segmentations, each by the segmenter that did not learn from them."""
 
     run: Path  # folder of the run
-    patients: pd.DataFrame  # patient_id, fold, labels and a column of paths for each contrast
+    # patient_id, study_id, fold, labels and a column of paths for each contrast
+    patients: pd.DataFrame
     cards: Mapping[int, Mapping[str, Any]]  # of each fold
     networks: Mapping[int, nn.Module]
     reading: MaskReading
+    convention: str = COMMON  # of the labels
 
     @classmethod
     def load(
-        cls, run: Path, patients: pd.DataFrame, cards: Mapping[int, Mapping[str, Any]], device: Any
+        cls,
+        run: Path,
+        patients: pd.DataFrame,
+        cards: Mapping[int, Mapping[str, Any]],
+        device: Any,
+        *,
+        convention: str,
     ) -> HeldOut:
         """Load the segmenters that the cards name."""
         networks = {
             fold: load_network(run / card["weights"], device=device) for fold, card in cards.items()
         }
-        return cls(run, patients, cards, networks, MaskReading(batch_size=slices_per_pass(device)))
+        reading = MaskReading(batch_size=slices_per_pass(device))
+        return cls(run, patients, cards, networks, reading, convention)
+
+    @property
+    def read_labels(self) -> Callable[[str], Volume]:
+        """What reads an expert's segmentation with the labels of `REGIONS`."""
+        return partial(read_labels, convention=self.convention)
 
     def score(self, planes: Sequence[str], *, most: int) -> tuple[pd.DataFrame, list[Problem]]:
         """Score whole volumes; what is finished is read.
@@ -65,10 +80,11 @@ class HeldOut:
         for fold, card in self.cards.items():
             path = self.run / "seg" / f"dice_fold{fold}.parquet"
             how = {"planes": list(planes), "max_scored_patients": most}
-            made = {"weights": card["weights"], **how}
+            made = {"weights": card["weights"], "convention": self.convention, **how}
             if not is_current(path, made):
                 own = self.patients[self.patients["fold"] == fold]
-                own = own.head(most or len(own))
+                ids = own["patient_id"].unique()
+                own = own[own["patient_id"].isin(ids[: most or len(ids)])]
                 if card["select_on"] != "outer":
                     assert_disjoint(card["trained_on"], own["patient_id"], what="the scoring")
                 scores, odd = evaluation.evaluate_patients(
@@ -78,6 +94,7 @@ class HeldOut:
                     regions=REGIONS,
                     planes=planes,
                     reading=self.reading,
+                    read=self.read_labels,
                 )
                 write_table(scores.assign(fold=fold), path, provenance=made)
                 problems += odd
@@ -98,14 +115,14 @@ class HeldOut:
             batch_size=self.reading.batch_size,
         )
 
-    def cut(self, patient_id: str, series: str, plane: str) -> evaluation.PlaneCut:
-        """Segment a contrast of a patient in a plane.
+    def cut(self, study_id: str, series: str, plane: str) -> evaluation.PlaneCut:
+        """Segment a contrast of a study in a plane.
 
         Raises:
             VolumeError: it cannot be read.
         """
-        row = self.patients.set_index("patient_id").loc[patient_id]
-        volume, truth = evaluation.read_annotated(row, series, REGIONS)
+        row = self.patients.set_index("study_id").loc[study_id]
+        volume, truth = evaluation.read_annotated(row, series, REGIONS, self.read_labels)
         network = self.networks[row["fold"]]
         return evaluation.segment_plane(network, volume, truth, plane, self.reading)
 
@@ -123,20 +140,61 @@ class HeldOut:
         found = []
         for place, k in best_median_worst(whole["dice"]).items():
             patient, dice = whole.loc[k, ["patient_id", "dice"]]
-            own = self.patients.set_index("patient_id").loc[patient]
-            for series in (name for name in CONTRASTS if isinstance(own.get(name), str)):
+            own = self.patients[self.patients["patient_id"] == patient].to_dict("records")
+            for study, series in (
+                (row["study_id"], name)
+                for row in own
+                for name in CONTRASTS
+                if isinstance(row.get(name), str)
+            ):
                 try:
-                    cut = self.cut(patient, series, "axial")
+                    cut = self.cut(study, series, "axial")
                 except VolumeError:
                     continue
-                title = f"{place}, Dice {dice:.2f}\n{patient} {series}, "
+                title = f"{place}, Dice {dice:.2f}\n{study} {series}, "
                 found.append(cut.largest(tuple(REGIONS), title))
                 break
         return found
 
-    def truth(self, row: Any, volume: Volume) -> np.ndarray:
+    def weakest(
+        self, dice: pd.DataFrame, planes: Sequence[str]
+    ) -> tuple[str, str, list[evaluation.PlaneCut]]:
+        """Return the study with the lowest Dice of those that can still be read.
+
+        Args:
+            dice: from `score`.
+            planes: to cut in.
+
+        Returns:
+            The study, its contrast with the lowest Dice, and that in each plane; nothing if there
+            is none.
+        """
+        whole = dice[dice["region"] == "WT"].groupby(["study_id", "series"])["dice"].mean()
+        for study in whole.groupby("study_id").mean().sort_values(kind="stable").index:
+            for series in whole[study].sort_values(kind="stable").index:
+                try:
+                    return study, series, [self.cut(study, series, plane) for plane in planes]
+                except VolumeError:
+                    continue
+        return "", "", []
+
+    def browsed(self, dice: pd.DataFrame) -> pd.DataFrame:
+        """Return a row for each contrast of each study that was scored, for the viewer.
+
+        Args:
+            dice: from `score`.
+
+        Returns:
+            patient_id (here the study), fold, labels, series, path.
+        """
+        own = self.patients[self.patients["patient_id"].isin(dice["patient_id"])]
+        own = own.assign(patient_id=own["study_id"])
+        names = [name for name in CONTRASTS if name in own]
+        return own.melt(["patient_id", "fold", "labels"], names, "series", "path").dropna()
+
+    def truth(self, row: Any, volume: Volume) -> np.ndarray | None:
         """Return the true regions (2, D, H, W) of a row with labels, for the viewer."""
-        return regions_from_labels(read_nifti(row.labels, labels=True).array, REGIONS)
+        return region_masks(volume, self.read_labels(row.labels), REGIONS)
 
     def prediction(self, row: Any, volume: Volume) -> np.ndarray:
         """Return the predicted regions (2, D, H, W) of a row with fold, for the viewer."""

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from t4e_utils.annotations.regions import area_shares, largest_component, measure_slices
+from t4e_utils.competitions.brain_tumor.conventions import COMMON, read_labels
 from t4e_utils.competitions.brain_tumor.data import REGIONS
 from t4e_utils.prediction import PredictionError
 from t4e_utils.sampling.chunks import sample_every
 from t4e_utils.sampling.cutting import CutRule
+from t4e_utils.scans.volume import Volume
 
 FOREGROUND = "brain"
 MEASURED = {"regions": tuple(REGIONS), "foreground": FOREGROUND}  # by `measure_slices`
@@ -34,6 +36,15 @@ class SliceRule(CutRule):
     sampling_step: float = 0.1  # of the slices left, every max(round(step * n), 1)-th is kept
     # as sampling_step, of the slices that show brain but no tumour; None keeps none of them
     empty_step: float | None = None
+    convention: str = COMMON  # of the segmentations, see `conventions`
+
+    def read_labels(self, path: str) -> Volume:
+        """Read a segmentation with the labels of `REGIONS`, whatever convention it has.
+
+        Raises:
+            VolumeError: it cannot be read, or has labels of another convention.
+        """
+        return read_labels(path, convention=self.convention)
 
     def choose(self, measures: pd.DataFrame) -> np.ndarray:
         """Return which slices of one volume and plane are stored, bool (n,).

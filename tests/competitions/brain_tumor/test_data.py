@@ -6,14 +6,14 @@ Who may train the segmenter, who is labelled, and what is said when data are mis
 import gzip
 import re
 import shutil
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from t4e_utils.competitions.brain_tumor import data as brain_tumor
-from t4e_utils.competitions.brain_tumor.data import DataFolders
+from t4e_utils.competitions.brain_tumor.data import BRATS_FILES, DataFolders
 from t4e_utils.tables.catalog import CatalogError
 from t4e_utils.tables.run import MissingInputError
 
@@ -158,6 +158,50 @@ def test_the_id_is_the_five_digits_of_the_folder_name(name, patient):
     assert brain_tumor.brats_patient_id(name) == patient
 
 
+@pytest.mark.parametrize(
+    ("name", "study"),
+    [("BraTS-GLI-00006-101", "00006-101"), ("BraTS2021_00006", "00006"), ("00006", "00006")],
+)
+def test_a_study_is_the_patient_and_the_visit(name, study):
+    assert brain_tumor.brats_study_id(name) == study
+
+
+def test_a_patient_that_the_classification_data_know_is_left_out_with_all_visits(folders):
+    for study in ("00006-000", "00006-101", "00008-100"):
+        folder = folders.brats.parent / "brats23" / f"BraTS-GLI-{study}"
+        folder.mkdir(parents=True)
+        for suffix in ("t2f", "seg"):
+            (folder / f"BraTS-GLI-{study}-{suffix}.nii.gz").touch()
+    chosen = brain_tumor.segmentation_patients(replace(folders, brats=folder.parent))
+    assert (chosen.ids, chosen.excluded) == (["00008"], ["00006"])
+    assert chosen.files["study_id"].unique().tolist() == ["00008-100"]
+    assert chosen.convention == "BraTS 2024"
+
+
+def test_a_volume_that_one_of_two_visits_lacks_is_named_with_the_visit(folders):
+    files = pd.DataFrame(
+        [("00006", f"00006-{visit}", series) for visit in (100, 101) for series in BRATS_FILES],
+        columns=["patient_id", "study_id", "series"],
+    ).drop(index=8)
+    problems = brain_tumor.missing_volumes(files, root=folders.brats)
+    assert [problem.sentence for problem in problems] == ["Patient 00006-101 has no T2w."]
+
+
+def test_who_is_in_the_classification_data_under_another_id_is_left_out_too(tmp_path):
+    brain_tumor.phantoms.write_phantoms(tmp_path, SMALL, n_jobs=1)
+    folders = brain_tumor.open_data(tmp_path / "rsna", tmp_path / "brats21")
+    before = brain_tumor.segmentation_patients(folders)
+    known, other = before.excluded[0], before.ids[0]
+    for name in ("flair", "t1"):
+        copied = folders.brats / f"BraTS2021_{known}" / f"BraTS2021_{known}_{name}.nii.gz"
+        place = folders.brats / f"BraTS2021_{other}" / f"BraTS2021_{other}_{name}.nii.gz"
+        place.write_bytes(copied.read_bytes())
+    chosen = brain_tumor.segmentation_patients(folders)
+    assert chosen.excluded == sorted({*before.excluded, other})
+    assert chosen.ids == [patient for patient in before.ids if patient != other]
+    assert [problem.code for problem in chosen.problems] == ["same_images"]
+
+
 @pytest.mark.parametrize("name", ["BraTS_123456", "patient_6", ""])
 def test_a_folder_name_without_an_id_is_refused(name):
     with pytest.raises(CatalogError, match="no five-digit patient id"):
@@ -170,41 +214,6 @@ def test_the_teams_fold_table_has_ids_without_zeros(tmp_path):
     assert brain_tumor.read_fold_table(path, pd.Series(["00005", "00002"])) == [0, 4]
     with pytest.raises(CatalogError, match="no fold for 2 patients, such as 00006"):
         brain_tumor.read_fold_table(path, pd.Series(["00006", "00007"]))
-
-
-@pytest.fixture
-def annotated(tmp_path):
-    """Two patients drawn as BraTS has them, of whom one is no image at all."""
-    brain_tumor.phantoms.write_phantoms(tmp_path, SMALL, n_jobs=1)
-    folders = brain_tumor.open_data(tmp_path / "rsna", tmp_path / "brats21")
-    patients = brain_tumor.segmentation_patients(folders)
-    first = patients.files["patient_id"] == patients.ids[0]
-    for path in patients.files.loc[first & (patients.files["series"] != "T2w"), "path"]:
-        Path(path).write_bytes(b"no image at all")
-    return patients
-
-
-def test_an_annotated_patient_is_read_without_what_is_damaged(annotated):
-    contrasts, labels = brain_tumor.read_annotated_patient(annotated.files, annotated.ids[0])
-    assert (list(contrasts), labels) == (["T2w"], None)
-    contrasts, labels = brain_tumor.read_annotated_patient(annotated.files, annotated.ids[1])
-    assert list(contrasts) == list(brain_tumor.CONTRASTS)
-    assert set(np.unique(labels.array)) <= {0, 1, 2, 4}
-
-
-@pytest.mark.parametrize("start", [0, 1, 2])
-def test_the_first_annotated_patient_is_one_that_can_be_read(annotated, start):
-    patient, contrasts, labels = brain_tumor.first_annotated(annotated, start=start)
-    assert (patient, len(contrasts)) == (annotated.ids[1], 4)
-    assert labels.array.any()
-
-
-def test_when_no_annotated_patient_can_be_read_one_is_named(annotated):
-    for path in annotated.files["path"]:
-        Path(path).write_bytes(b"no image at all")
-    sentence = rf"None of 2 annotated patients can be read \(such as {annotated.ids[0]}\)"
-    with pytest.raises(CatalogError, match=sentence):
-        brain_tumor.first_annotated(annotated)
 
 
 def test_folders_that_are_not_there_are_named(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from t4e_utils.tables.catalog import CatalogError, missing_series
 
 SERIES = ("FLAIR", "T1w")
 CONTRASTS = {"FLAIR": ("_flair", "-t2f"), "labels": ("_seg",)}
+IDS = {"patient_id": lambda name: name[2:7], "study_id": lambda name: name[2:]}
 
 
 def test_series_folders_are_listed_by_patient_with_ids_as_text(tmp_path):
@@ -42,11 +43,11 @@ def test_volumes_are_found_under_each_of_their_names(tmp_path):
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
-    assert found[["patient_id", "series"]].to_numpy().tolist() == [
-        ["00001", "FLAIR"],
-        ["00002", "FLAIR"],
-        ["00002", "labels"],
+    found = find_volumes(tmp_path, contrasts=CONTRASTS, **IDS)
+    assert found[["patient_id", "study_id", "series"]].to_numpy().tolist() == [
+        ["00001", "00001", "FLAIR"],
+        ["00002", "00002", "FLAIR"],
+        ["00002", "00002", "labels"],
     ]
     assert found["path"][0].endswith("P-00001-t2f.nii.gz")
 
@@ -54,7 +55,26 @@ def test_volumes_are_found_under_each_of_their_names(tmp_path):
 def test_a_folder_without_any_volume_is_refused_with_the_name_that_was_expected(tmp_path):
     (tmp_path / "P-00001").mkdir()
     with pytest.raises(CatalogError, match=r"holds no file such as P-00001/P-00001_flair\.nii\.gz"):
-        find_volumes(tmp_path, contrasts=CONTRASTS, patient_id=lambda name: name[2:])
+        find_volumes(tmp_path, contrasts=CONTRASTS, **IDS)
+
+
+def test_two_visits_are_two_studies_of_one_patient(tmp_path):
+    for name in ("P-00001-100", "P-00001-101"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}-t2f.nii.gz").touch()
+    found = find_volumes(tmp_path, contrasts=CONTRASTS, **IDS)
+    assert found[["patient_id", "study_id"]].to_numpy().tolist() == [
+        ["00001", "00001-100"],
+        ["00001", "00001-101"],
+    ]
+
+
+def test_two_folders_of_one_study_are_refused_by_name(tmp_path):
+    for name in ("P-00001", "Q-00001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}-t2f.nii.gz").touch()
+    with pytest.raises(CatalogError, match=r"P-00001 and .*Q-00001 are both of study 00001"):
+        find_volumes(tmp_path, contrasts=CONTRASTS, **IDS)
 
 
 def test_a_missing_or_empty_data_folder_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from helpers.stand_ins import BrightIsTumour
 
 from t4e_utils.competitions.brain_tumor.held_out import HeldOut
+from t4e_utils.competitions.brain_tumor.report import segmentation_scores
 from t4e_utils.prediction.evaluation import patient_dice
 from t4e_utils.prediction.masks import MaskReading
 from t4e_utils.scans.geometry import display_affine
@@ -47,7 +48,8 @@ def held_out(tmp_path):
         array[3 : 3 + k, 8:20, 5:15] = 70
         files = {name: write(tmp_path / f"{k}_{name}.nii.gz", array) for name in ("FLAIR", "T2w")}
         labels = write(tmp_path / f"{k}_labels.nii.gz", labels)
-        rows.append({"patient_id": f"0000{k}", "fold": k % 2, "labels": labels, **files})
+        ids = {"patient_id": f"0000{k}", "study_id": f"0000{k}-100"}
+        rows.append({**ids, "fold": k % 2, "labels": labels, **files})
     patients = pd.DataFrame(rows).reindex(columns=[*rows[0], "T1w", "T1wCE"])
     by_fold = patients.groupby("fold")["patient_id"].agg(list)
     cards = {
@@ -91,7 +93,9 @@ def test_cases_are_the_best_the_median_and_the_worst_in_a_contrast_that_can_be_r
     pictures = [picture for picture, _ in held_out.cases(by_patient)]
     titles = [picture.title for picture in pictures]
     places = zip(
-        ("best", "median", "worst"), ("00000 FLAIR", "00001 FLAIR", "00002 T2w"), strict=True
+        ("best", "median", "worst"),
+        ("00000-100 FLAIR", "00001-100 FLAIR", "00002-100 T2w"),
+        strict=True,
     )
     for title, (place, which) in zip(titles, places, strict=True):
         assert title.startswith(f"{place}, Dice 0.")
@@ -102,9 +106,69 @@ def test_cases_are_the_best_the_median_and_the_worst_in_a_contrast_that_can_be_r
 
 def test_the_viewer_gets_truth_and_prediction_on_the_volume_s_grid(held_out):
     row = next(held_out.patients.assign(path="").itertuples())
-    cut = held_out.cut("00000", "FLAIR", "axial")
+    cut = held_out.cut("00000-100", "FLAIR", "axial")
     volume = Volume(cut.image, SPACING, cut.affine)
     truth, predicted = held_out.truth(row, volume), held_out.prediction(row, volume)
     assert truth.shape == predicted.shape == (2, 12, 30, 28)
     assert truth[0].sum() == 6 * 12 * 10
     assert (truth[0] & predicted[0]).sum() / truth[0].sum() > 0.85
+    elsewhere = Volume(cut.image[1:], SPACING, cut.affine)
+    assert held_out.truth(row, elsewhere) is None
+
+
+def test_the_weakest_study_is_the_first_that_can_be_read(held_out):
+    dice, _ = held_out.score(["axial"], most=0)
+    rows = held_out.patients.set_index("study_id")
+    worst = ("00002-100", "FLAIR")
+    study, series, cuts = held_out.weakest(dice, ["axial", "coronal"])
+    assert ((study, series), [cut.plane for cut in cuts]) == (worst, ["axial", "coronal"])
+    Path(rows.loc[worst]).write_bytes(b"no volume")
+    assert held_out.weakest(dice, ["axial"])[:2] == ("00002-100", "T2w")
+    Path(rows.loc["00002-100", "labels"]).write_bytes(b"no volume")
+    assert held_out.weakest(dice, ["axial"])[0] == "00001-100"
+    assert held_out.weakest(dice[:0], ["axial"]) == ("", "", [])
+
+
+def test_when_no_held_out_patient_can_be_read_the_scores_are_empty(held_out):
+    for path in held_out.patients["labels"]:
+        Path(path).write_bytes(b"no volume")
+    dice, problems = held_out.score(["axial"], most=0)
+    assert (len(dice), len(problems)) == (0, 3)
+    by_patient = patient_dice(dice)
+    assert held_out.cases(by_patient) == []
+    assert held_out.browsed(dice).empty
+    assert by_patient.nsmallest(3, "dice").empty
+    assert segmentation_scores(dice)["scores"] == []
+    assert segmentation_scores(dice)["summary"] == {"segmentation": {"n": 0}}
+
+
+def test_two_visits_are_scored_with_their_own_labels_and_count_as_one_patient(held_out):
+    first, second = held_out.patients.iloc[0], held_out.patients.iloc[2]
+    later = second.to_dict() | {"patient_id": "00000", "study_id": "00000-101", "fold": 0}
+    patients = pd.concat([first.to_frame().T, pd.DataFrame([later])], ignore_index=True)
+    both = replace(held_out, patients=patients, cards={0: held_out.cards[0]})
+    dice, problems = both.score(["axial"], most=1)
+    assert not problems
+    by_study = dice[dice["region"] == "WT"].groupby("study_id")["dice"].mean()
+    assert by_study["00000-100"] > by_study["00000-101"] + 0.05
+    whole = patient_dice(dice).set_index(["patient_id", "region"])["dice"]
+    assert whole["00000", "WT"] == pytest.approx(by_study.mean())
+    browsed = both.browsed(dice)
+    assert not browsed.duplicated(["patient_id", "series"]).any()
+    assert set(browsed["patient_id"]) == {"00000-100", "00000-101"}
+    assert "00000-100 FLAIR" in both.cases(patient_dice(dice))[0][0].title
+
+
+def test_labels_of_2024_are_scored_without_the_cavity(held_out, tmp_path):
+    labels = np.zeros((12, 30, 28), np.uint8)
+    labels[3:9, 8:20, 5:15] = 2
+    labels[5:8, 12:16, 7:11] = 3
+    labels[10:11] = 4
+    patients = held_out.patients[:1].assign(labels=write(tmp_path / "new.nii.gz", labels))
+    late = replace(held_out, patients=patients, convention="BraTS 2024")
+    cut = late.cut("00000-100", "FLAIR", "axial")
+    assert cut.truth.sum(axis=(1, 2, 3)).tolist() == [6 * 12 * 10, 3 * 4 * 4]
+    truth = late.truth(patients.iloc[0], Volume(cut.image, SPACING, cut.affine))
+    np.testing.assert_array_equal(truth, cut.truth)
+    early, problems = replace(late, convention="BraTS 2021").score(["axial"], most=0)
+    assert (len(early), problems[0].code) == (0, "unknown_labels")
