@@ -264,13 +264,14 @@ def safe_copy(notebook: NotebookNode) -> NotebookNode:
     """Return a copy that holds nothing but words, code and outputs of types that are known.
 
     It is made of what is named here, so what is not named cannot reach a page: metadata, which
-    become attributes, attachments, and the types of outputs that bring their own markup.
+    become attributes, and the types of outputs that bring their own markup.
     """
     cells = []
     for number, cell in enumerate(notebook.cells):
         kept = {"source": cell.source, "id": cell.get("id", f"cell-{number}")}
         if cell.cell_type == "markdown":
-            cells.append(nbformat.v4.new_markdown_cell(**kept))
+            attached = {"attachments": cell.attachments} if "attachments" in cell else {}
+            cells.append(nbformat.v4.new_markdown_cell(**kept, **attached))
         elif cell.cell_type == "code":
             kept["execution_count"] = cell.execution_count
             outputs = [_safe_output(output) for output in cell.outputs]
@@ -305,9 +306,7 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(
-        sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html}
-    )
+    exporter = HTMLExporter(sanitize_html=True, theme="light", filters={"clean_html": clean_html})
     notebook = safe_copy(read(path))
     try:
         page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
