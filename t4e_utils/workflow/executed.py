@@ -306,9 +306,9 @@ def write_html(path: Path, target: Path, *, title: str) -> Path:
     """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(sanitize_html=True, theme="light", filters={"clean_html": clean_html})
-    notebook = safe_copy(read(path))
+    notebook, filters = safe_copy(read(path)), {"clean_html": clean_html}
     try:
+        exporter = HTMLExporter(sanitize_html=True, theme="light", filters=filters)
         page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     except Exception as error:  # of the template, of markdown, of the lexer
         raise PipelineError(f"{path} cannot be shown ({error}): open it in Jupyter.") from error

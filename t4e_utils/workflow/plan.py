@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from t4e_utils import printable
 from t4e_utils.tables.parameters import ParameterError, typed
 from t4e_utils.tables.run import MissingInputError
 
@@ -58,7 +59,21 @@ class Plan:
     @property
     def run_dir(self) -> str:
         """Folder that the run writes to."""
-        return self.value(next(iter(self.stages)), "run_dir").rstrip("/")
+        return self.folder(next(iter(self.stages)), "run_dir")
+
+    def folder(self, stage: str, name: str) -> str:
+        """Return a parameter that is a folder which rules name.
+
+        Raises:
+            ParameterError: Snakemake or a notebook could not read its name as it is.
+        """
+        value = self.value(stage, name)
+        if "{" in value or "}" in value or printable(value, kept="") != value:
+            raise ParameterError(
+                f"{name} = {value!r} holds a brace, which Snakemake takes for a wildcard, or a "
+                "letter that is not UTF-8 or cannot be printed: choose another name."
+            )
+        return value.rstrip("/")
 
     def is_default(self, *names: str) -> bool:
         """Return whether the first stage runs with the notebook's values of these parameters."""
@@ -132,17 +147,18 @@ def declared_parameters(notebook: Path) -> dict[str, tuple[str, Any]]:
 
     Raises:
         MissingInputError: the notebook is not there.
+        PipelineError: it is no notebook.
     """
     from papermill import inspect_notebook
 
     # not above: a leaf imports `Stage` where what shows notebooks may not be installed
-    from t4e_utils.workflow.executed import literal
+    from t4e_utils.workflow.executed import literal, read
 
     if not notebook.is_file():
         raise MissingInputError(
             f"The notebook {notebook} is not there: restore it, or start from the project's root."
         )
-    found = inspect_notebook(str(notebook))
+    found = inspect_notebook(read(notebook))  # papermill takes braces in a path for parameters
     return {
         name: (about["inferred_type_name"], literal(about["default"]))
         for name, about in found.items()
