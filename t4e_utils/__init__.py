@@ -35,9 +35,7 @@ def printable(text: object, *, kept: str = "\n\t") -> str:
         kept: control characters that stay.
     """
     return "".join(
-        letter
-        if letter.isprintable() or letter in kept
-        else letter.encode("unicode_escape").decode()
+        letter if letter.isprintable() or letter in kept else repr(letter)[1:-1]
         for letter in str(text)
     )
 
