@@ -8,13 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.dicom_series import array_of, codes, written
+from PIL import Image
 
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.problems import VolumeError
-from t4e_utils.scans.reading import series_header
+from t4e_utils.scans.reading import read_series, series_header
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,19 @@ def test_links_that_lead_nowhere_are_slices_that_are_missing_and_are_reported(tm
         ("damaged", "Image-8.dcm"),
         ("damaged", "Image-9.dcm"),
     ]
+
+
+def test_pictures_that_cannot_be_opened_cost_themselves(tmp_path):
+    for k in (1, 2):
+        Image.fromarray(np.full((8, 8), 80 * k, np.uint8)).save(tmp_path / f"Image-{k}.jpg")
+    (tmp_path / "Image-3.jpg").symlink_to("Image-3.jpg")
+    (tmp_path / "Image-4.jpg").symlink_to("../objects/1234")
+    volume = read_series(tmp_path, source="jpg")
+    assert volume.array[:, 0, 0].tolist() == [80, 160]
+    assert {(one.code, Path(one.path).name) for one in volume.meta["problems"]} == {
+        ("damaged", "Image-3.jpg"),
+        ("damaged", "Image-4.jpg"),
+    }
 
 
 @pytest.mark.parametrize(

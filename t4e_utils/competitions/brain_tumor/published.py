@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from t4e_utils import T4EError
+from t4e_utils import T4EError, printable
 from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.data import CONTRASTS
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
@@ -136,7 +136,7 @@ def fetch_published(
     write_json({"prevalence": PREVALENCE, "origin": ORIGIN}, target / "cls" / "summary.json")
     for model, name in START_FILES.items() if with_start else ():
         convert_start(fetched(name), target, model=model)
-    print(f"{target} is complete.")
+    print(printable(f"{target} is complete."))
 
 
 def main(arguments: list[str] | None = None) -> None:
