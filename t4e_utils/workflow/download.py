@@ -289,8 +289,9 @@ def _members(opened: zipfile.ZipFile, archive: Path, place: Path) -> list[zipfil
 
 def _fault(member: zipfile.ZipInfo, seen: Collection[str]) -> str:
     """Say why a member is not taken; "" if it is."""
-    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+    name = member.filename.replace("\\", "/")
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or re.match("[a-zA-Z]:/", name):
         return "has a path that leads out of the archive"
     is_known = member.flag_bits & IS_UTF8 or member.filename.isascii()
     if not is_known or printable(member.filename, kept="") != member.filename:

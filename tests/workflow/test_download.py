@@ -178,7 +178,7 @@ def test_a_byte_changed_in_a_compressed_member_is_found_whatever_the_compression
     noise = np.random.default_rng(0).integers(0, 9, 20_000, dtype=np.uint8).tobytes()
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w", kind) as opened:
-        opened.writestr("first.csv", b"first")
+        opened.writestr("at 12:30/..first.csv", b"first")
         opened.writestr("a.dcm", noise)
     whole = archive.read_bytes()
     for place in (150, 2000, 4000):
@@ -186,6 +186,7 @@ def test_a_byte_changed_in_a_compressed_member_is_found_whatever_the_compression
         refused(archive, "is damaged")
     archive.write_bytes(whole)
     assert (unpack(archive, tmp_path / "rsna") / "a.dcm").read_bytes() == noise
+    assert (tmp_path / "rsna" / "at 12:30" / "..first.csv").read_bytes() == b"first"
     assert not archive.exists()
 
 
