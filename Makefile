@@ -64,6 +64,7 @@ test-browser: demo
 	$(BIN)/python -m pytest -n 0 tests/browser.py
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt pyproject.toml
+	@case "$$PWD" in *[{}$$:]*) echo "pip installs nothing into $$PWD, because of its brace, dollar sign or colon: rename that folder."; exit 1;; esac
 	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 		{ echo "Python 3.11 or later is needed, and '$(PYTHON)' is not: name one, as in 'make PYTHON=python3.12 demo'."; exit 1; }
 	@"$(PYTHON)" -m venv .venv || { echo "Python's module venv is needed (Debian, Ubuntu: apt install python3-venv)."; exit 1; }

@@ -76,3 +76,18 @@ def test_no_command_is_a_script_whose_first_line_would_name_the_folder(project):
     assert words[:2] == ["-m", "jupyterlab"]
     assert words[2] == f"--ServerApp.root_dir={project}"
     assert settings == f"{project}/configs/jupyter"
+
+
+@pytest.mark.parametrize("name", ["{x}", "a$b", "a:b"])
+def test_a_folder_that_pip_cannot_install_into_is_said_before_anything_is_fetched(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    for needed in ("requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml"):
+        (folder / needed).touch()
+    shutil.copy(ROOT / "Makefile", folder)
+    done = subprocess.run(["make", "demo"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stdout.endswith(
+        f"into {folder}, because of its brace, dollar sign or colon: rename that folder.\n"
+    )
+    assert not (folder / ".venv").exists()
