@@ -217,7 +217,7 @@ def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Sh
         elif tag in cell.metadata.get("tags", []):
             images = [uri for output in cell.get("outputs", []) if (uri := _data_uri(output))]
             if images:
-                shown.append(Shown(to_html_text(caption), images))
+                shown.append(Shown(clean_html(to_html_text(caption)), images))
     return shown
 
 

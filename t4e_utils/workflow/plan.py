@@ -10,6 +10,7 @@ the files in `workflow/` ask here and hold nothing but rules.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def read_plan(config: Mapping[str, Any], folder: Path, stages: Mapping[str, Stag
 
     Raises:
         ParameterError: a key that no notebook declares, a section's key that its notebook does not
-            declare, a value of a wrong type, or a fold that does not exist.
+            declare, a value of a wrong type or not UTF-8, or a fold that does not exist.
         MissingInputError: a notebook is not there.
     """
     declared = {
@@ -131,6 +132,7 @@ def read_plan(config: Mapping[str, Any], folder: Path, stages: Mapping[str, Stag
         given[stage] = {
             name: typed(name, values[name], *own[name]) for name in own if name in values
         }
+    _refuse_bytes(given)
     defaults = {
         stage: {name: default for name, (_, default) in own.items()}
         for stage, own in declared.items()
@@ -163,6 +165,17 @@ def declared_parameters(notebook: Path) -> dict[str, tuple[str, Any]]:
         name: (about["inferred_type_name"], literal(about["default"]))
         for name, about in found.items()
     }
+
+
+def _refuse_bytes(given: Mapping[str, Mapping[str, Any]]) -> None:
+    for values in given.values():
+        for name, value in values.items():
+            try:
+                json.dumps(value, ensure_ascii=False, default=str).encode()
+            except UnicodeEncodeError:
+                raise ParameterError(
+                    f"{name} = {value!r} is not UTF-8, so that no notebook can hold it: rename it."
+                ) from None
 
 
 def _refuse_unknown(

@@ -503,6 +503,19 @@ def test_no_file_of_the_machine_gets_into_a_page(tmp_path):
     assert "secret.png" not in page
 
 
+def test_the_words_above_a_picture_fetch_nothing():
+    words = "**See** ![a](http://tracker/x.png) [k](javascript:alert(1)) <img src=//x>"
+    shown = new_output("display_data", data={"image/png": PNG})
+    tagged = new_code_cell("x", outputs=[shown], metadata={"tags": ["report"]})
+    notebook = new_notebook(cells=[new_markdown_cell(words), tagged])
+    (found,) = executed.tagged_pictures(notebook)
+    live = Live()
+    live.feed(found.caption)
+    assert live.found == []
+    assert "<strong>See</strong>" in found.caption
+    assert "&lt;img src=//x&gt;" in found.caption
+
+
 def test_halves_of_letters_become_question_marks_and_whole_ones_stay(tmp_path):
     path = write(tmp_path / "a.ipynb", [new_markdown_cell("# A"), new_code_cell("x")])
     path.write_text(path.read_text().replace("# A", r"# \ud800 \ud83d\ude00"))
