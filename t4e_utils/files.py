@@ -75,6 +75,7 @@ def write_error(path: Path, error: BaseException) -> WriteError | None:
 def is_disk_full(path: Path) -> bool:
     """Return whether a path's disk has no room left, whether or not its folder is there."""
     there = next(
-        (folder for folder in (path, *path.absolute().parents) if folder.exists()), Path.cwd()
+        (folder for folder in (path, *path.absolute().parents) if os.path.exists(folder)),
+        Path.cwd(),
     )
     return shutil.disk_usage(there).free < LEAST_FREE

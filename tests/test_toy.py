@@ -17,7 +17,7 @@ TOY = ROOT / "tests" / "toy"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Folder of a run of the pipeline."""
-    folder = tmp_path_factory.mktemp("toy") / "run"
+    folder = tmp_path_factory.mktemp("toy") / "it's a run; $HOME & (more)"  # any shell's letters
     command = [Path(sys.executable).with_name("snakemake"), "--cores", "2", "--nolock"]
     command += ["--configfile", "tests/toy/demo.yaml", "--config", f"run_dir={folder}"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])

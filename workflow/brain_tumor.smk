@@ -7,7 +7,7 @@ PLAN = open_plan(STAGES)
 R = PLAN.run_dir
 TYPES, CLS_FOLDS = PLAN.value("train_cls", "mri_types"), PLAN.folds("train_cls")
 # trained elsewhere: nothing is trained for the submission
-MODELS = PLAN.value("submission", "models_dir").rstrip("/")
+MODELS = PLAN.folder("submission", "models_dir")
 SEGMENTER = f"{R}/seg/models/fold{PLAN.value('cls_data', 'segmenter_fold')}.json"
 DATA = ["data/phantoms/phantoms.json"] if PLAN.is_default("rsna_dir", "brats_dir") else []
 
@@ -39,7 +39,7 @@ rule eda:
         f"{R}/eda/inventory.parquet",
         f"{R}/eda/problems.parquet",
     params:
-        given=PLAN.arguments("eda"),
+        given=given("eda"),
     log:
         **logs("eda"),
     shell:
@@ -55,7 +55,7 @@ rule seg_data:
         f"{R}/seg/patients.parquet",
         f"{R}/seg/synthetic.parquet",
     params:
-        given=PLAN.arguments("seg_data"),
+        given=given("seg_data"),
     log:
         **logs("seg_data"),
     threads: cores("seg_data", CORES)
@@ -93,7 +93,7 @@ rule seg_summary:
         f"{R}/seg/dice.parquet",
         f"{R}/scores/train_seg.json",
     params:
-        given=PLAN.arguments("train_seg"),
+        given=given("train_seg"),
     log:
         **logs("train_seg"),
     shell:
@@ -110,7 +110,7 @@ rule cls_data:
         f"{R}/cls/chunks.parquet",
         f"{R}/cls/patients.parquet",
     params:
-        given=PLAN.arguments("cls_data"),
+        given=given("cls_data"),
     log:
         **logs("cls_data"),
     threads: cores("cls_data", max(1, CORES - 1))  # one is left for the segmenter's summary
@@ -153,7 +153,7 @@ rule cls_summary:
         f"{R}/cls/summary.json",
         f"{R}/scores/train_cls.json",
     params:
-        given=PLAN.arguments("train_cls"),
+        given=given("train_cls"),
     log:
         **logs("train_cls"),
     shell:
@@ -177,7 +177,7 @@ rule submission:
         f"{R}/submission_report.csv",
         f"{R}/submission_problems.csv",
     params:
-        given=BUNDLE_GIVEN,
+        given=lambda wildcards: BUNDLE_GIVEN,
     log:
         **logs("submission"),
     threads: cores("submission")

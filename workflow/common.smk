@@ -44,11 +44,16 @@ ON_GPU = LOCKED + PAPERMILL if N_GPUS else PAPERMILL
 def open_plan(stages):
     try:
         plan = read_plan(config, Path(workflow.basedir, NOTEBOOKS), stages)
+        run = Path(plan.run_dir)
     except T4EError as error:
         raise WorkflowError(str(error)) from None
-    # by which the jobs of a run are known
-    os.environ[VARIABLE] = str(Path(plan.run_dir).absolute())
+    os.environ[VARIABLE] = str(run.absolute())  # by which the jobs of a run are known
     return plan
+
+
+def given(stage, **overrides):
+    """Parameters of a job: of a function's text Snakemake takes no braces for wildcards."""
+    return lambda wildcards: PLAN.arguments(stage, **overrides)
 
 
 def notebook(stage):

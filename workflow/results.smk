@@ -32,7 +32,7 @@ if BUNDLED:
             target=f"{R}/kaggle",
             user=KAGGLE_USER,
             collection=NAME,
-            given=BUNDLE_GIVEN,
+            given=lambda wildcards: BUNDLE_GIVEN,
         log:
             f"{R}/logs/kaggle.txt",
         shell:

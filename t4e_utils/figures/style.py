@@ -81,6 +81,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "patch.linewidth": 0.8,
     "image.cmap": "gray",
+    "text.parse_math": False,  # names of patients and folders are shown as they are
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
 }

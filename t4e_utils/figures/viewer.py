@@ -170,7 +170,7 @@ class Viewer(ipywidgets.VBox):
             return ""
         regions = style.region_names(max(map(len, self._shown.masks.values())))
         names = " ".join(
-            f'<span style="color:{colour}">■</span> {name}'
+            f'<span style="color:{colour}">■</span> {html.escape(name)}'
             for name, colour in style.colours_of(regions).items()
         )
         kinds = {"truth": "line: expert", "prediction": "filled: predicted"}

@@ -81,7 +81,11 @@ def _jpeg(path: Path) -> np.ndarray:
 
     What ends too early is refused, since decoders may fill it up with grey.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        sentence = f"The file cannot be read ({error.strerror}): get it again."
+        raise VolumeError("damaged", path, sentence) from error
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
         raise VolumeError("truncated", path, "The image ends too early: get the file again.")
     try:

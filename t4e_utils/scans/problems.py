@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from t4e_utils import T4EError
+from t4e_utils import T4EError, printable
 
 CODES = {
     "bad_affine": "the affine is not finite or not invertible",
@@ -65,8 +65,9 @@ class VolumeError(T4EError):
     """A scan cannot be read or written; `code` is one of `CODES`, `path` the file or folder."""
 
     def __init__(self, code: str, path: str | Path, sentence: str) -> None:
+        path, sentence = printable(path, kept=""), printable(sentence)
         super().__init__(f"{path}: {sentence}")
-        self.code, self.path, self.sentence = code, str(path), sentence
+        self.code, self.path, self.sentence = code, path, sentence
 
     def __reduce__(self) -> tuple:
         """Make the error survive the way back from a worker process."""

@@ -18,6 +18,7 @@ from string import Formatter
 import pandas as pd
 import pydicom
 
+from t4e_utils import printable
 from t4e_utils.progress import parallel
 from t4e_utils.scans.dicom_elements import READ_ERRORS
 from t4e_utils.scans.problems import Problem, merged
@@ -44,8 +45,8 @@ def find_scans(root: str | Path, pattern: str) -> pd.DataFrame:
         value.
 
     Raises:
-        CatalogError: no such folder, it cannot be listed, nothing has the pattern, or the pattern
-            makes no sense.
+        CatalogError: no such folder, it cannot be listed (one below it is left out with a warning),
+            nothing has the pattern, the pattern makes no sense, or a path cannot be written down.
     """
     parts, found = pattern.strip("/").split("/"), [""]
     if not os.path.isdir(root):
@@ -68,6 +69,12 @@ def find_scans(root: str | Path, pattern: str) -> pd.DataFrame:
                 f"The folder {root} holds no {start} (looked for {pattern}): is the data set "
                 "unpacked there?"
             )
+    for path in (os.fspath(root), *found):
+        if (shown := printable(path, kept="")) != path:
+            raise CatalogError(
+                f"The name {shown} below {root} is not UTF-8 or holds letters that cannot be "
+                "printed, so no table can hold it: rename it."
+            )
     found.sort(key=lambda path: ([_natural(name) for name in path.split("/")], path))
     rows = [expression.fullmatch(path).groups() for path in found]
     table = pd.DataFrame(rows, columns=list(expression.groupindex))
@@ -87,16 +94,29 @@ def folder_names(root: str | Path) -> list[str]:
 
 def _entries(root: str | Path, folder: str, *, files: bool) -> Iterator[str]:
     """Give the files, or the folders, of a folder as paths below the root."""
-    where = os.path.join(root, folder)
+    where = os.path.join(root, folder) if folder else os.fspath(root)
     try:
         with os.scandir(where) as entries:
             for entry in entries:
-                if entry.name[0] != "." and (entry.is_file() if files else entry.is_dir()):
+                if entry.name[0] != "." and _may_be(entry, files=files):
                     yield f"{folder}/{entry.name}" if folder else entry.name
     except OSError as error:
-        raise CatalogError(
-            f"The folder {where} cannot be listed ({error.strerror}): make it readable."
-        ) from error
+        sentence = f"The folder {where} cannot be listed ({error.strerror}): make it readable."
+        if not folder:
+            raise CatalogError(sentence) from error
+        warnings.warn(printable(f"{sentence} It is left out."), stacklevel=3)
+
+
+def _may_be(entry: os.DirEntry, *, files: bool) -> bool:
+    """Return whether an entry is a file or a folder, or a link of which that cannot be said.
+
+    A link that leads nowhere has a row, so that the one who reads it says so: it may be filled.
+    """
+    try:
+        is_there = entry.is_file() if files else entry.is_dir()
+        return is_there or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:  # a link to itself
+        return True
 
 
 def _expression(pattern: str) -> tuple[re.Pattern, bool]:
@@ -232,5 +252,6 @@ def join_labels(
 
 
 def problems_table(problems: Iterable[Problem]) -> pd.DataFrame:
-    """Return the problems as a table with the columns code, path, sentence."""
-    return pd.DataFrame(list(problems), columns=list(Problem._fields))
+    """Return the problems as a table with the columns code, path, sentence, all printable."""
+    rows = [[printable(text, kept="") for text in problem] for problem in problems]
+    return pd.DataFrame(rows, columns=list(Problem._fields))

@@ -120,13 +120,20 @@ def files_fingerprint(path: str, source: str) -> str:
             status = os.stat(path)
             return f"{digest.hexdigest()} {status.st_size} {status.st_mtime_ns}"
         with os.scandir(path) as entries:
-            files = sorted(
-                (entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries
-            )
+            files = sorted(_seen(entry) for entry in entries)
     except OSError:  # reading says what is wrong
         return ""
     digest.update(repr(files).encode())
     return digest.hexdigest()
+
+
+def _seen(entry: os.DirEntry) -> tuple[str, int, int]:
+    """Return name, size and time of a file; of the link itself where it leads nowhere yet."""
+    try:
+        status = entry.stat()
+    except OSError:
+        status = entry.stat(follow_symlinks=False)
+    return entry.name, status.st_size, status.st_mtime_ns
 
 
 def _read_cache(cache: Path | None) -> dict[tuple[str, str], tuple[dict, list[Problem]]]:

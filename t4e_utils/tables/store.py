@@ -161,7 +161,7 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
         )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, or no text at all
         raise MissingInputError(
             f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
         ) from error
@@ -214,12 +214,25 @@ def read_scores(path: Path) -> dict[str, Any]:
     maker = f"the stage that writes {path.name}"
     content = read_json(path, made_by=maker)
     try:
-        rows = [asdict(Score(**row)) for row in content["scores"]]
-        return {name: content[name] for name in ("title", "notes", "summary")} | {"scores": rows}
-    except (KeyError, TypeError) as error:
+        rows = [asdict(_score(**row)) for row in content["scores"]]
+        title, notes, summary = str(content["title"]), content["notes"], dict(content["summary"])
+        notes = [str(note) for note in ([notes] if isinstance(notes, str) else notes)]
+        return {"title": title, "notes": notes, "summary": summary, "scores": rows}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MissingInputError(
             f"{_shown(path)} holds no scores ({error}): delete it and run {maker} again."
         ) from error
+
+
+def _score(name: Any, value: Any, ci95: Any = None, n: Any = None, unit: Any = "") -> Score:
+    """Return a score as it is written: numbers are finite or missing, an interval is whole."""
+    value = None if value is None else float(value)
+    ends = [float("nan") if end is None else float(end) for end in ci95 or ()]
+    if len(ends) not in (0, 2):
+        raise ValueError(f"ci95 = {ci95!r} has {len(ends)} ends")
+    is_interval = bool(ends) and all(map(math.isfinite, ends))
+    value = value if value is not None and math.isfinite(value) else None
+    return Score(str(name), value, ends if is_interval else None, n, str(unit))
 
 
 def _as_stored(provenance: Mapping[str, Any]) -> dict[str, Any]:

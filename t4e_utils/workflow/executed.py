@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import ast
 import base64
+import json
 import re
+import warnings
+from collections.abc import Mapping
 from copy import deepcopy
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mistune
 import nbformat
 from nbformat import NotebookNode
 
+from t4e_utils import printable
 from t4e_utils.files import atomic_write
 from t4e_utils.workflow import PipelineError
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
+# what a page may show of an output, the first that it has; all else is passed over
+SHOWN_TYPES = ("text/html", "text/markdown", *IMAGE_TYPES, "text/plain")
+# what nbformat raises for files that are no notebooks, or none of its version
+NO_NOTEBOOK = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 # shown by a script that needs a kernel; reports have neither
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 NO_SCRIPTS = (
@@ -56,22 +64,43 @@ def read(path: Path) -> NotebookNode:
     Raises:
         PipelineError: it is missing or no notebook.
     """
+    wrong: dict[str, Exception] = {}
     try:
-        return nbformat.read(path, as_version=4)
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        if "\\ud" in text.lower():  # halves of letters, which no page can hold
+            whole = json.dumps(json.loads(text), ensure_ascii=False)
+            text = whole.encode(errors="replace").decode()
+        with warnings.catch_warnings(action="ignore"):  # cells without an id get one
+            notebook = nbformat.reads(text, as_version=4, capture_validation_error=wrong)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} is not there: the notebook has not started.") from error
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
-        raise PipelineError(f"{path} is no complete notebook ({error}): run it again.") from error
+    except (*NO_NOTEBOOK, nbformat.ValidationError) as error:
+        wrong["ValidationError"] = error
+    if wrong:
+        (error,) = wrong.values()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise PipelineError(f"{path} is no complete notebook ({reason}): run it again.") from error
+    return notebook
+
+
+def _noted(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what papermill notes of a notebook or a cell."""
+    found = metadata.get("papermill")
+    return found if isinstance(found, Mapping) else {}
 
 
 def span(notebook: NotebookNode) -> tuple[datetime, datetime] | None:
-    """Return when the notebook began and ended, or nothing where that is not recorded."""
-    times = [
-        notebook.metadata.get("papermill", {}).get(name) for name in ("start_time", "end_time")
-    ]
-    return (
-        (datetime.fromisoformat(times[0]), datetime.fromisoformat(times[1])) if all(times) else None
-    )
+    """Return when the notebook began and ended, or nothing where that is not recorded.
+
+    A time without a zone is in UTC, as old versions of papermill write it.
+    """
+    noted = _noted(notebook.metadata)
+    try:
+        begin, end = (datetime.fromisoformat(noted[name]) for name in ("start_time", "end_time"))
+    except (LookupError, TypeError, ValueError):
+        return None
+    begin, end = (time if time.tzinfo else time.replace(tzinfo=UTC) for time in (begin, end))
+    return (begin, end) if begin <= end else None
 
 
 def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
@@ -88,13 +117,25 @@ def seconds_covered(spans: list[tuple[datetime, datetime]]) -> float:
 
 
 def parameters_used(path: Path) -> list[Parameter]:
-    """Return the parameters of an executed copy, in their order, with the values it ran with."""
+    """Return the parameters of an executed copy, in their order, with the values it ran with.
+
+    Raises:
+        PipelineError: papermill cannot tell them.
+    """
     from papermill import inspect_notebook
 
-    given = read(path).metadata.get("papermill", {}).get("parameters", {})
+    notebook = read(path)
+    given = _noted(notebook.metadata).get("parameters")
+    given = given if isinstance(given, Mapping) else {}
+    try:
+        declared = inspect_notebook(notebook)  # not by its path, in which braces have a meaning
+    except Exception as error:  # papermill and its translators have errors of many kinds
+        raise PipelineError(
+            f"{path} does not say its parameters ({error}): run it again."
+        ) from error
     return [
         Parameter(name, given.get(name, literal(about["default"])), name in given, about["help"])
-        for name, about in inspect_notebook(str(path)).items()
+        for name, about in declared.items()
     ]
 
 
@@ -102,20 +143,17 @@ def literal(source: str) -> object:
     """Return the value of a literal, or its source where it is more than a literal."""
     try:
         return ast.literal_eval(source)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return source
 
 
 def failure(path: Path) -> str:
     """Say where and why an executed copy stopped, in one sentence; "" if it ran to its end."""
     notebook, heading, stopped = read(path), "", None
-    is_unfinished = any(
-        cell.metadata.get("papermill", {"duration": 0})["duration"] is None
-        for cell in notebook.cells
-    )
+    is_unfinished = any(_noted(cell.metadata).get("duration", 0) is None for cell in notebook.cells)
     for number, cell in enumerate(notebook.cells, start=1):
         heading = heading_of(cell) or heading
-        status = cell.metadata.get("papermill", {})
+        status = _noted(cell.metadata)
         if status.get("exception") or (is_unfinished and status.get("start_time")):
             name = (
                 f"In [{cell.execution_count}]"
@@ -129,7 +167,7 @@ def failure(path: Path) -> str:
             )
         if status.get("exception"):
             break
-    return stopped or ""
+    return printable(stopped or "")
 
 
 def _reason(cell: NotebookNode) -> str:
@@ -179,7 +217,7 @@ def tagged_pictures(notebook: NotebookNode, *, tag: str = REPORT_TAG) -> list[Sh
         elif tag in cell.metadata.get("tags", []):
             images = [uri for output in cell.get("outputs", []) if (uri := _data_uri(output))]
             if images:
-                shown.append(Shown(to_html_text(caption), images))
+                shown.append(Shown(clean_html(to_html_text(caption)), images))
     return shown
 
 
@@ -222,20 +260,63 @@ def _safe_value(tag: str, name: str, value: str) -> str | None:
     return None if is_refused.get(name) else value
 
 
+def safe_copy(notebook: NotebookNode) -> NotebookNode:
+    """Return a copy that holds nothing but words, code and outputs of types that are known.
+
+    It is made of what is named here, so what is not named cannot reach a page: metadata, which
+    become attributes, and the types of outputs that bring their own markup.
+    """
+    cells = []
+    for number, cell in enumerate(notebook.cells):
+        kept = {"source": cell.source, "id": cell.get("id", f"cell-{number}")}
+        if cell.cell_type == "markdown":
+            attached = {"attachments": cell.attachments} if "attachments" in cell else {}
+            cells.append(nbformat.v4.new_markdown_cell(**kept, **attached))
+        elif cell.cell_type == "code":
+            kept["execution_count"] = cell.execution_count
+            outputs = [_safe_output(output) for output in cell.outputs]
+            cells.append(nbformat.v4.new_code_cell(**kept, outputs=outputs))
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"language_info": language})
+
+
+def _safe_output(output: NotebookNode) -> NotebookNode:
+    kind, made = output.output_type, nbformat.v4.new_output
+    if kind == "stream":
+        return made(kind, name="stderr" if output.name == "stderr" else "stdout", text=output.text)
+    if kind == "error":
+        said = output.traceback or [f"{output.ename}: {output.evalue}"]
+        return made(kind, ename=output.ename, evalue=output.evalue, traceback=said)
+    shown = next((name for name in SHOWN_TYPES if name in output.data), None)
+    content = output.data.get(shown)
+    if shown == "image/svg+xml":  # as a picture: what it holds cannot act in it
+        shown, content = "text/html", f'<img src="{_data_uri(output)}">'
+    if shown is None:
+        names = ", ".join(map(printable, output.data)) or "no type"
+        shown, content = "text/plain", f"An output that a page cannot show ({names})."
+    count = {"execution_count": output.execution_count} if kind == "execute_result" else {}
+    return made(kind, data={shown: content}, **count)
+
+
 def write_html(path: Path, target: Path, *, title: str) -> Path:
-    """Write an executed copy as one HTML page without scripts, with links to others beside it."""
+    """Write an executed copy as one HTML page without scripts, with links to others beside it.
+
+    Raises:
+        PipelineError: it is no notebook, or cannot be shown.
+    """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(
-        sanitize_html=True, embed_images=True, theme="light", filters={"clean_html": clean_html}
-    )
-    page, _ = exporter.from_notebook_node(
-        without_widgets(read(path)), resources={"metadata": {"name": title}}
-    )
+    notebook, filters = safe_copy(read(path)), {"clean_html": clean_html}
+    try:
+        exporter = HTMLExporter(sanitize_html=True, theme="light", filters=filters)
+        page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    except Exception as error:  # of the template, of markdown, of the lexer
+        raise PipelineError(f"{path} cannot be shown ({error}): open it in Jupyter.") from error
     page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r'href="([\w-]+)\.ipynb"', r'href="\1.html"', page).replace(
         'href="README.md"', 'href="../index.html"'
     )
+    page = page.replace("<head>", f"<head>{NO_SCRIPTS}", 1)
     with atomic_write(target) as temporary:
-        temporary.write_text(page.replace("<head>", f"<head>{NO_SCRIPTS}", 1), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target

@@ -24,7 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from t4e_utils import T4EError
+from t4e_utils import T4EError, printable
 from t4e_utils.tables.run import project_root, require_folder
 from t4e_utils.tables.store import read_json, write_json
 from t4e_utils.workflow import PipelineError, executed
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     except T4EError as error:
         raise SystemExit(str(error)) from None
     for path in written:
-        print(f"{path.stat().st_size / 1e6:.2f} MB  {path}")
+        print(printable(f"{path.stat().st_size / 1e6:.2f} MB  {path}"))
     for name in stale:
         print(f"Stale: docs/executed/{name}.ipynb. Its notebook's code has changed since.")
 

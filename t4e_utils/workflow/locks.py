@@ -16,6 +16,7 @@ import argparse
 import getpass
 import os
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from pathlib import Path
 import psutil
 from filelock import lock_descriptor
 
+from t4e_utils import printable
 from t4e_utils.files import write_error
 from t4e_utils.workflow import PipelineError
 
@@ -36,6 +38,8 @@ VARIABLE = "T4E_RUN_DIR"  # in the environment of every job
 # kernels look for their parent once a second, and workers of a data loader every five
 PATIENCE_S = 15
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# what can lie in a lock's place; a file with more than one name is a link too
+KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFREG: "a hard link"}
 PAUSE_S = 1.0  # between two looks for a free device
 # of all runs of a user on this machine; Windows has no getuid
 LOCKS = Path(tempfile.gettempdir()) / f"t4e-gpus-{getattr(os, 'getuid', getpass.getuser)()}"
@@ -51,7 +55,7 @@ def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
 
     Raises:
         PipelineError: another pipeline works on it, processes of an earlier one still do, or its
-            lock is a symbolic link.
+            lock is a link or a folder.
         WriteError: it cannot be written to.
     """
     run_dir = run_dir.absolute()
@@ -64,15 +68,15 @@ def lock_run(run_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
         is_ours = lock_descriptor(lock, blocking=False)
     except OSError as error:
         is_ours = True
-        print(
+        said = (
             f"The file system of {run_dir} keeps no locks ({error.strerror}): see to it that "
-            "no second run works on it.",
-            file=sys.stderr,
+            "no second run works on it."
         )
+        print(printable(said), file=sys.stderr)
     if not is_ours:
         holder = "it cannot be read which"
-        with suppress(OSError), os.fdopen(lock) as file:
-            holder = file.read().strip()
+        with suppress(OSError), os.fdopen(lock, errors="replace") as file:
+            holder = file.read(200).strip()
         raise PipelineError(
             f"Another run works on {run_dir} ({holder}): wait until it ends, or choose another "
             "run_dir."
@@ -122,7 +126,8 @@ def lock_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
         in the command that this process becomes.
 
     Raises:
-        PipelineError: there are fewer than n, or the locks cannot be made.
+        PipelineError: there are fewer than n, the locks cannot be made, or their folder or one of
+            them is a link.
     """
     if n > len(gpus):
         raise PipelineError(
@@ -130,6 +135,8 @@ def lock_gpus(gpus: Sequence[str], n: int, *, locks: Path = LOCKS) -> dict[str, 
             f"{len(gpus)}: lower num_processes."
         )
     try:
+        if locks.is_symlink():
+            raise PipelineError(f"The locks' folder {locks} is a symbolic link: delete it.")
         locks.mkdir(mode=0o700, exist_ok=True)
         while len(taken := _free(gpus, n, locks)) < n:
             for lock in taken.values():
@@ -159,12 +166,30 @@ def _free(gpus: Sequence[str], n: int, locks: Path) -> dict[str, int]:
 def _open(path: Path) -> int:
     """Open a lock's file, which is made.
 
-    Never write through a link: somebody else may have laid it there, and the file that it leads to
-    would be emptied.
+    Never write through a link of either kind: somebody else may have laid it there, and the file
+    that it leads to would be emptied. Nor is a pipe waited for.
+
+    Raises:
+        PipelineError: it is a link, a folder, or no file that belongs to this name alone.
+        OSError: it cannot be opened.
     """
-    if path.is_symlink():
-        raise PipelineError(f"The lock {path} is a symbolic link: delete it, then start again.")
-    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with suppress(FileNotFoundError):
+        _require_plain(path, path.lstat())
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    lock = os.open(path, flags, 0o666)
+    try:
+        _require_plain(path, os.fstat(lock))  # of what was opened, whatever has become of the name
+    except PipelineError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _require_plain(path: Path, found: os.stat_result) -> None:
+    if stat.S_ISREG(found.st_mode) and found.st_nlink < 2:
+        return
+    what = KINDS.get(stat.S_IFMT(found.st_mode), "no file")
+    raise PipelineError(f"The lock {path} is {what}: delete it, then start again.")
 
 
 def _run_of(process: psutil.Process) -> str:

@@ -10,6 +10,7 @@ the files in `workflow/` ask here and hold nothing but rules.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from t4e_utils import printable
 from t4e_utils.tables.parameters import ParameterError, typed
 from t4e_utils.tables.run import MissingInputError
 
@@ -58,7 +60,21 @@ class Plan:
     @property
     def run_dir(self) -> str:
         """Folder that the run writes to."""
-        return self.value(next(iter(self.stages)), "run_dir").rstrip("/")
+        return self.folder(next(iter(self.stages)), "run_dir")
+
+    def folder(self, stage: str, name: str) -> str:
+        """Return a parameter that is a folder which rules name.
+
+        Raises:
+            ParameterError: Snakemake or a notebook could not read its name as it is.
+        """
+        value = self.value(stage, name)
+        if "{" in value or "}" in value or printable(value, kept="") != value:
+            raise ParameterError(
+                f"{name} = {value!r} holds a brace, which Snakemake takes for a wildcard, or a "
+                "letter that is not UTF-8 or cannot be printed: choose another name."
+            )
+        return value.rstrip("/")
 
     def is_default(self, *names: str) -> bool:
         """Return whether the first stage runs with the notebook's values of these parameters."""
@@ -91,7 +107,7 @@ def read_plan(config: Mapping[str, Any], folder: Path, stages: Mapping[str, Stag
 
     Raises:
         ParameterError: a key that no notebook declares, a section's key that its notebook does not
-            declare, a value of a wrong type, or a fold that does not exist.
+            declare, a value of a wrong type or not UTF-8, or a fold that does not exist.
         MissingInputError: a notebook is not there.
     """
     declared = {
@@ -116,6 +132,7 @@ def read_plan(config: Mapping[str, Any], folder: Path, stages: Mapping[str, Stag
         given[stage] = {
             name: typed(name, values[name], *own[name]) for name in own if name in values
         }
+    _refuse_bytes(given)
     defaults = {
         stage: {name: default for name, (_, default) in own.items()}
         for stage, own in declared.items()
@@ -132,21 +149,33 @@ def declared_parameters(notebook: Path) -> dict[str, tuple[str, Any]]:
 
     Raises:
         MissingInputError: the notebook is not there.
+        PipelineError: it is no notebook.
     """
     from papermill import inspect_notebook
 
     # not above: a leaf imports `Stage` where what shows notebooks may not be installed
-    from t4e_utils.workflow.executed import literal
+    from t4e_utils.workflow.executed import literal, read
 
     if not notebook.is_file():
         raise MissingInputError(
             f"The notebook {notebook} is not there: restore it, or start from the project's root."
         )
-    found = inspect_notebook(str(notebook))
+    found = inspect_notebook(read(notebook))  # papermill takes braces in a path for parameters
     return {
         name: (about["inferred_type_name"], literal(about["default"]))
         for name, about in found.items()
     }
+
+
+def _refuse_bytes(given: Mapping[str, Mapping[str, Any]]) -> None:
+    for values in given.values():
+        for name, value in values.items():
+            try:
+                json.dumps(value, ensure_ascii=False, default=str).encode()
+            except UnicodeEncodeError:
+                raise ParameterError(
+                    f"{name} = {value!r} is not UTF-8, so that no notebook can hold it: rename it."
+                ) from None
 
 
 def _refuse_unknown(

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from t4e_utils import T4EError, __version__
+from t4e_utils import T4EError, __version__, printable
 from t4e_utils.files import atomic_write
 from t4e_utils.progress import duration
 from t4e_utils.tables.run import MissingInputError, require_folder, versions
-from t4e_utils.tables.store import provenance_of, read_scores, read_table, write_json
-from t4e_utils.workflow import executed
+from t4e_utils.tables.store import DAMAGED, provenance_of, read_scores, read_table, write_json
+from t4e_utils.workflow import PipelineError, executed
 from t4e_utils.workflow.collection import open_collection
 from t4e_utils.workflow.plan import Stage
 
@@ -50,6 +51,7 @@ class Copy:
     span: tuple[datetime, datetime] | None
     failure: str  # one sentence, "" if it ran to its end
     pictures: list[executed.Shown]
+    has_page: bool = True  # it can be shown whole
 
 
 def write_report(run_dir: str | Path, *, stages: Mapping[str, Stage], about: str = "") -> Path:
@@ -64,12 +66,11 @@ def write_report(run_dir: str | Path, *, stages: Mapping[str, Stage], about: str
         MissingInputError: the run's folder is not there.
     """
     run = require_folder(run_dir, what="a run", how="give the run_dir of a run, such as runs/demo")
-    facts = {**gather(run, stages), "about": about}
-    folder = run / "report"
-    for copy in facts["copies"]:
-        executed.write_html(
-            copy.path, folder / "notebooks" / f"{copy.path.stem}.html", title=copy.path.stem
-        )
+    facts, folder = {**gather(run, stages), "about": about}, run / "report"
+    facts["copies"] = [
+        replace(copy, has_page=_part(facts["missing"], _write_copy, copy, folder) is not None)
+        for copy in facts["copies"]
+    ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -81,30 +82,40 @@ def write_report(run_dir: str | Path, *, stages: Mapping[str, Stage], about: str
     page = folder / "index.html"
     with atomic_write(page) as temporary:
         temporary.write_text(
-            environment.get_template("report.html").render(facts), encoding="utf-8"
+            environment.get_template("report.html").render(facts),
+            encoding="utf-8",
+            errors="backslashreplace",  # names that are not UTF-8
         )
     write_json(summary(facts), run / "summary.json")
     return page
 
 
+def _write_copy(copy: Copy, folder: Path) -> Path:
+    name = copy.path.stem
+    return executed.write_html(copy.path, folder / "notebooks" / f"{name}.html", title=name)
+
+
 def gather(run: Path, stages: Mapping[str, Stage]) -> dict[str, Any]:
     """Collect what the page shows; what is not there is named in "missing"."""
     notebooks = {name: stage.notebook for name, stage in stages.items()}
-    copies = find_copies(run / "notebooks", notebooks)
-    ran = {copy.stage for copy in copies if copy.is_summary}
-    missing = [
-        f"{notebook} has not run yet: start the pipeline again, it goes on where it stopped."
-        for stage, notebook in notebooks.items()
-        if ran and stage not in ran
+    missing: list[str] = []
+    copies = find_copies(run / "notebooks", notebooks, missing)
+    has_begun = any(copy.is_summary for copy in copies)
+    missing += [
+        f"{path.stem} has not run yet: start the pipeline again, it goes on where it stopped."
+        for path in (run / "notebooks" / f"{name}.ipynb" for name in notebooks.values())
+        if has_begun and not path.exists()
     ]
     names = list(notebooks.values())
     return {
-        "name": run.name,
+        "name": printable(run.name),
         "version": __version__,
         "made_at": datetime.now().astimezone(),
         "copies": copies,
         "parameters": {
-            copy.stage: executed.parameters_used(copy.path) for copy in copies if copy.is_summary
+            copy.stage: _part(missing, executed.parameters_used, copy.path) or []
+            for copy in copies
+            if copy.is_summary
         },
         "data": data_kind(run),
         "parts": find_scores(run / "scores", notebooks, missing),
@@ -121,7 +132,7 @@ def gather(run: Path, stages: Mapping[str, Stage]) -> dict[str, Any]:
 def _part(missing: list[str], collect: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return collect(*arguments)
-    except MissingInputError as error:
+    except (MissingInputError, PipelineError) as error:
         missing.append(str(error))
         return None
 
@@ -132,12 +143,15 @@ def _named(stem: str, names: Iterable[str]) -> str | None:
     return max(fits, key=len, default=None)
 
 
-def find_copies(folder: Path, notebooks: Mapping[str, str]) -> list[Copy]:
-    """Return the executed notebooks by stage, those side by side before their summary."""
+def find_copies(folder: Path, notebooks: Mapping[str, str], missing: list[str]) -> list[Copy]:
+    """Return the executed notebooks by stage, those side by side before their summary.
+
+    Those that cannot be read are named in `missing`.
+    """
     found, stages = [], {notebook: stage for stage, notebook in notebooks.items()}
-    for path in folder.glob("*.ipynb"):
-        if name := _named(path.stem, stages):
-            notebook = executed.read(path)
+    for path in sorted(folder.glob("*.ipynb")):
+        name = _named(path.stem, stages)
+        if name and (notebook := _part(missing, executed.read, path)) is not None:
             found.append(
                 Copy(
                     path,
@@ -193,7 +207,8 @@ def data_kind(run: Path) -> str:
     kinds = set()
     for table in (*run.glob("*.parquet"), *run.glob("*/*.parquet")):
         with suppress(MissingInputError):
-            kinds.add(provenance_of(table).get("data"))
+            provenance = provenance_of(table)
+            kinds.add(str(provenance.get("data")) if isinstance(provenance, Mapping) else "")
     return next((kind for kind in ("scans", "phantoms") if kind in kinds), "unknown")
 
 
@@ -201,7 +216,7 @@ def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
     """Return the first rows of the submission, and what rests on a fallback.
 
     Raises:
-        MissingInputError: the submission or the report beside it is not there.
+        MissingInputError: the submission or the report beside it is not there, or no table.
     """
     kinds = {"submission.csv": _read_text, "submission.parquet": pd.read_parquet}
     name = next((name for name in kinds if (run / name).is_file()), None)
@@ -214,7 +229,8 @@ def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
         raise MissingInputError(
             f"{beside.name} is not there: run {made_by} again, it writes it beside {name}."
         )
-    table, report = kinds[name](run / name), _read_text(beside)
+    table = _table_of(run / name, kinds[name], made_by)
+    report = _table_of(beside, _read_text, made_by)
     if "fallback" not in report:
         raise MissingInputError(f"{beside.name} has no column fallback: run {made_by} again.")
     fallbacks = report[report["fallback"] != ""]
@@ -222,7 +238,7 @@ def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
     return {
         "file": name,
         "n": len(table),
-        "columns": list(table.columns),
+        "columns": [str(column) for column in table.columns],
         "rows": rows,
         "is_share": table.shape[1] == 2 and all(re.fullmatch(SHARE, row[-1]) for row in rows),
         "id": report.columns[0],
@@ -231,7 +247,18 @@ def submission_facts(run: Path, made_by: str) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+
+
+def _table_of(path: Path, read: Callable[[Path], pd.DataFrame], made_by: str) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            return read(path)
+    except (*DAMAGED, pd.errors.ParserWarning) as error:  # of pandas, pyarrow, the file system
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise MissingInputError(
+            f"{path.name} cannot be read as a table ({reason}): run {made_by} again."
+        ) from error
 
 
 def problems_found(run: Path, made_by: str) -> list[dict[str, Any]] | None:
@@ -245,7 +272,7 @@ def problems_found(run: Path, made_by: str) -> list[dict[str, Any]] | None:
     path = run / "eda" / "problems.parquet"
     if not path.is_file():
         return None
-    table = read_table(path, made_by=made_by, columns=("code", "path", "sentence"))
+    table = read_table(path, made_by=made_by, columns=("code", "path", "sentence")).astype(str)
     groups = [
         {"code": code, "rows": rows.to_dict("records")} for code, rows in table.groupby("code")
     ]
@@ -292,7 +319,7 @@ def main(arguments: list[str] | None = None) -> None:
         page = write_report(asked.run_dir, stages=collection.stages, about=collection.about)
     except T4EError as error:
         raise SystemExit(str(error)) from None
-    print(f"The report is {page}")
+    print(printable(f"The report is {page}"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers.pictures import asymmetric_volume
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from t4e_utils.figures import scans, style
@@ -29,6 +30,26 @@ def test_jupyter_gets_a_small_png_with_the_colours_of_the_picture():
     difference = np.abs(before - after).max(axis=-1)
     assert difference.mean() < 1
     assert difference[np.ptp(before, axis=-1) > 40].mean() < 3  # what is coloured
+
+
+def test_a_name_is_drawn_as_it_is_whatever_matplotlib_could_read_in_it():
+    name = r"$\frac{$ a_1$ \$ {x} %"  # as mathematics it is an error
+
+    @style.styled
+    def draw():
+        figure = style.new_figure(title=style.title_of({"patient_id": name}))
+        axes = figure.add_subplot()
+        axes.set(title=name, xlabel=name)
+        axes.barh([name, "b"], [1, 2], label=name)
+        axes.legend()
+        axes.text(0, 0, name)
+        return figure
+
+    figure = draw()
+    assert figure._repr_png_()
+    found = [text for text in figure.findobj(Text) if name in text.get_text()]
+    assert len(found) >= 6
+    assert not any(text.get_parse_math() for text in found)
 
 
 def test_a_picture_of_two_colours_keeps_them():

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from ipywidgets import Widget
 
-from t4e_utils.figures.palette import FigureError
+from t4e_utils.figures import style
+from t4e_utils.figures.palette import FigureError, Palette
 from t4e_utils.figures.pixels import HEIGHT
 from t4e_utils.figures.viewer import BAR, Viewer
 from t4e_utils.scans import geometry
@@ -186,3 +187,17 @@ def test_a_page_without_a_kernel_gets_the_same_slice_as_a_picture_under_its_titl
 def test_masks_are_named_and_coloured_by_the_palette(viewer):
     assert '<span style="color:#56B4E9">■</span> WT' in viewer.title.value
     assert '<span style="color:#E69F00">■</span> ET (line: expert)' in viewer.title.value
+
+
+def test_names_of_regions_and_series_stay_text_on_the_page(reader):
+    table = pd.DataFrame({"patient_id": ["<i>1"], "series": ["<img src=x onerror=a>"]})
+    before = style.palette()
+    style.set_palette(Palette(regions=("<b>whole", "core")))
+    try:
+        shown = Viewer(table, reader, truth=lambda *_: masks_in_slice(4), **WINDOW)
+        title = shown.title.value
+    finally:
+        style.set_palette(before)
+        Widget.close_all()
+    assert "■</span> &lt;b&gt;whole" in title
+    assert "Patient &lt;i&gt;1 · &lt;img src=x onerror=a&gt;" in title

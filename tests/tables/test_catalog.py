@@ -168,6 +168,54 @@ def test_a_folder_that_is_missing_or_closed_is_named(tmp_path, monkeypatch):
         catalog.find_scans(tmp_path, "{patient}")
 
 
+def test_a_folder_below_that_cannot_be_listed_costs_its_rows_and_is_named(tmp_path):
+    touch(tmp_path, "00001/a.dcm", "00003/a.dcm")
+    (tmp_path / "00002").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "00004").symlink_to("00004")
+    with pytest.warns(UserWarning, match=r"cannot be listed \(.*\): make it readable") as said:
+        found = catalog.find_scans(tmp_path, "{patient}/{image}.dcm")
+    assert found["patient"].tolist() == ["00001", "00003"]
+    assert sorted(str(one.message)[:-1].split("(")[1][:22] for one in said) == [
+        "No such file or direct",
+        "Too many levels of sym",
+    ]
+
+
+def test_a_link_that_leads_nowhere_yet_has_a_row(tmp_path):
+    touch(tmp_path, "00001/a.dcm")
+    (tmp_path / "00002").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "00003").symlink_to("00003")
+    (tmp_path / "00001" / "b.dcm").symlink_to("../objects/1234")
+    (tmp_path / "00001" / "up").symlink_to("..")
+    patients = catalog.find_scans(tmp_path, "{patient}")
+    assert patients["patient"].tolist() == ["00001", "00002", "00003"]
+    images = catalog.find_scans(tmp_path / "00001", "{image}.dcm")
+    assert images["image"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"caf\xe9", r"caf\\udce9"), (b"a\x1b[2J", r"a\\x1b\[2J"), (b"a\nb", r"a\\nb")],
+)
+def test_a_name_that_no_table_can_hold_is_refused_in_letters_that_any_terminal_shows(
+    tmp_path, name, shown
+):
+    os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+    with pytest.raises(catalog.CatalogError, match=rf"The name {shown} below .*: rename it"):
+        catalog.find_scans(tmp_path, "{patient}")
+    with pytest.raises(catalog.CatalogError, match=r"rename it|holds no"):
+        catalog.find_scans(os.path.join(tmp_path, os.fsdecode(name)), "{patient}")
+
+
+def test_a_table_of_problems_holds_nothing_that_steers_a_terminal_or_is_no_text(tmp_path):
+    problem = Problem("damaged", "/a\x1b[2J\udce9", "The \u202ename\r is odd.")
+    table = catalog.problems_table([problem])
+    table.to_parquet(tmp_path / "problems.parquet")
+    assert table.to_numpy().tolist() == [
+        ["damaged", r"/a\x1b[2J\udce9", r"The \u202ename\r is odd."]
+    ]
+
+
 def flat_folder(root: Path, *patients: str) -> list[Path]:
     """One folder with the images of a study for each patient, two per series."""
     volume = Volume(np.zeros((2, 4, 5), np.int16), (1.0, 1.0, 1.0), display_affine("axial"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from t4e_utils.scans.problems import Problem
 from t4e_utils.scans.reading import series_header
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import inventory
+from t4e_utils.tables.catalog import problems_table
 
 
 def test_the_inventory_has_header_facts_and_an_unreadable_series_becomes_a_problem(tmp_path):
@@ -171,6 +174,29 @@ def test_a_volume_is_compared_with_the_labels_of_its_own_study():
         ("100 T2w", "The shape is (6, 5, 5), that of its labels (5, 5, 5)."),
         ("101 T2w", "The shape is (10, 9, 9), that of its labels (9, 9, 9)."),
     ]
+def test_a_link_that_leads_nowhere_hides_no_change_and_counts_once_it_is_filled(tmp_path):
+    series, content = tmp_path / "series", tmp_path / "content.dcm"
+    series.mkdir()
+    (series / "Image-1.dcm").write_text("one")
+    (series / "Image-2.dcm").symlink_to(content)
+    (series / "Image-3.dcm").symlink_to("Image-3.dcm")
+    before = inventory.files_fingerprint(str(series), "dicom")
+    assert before == inventory.files_fingerprint(str(series), "dicom") != ""
+    content.write_text("two")
+    filled = inventory.files_fingerprint(str(series), "dicom")
+    (series / "Image-1.dcm").write_text("another")
+    assert len({before, filled, inventory.files_fingerprint(str(series), "dicom")}) == 3
+
+
+def test_odd_names_of_files_stay_in_the_cache_and_in_the_table_of_problems(tmp_path):
+    table, cache = two_series(tmp_path / "data", 1), tmp_path / "cache.parquet"
+    odd = os.path.join(os.fsencode(table["path"][0]), b"Image-99\xe9\x1b.dcm")
+    with open(odd, "wb") as file:
+        file.write(b"no image")
+    for _ in range(2):
+        _, problems = inventory.take_inventory(table, n_jobs=1, cache=cache)
+        (row,) = problems_table(problems).to_dict("records")
+        assert row["path"].endswith(r"Image-99\udce9\x1b.dcm")
 
 
 def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):

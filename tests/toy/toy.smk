@@ -16,7 +16,7 @@ rule data:
         f"{R}/patients.parquet",
         f"{R}/phantoms/sample.csv",
     params:
-        given=PLAN.arguments("data"),
+        given=given("data"),
     log:
         **logs("data"),
     shell:
@@ -31,7 +31,7 @@ rule train:
         f"{R}/scores/train.json",
         f"{R}/submission.csv",
     params:
-        given=PLAN.arguments("train"),
+        given=given("train"),
     log:
         **logs("train"),
     threads: cores("train")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from t4e_utils.workflow import PipelineError, executed
 
@@ -305,3 +306,224 @@ def test_a_widget_becomes_its_still_picture_and_the_notebook_stays_as_it_was():
     assert set(copy.cells[1].outputs[0].data) == {"image/png", "text/plain"}
     assert "widgets" not in copy.metadata
     assert executed.WIDGET_TYPE in notebook.cells[1].outputs[0].data
+
+
+def raw(path, **changes):
+    """A notebook with other values at its top, as JSON."""
+    content = json.loads(nbformat.writes(new_notebook(cells=[new_code_cell("x")])))
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00{",
+        b"\x1f\x8b\x08\x00",
+        b"[" * 100_000,
+        b'{"nbformat": 5, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+        b'{"nbformat": "4", "nbformat_minor": 0, "metadata": {}, "cells": []}',
+        b'{"nbformat": 4, "metadata": {}, "cells": []}',
+        b'{"nbformat": 2, "worksheets": []}',
+    ],
+    ids=range(10),
+)
+def test_bytes_that_are_no_notebook_of_a_known_version_are_one_sentence(tmp_path, content):
+    (tmp_path / "a.ipynb").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"is no complete notebook \(.+\): run it again"):
+        executed.read(tmp_path / "a.ipynb")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cells": None},
+        {"cells": "abc"},
+        {"cells": [1]},
+        {"metadata": []},
+        {"cells": [{"cell_type": "html", "metadata": {}, "source": ""}]},
+        {"cells": [{**new_code_cell("x"), "execution_count": "<img src=x>"}]},
+        {"cells": [{**new_code_cell("x"), "outputs": {"a": 1}}]},
+        {"cells": [{**new_code_cell("x"), "metadata": {"tags": "report"}}]},
+    ],
+    ids=range(8),
+)
+def test_a_notebook_with_values_of_wrong_types_is_one_sentence(tmp_path, changes):
+    with pytest.raises(PipelineError, match=r"is no complete notebook \(.+\): run it again"):
+        executed.read(raw(tmp_path / "a.ipynb", **changes))
+
+
+def test_a_notebook_of_version_3_or_with_a_byte_order_mark_is_read(tmp_path):
+    sheet = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": "# A"}], "metadata": {}}
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}
+    (tmp_path / "a.ipynb").write_text(json.dumps(old))
+    assert executed.title_of(executed.read(tmp_path / "a.ipynb")) == "A"
+    path = write(tmp_path / "b.ipynb", [new_markdown_cell("# B")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert executed.title_of(executed.read(path)) == "B"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (BEGIN.isoformat(), None),
+        (None, None),
+        (1, 2),
+        ("yesterday", "today"),
+        ({}, []),
+        ((BEGIN + timedelta(seconds=1)).isoformat(), BEGIN.isoformat()),
+    ],
+)
+def test_times_that_cannot_be_are_not_recorded(tmp_path, begin, end):
+    path = write(tmp_path / "a.ipynb", [], start_time=begin, end_time=end)
+    assert executed.span(executed.read(path)) is None
+
+
+def test_a_time_without_a_zone_is_in_utc(tmp_path):
+    times = {"start_time": "2026-01-01T10:00:00", "end_time": "2026-01-01T11:00:03+01:00"}
+    path = write(tmp_path / "a.ipynb", [], **times)
+    assert executed.seconds_covered([executed.span(executed.read(path))]) == 3
+
+
+def test_what_papermill_notes_can_be_of_any_type(tmp_path):
+    cells = [
+        new_code_cell("1", metadata={"papermill": 3}),
+        new_code_cell("2", metadata={"papermill": {"exception": True}}),
+    ]
+    path = raw(tmp_path / "a.ipynb", cells=cells)
+    assert executed.failure(path).startswith("a stopped in cell number 2: no message is there")
+    for noted in ("text", [1], None):
+        path = raw(tmp_path / "b.ipynb", metadata={"papermill": noted})
+        assert executed.span(executed.read(path)) is None
+    kernel = {"name": "z", "display_name": "", "language": "fortran"}
+    cells = [new_code_cell("a = 1", metadata={"tags": ["parameters"]})]
+    about = {"kernelspec": kernel, "papermill": {"parameters": 1}}
+    path = raw(tmp_path / "c.ipynb", cells=cells, metadata=about)
+    with pytest.raises(PipelineError, match=r"c\.ipynb does not say its parameters \(.*fortran"):
+        executed.parameters_used(path)
+    assert executed.literal("[" * 5000) == "[" * 5000
+
+
+def test_a_parameter_is_read_below_a_folder_with_braces(tmp_path):
+    cells = [new_code_cell("a: int = 1  # b", metadata={"tags": ["parameters"]})]
+    path = write(tmp_path / "{x} of {0}" / "a.ipynb", cells)
+    assert executed.parameters_used(path) == [("a", 1, False, "b")]
+
+
+def test_a_sentence_about_a_failure_steers_no_terminal(tmp_path):
+    said = "patient \x1b]0;title\x07\x1b[2J\u202e\x9b1m\rgone"
+    cell = new_code_cell("1", outputs=[new_output("error", ename="E", evalue=said, traceback=[])])
+    cell.metadata = done(failed=True)
+    sentence = executed.failure(write(tmp_path / "a.ipynb", [cell]))
+    assert r"\x1b]0;title\x07" in sentence
+    assert r"\u202e\x9b1m\rgone" in sentence
+    assert sentence.isprintable()
+
+
+LIVE = (
+    f"{EVIL}<img src=x onerror=alert(1)><svg onload=alert(1)></svg><iframe src=//x></iframe>"
+    '<a href="javascript:x">k</a><meta http-equiv=refresh content=0><style>@import "//x"</style>'
+)
+TYPES = (
+    *("text/html", "text/markdown", "text/latex", "text/plain", "text/vnd.mermaid"),
+    *("text/vnd.graphviz", "text/x<b>", "image/svg+xml", "image/png", "image/jpeg", "image/gif"),
+    *("application/javascript", "application/pdf", "application/json", "video/mp4"),
+    *("application/vnd.custom+json", "application/vnd.plotly.v1+json", executed.WIDGET_TYPE),
+)
+
+
+class Live(HTMLParser):
+    """Finds tags and attributes that act, or that fetch something."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        acts = ("script", "iframe", "object", "embed", "form", "base", "link", "svg", "video")
+        if tag in acts or (tag == "meta" and dict(attributes).get("http-equiv") == "refresh"):
+            self.found.append(tag)
+        for name, value in attributes:
+            if name.startswith("on") or re.match(r"\s*(javascript|http|//|x$)", value or ""):
+                self.found.append((tag, name, value))
+
+
+def test_no_type_of_output_and_no_metadata_brings_live_markup_to_the_page(tmp_path):
+    outputs = [
+        new_output("stream", name="stderr", text=LIVE),
+        new_output("stream", name="other", text=LIVE),
+        new_output("error", ename=LIVE, evalue=LIVE, traceback=[]),
+    ]
+    for kind in TYPES:
+        content = {"a": LIVE} if kind.endswith("json") else LIVE
+        size = {"width": "1 onload=alert(1)", "filenames": {kind: "//x/y.png"}}
+        for data in ({kind: content}, {kind: content, "text/plain": f"{kind} {LIVE}"}):
+            outputs += [
+                new_output("display_data", data=data, metadata={**size, kind: size}),
+                new_output("execute_result", data=data, execution_count=3),
+            ]
+    words = f"# A {LIVE}\n\n![a](attachment:a.png) [k](javascript:x)\n\n```mermaid\n{LIVE}\n```\n"
+    attached = {"a.png": {"text/html": LIVE}}
+    cells = [
+        new_markdown_cell(words, attachments=attached, metadata={"tags": ["<b onclick=x>"]}),
+        new_raw_cell(LIVE, metadata={"raw_mimetype": "text/html"}),
+        new_code_cell(f"x = {LIVE!r}", outputs=outputs, metadata={"tags": ["<b onclick=x>"]}),
+    ]
+    path = write(tmp_path / "a.ipynb", cells)
+    content = json.loads(path.read_text())
+    content["metadata"] |= {"title": LIVE, "authors": [{"name": LIVE}], "widgets": {"a": LIVE}}
+    content["metadata"]["language_info"] = {"name": LIVE, "pygments_lexer": LIVE}
+    path.write_text(json.dumps(content))
+    page = executed.write_html(path, tmp_path / "a.html", title=LIVE).read_text()
+    live = Live()
+    live.feed(page)
+    assert live.found == []
+    assert not re.search(r"<style[^>]*>[^<]*@import", page)
+    for kind in ("text/vnd.mermaid", "application/javascript", "text/latex"):
+        assert f"An output that a page cannot show ({kind})." in page
+        assert f"{kind} &lt;script&gt;" in page  # its text, where it has one
+    assert "Out[" in page
+    # a picture, in which nothing acts
+    assert f"data:image/svg+xml;base64,{base64.b64encode(LIVE.encode()).decode()}" in page
+
+
+def test_no_file_of_the_machine_gets_into_a_page(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"\x89PNG secret")
+    secret = base64.b64encode(b"\x89PNG secret").decode()
+    words = f"![a]({tmp_path}/secret.png) <img src='{tmp_path}/secret.png'> ![b](secret.png)"
+    shown = new_output("display_data", data={"text/markdown": words})
+    path = write(
+        tmp_path / "a.ipynb", [new_markdown_cell(words), new_code_cell("x", outputs=[shown])]
+    )
+    page = executed.write_html(path, tmp_path / "a.html", title="a").read_text()
+    assert secret not in page
+    assert "secret.png" not in page
+
+
+def test_the_words_above_a_picture_fetch_nothing():
+    words = "**See** ![a](http://tracker/x.png) [k](javascript:alert(1)) <img src=//x>"
+    shown = new_output("display_data", data={"image/png": PNG})
+    tagged = new_code_cell("x", outputs=[shown], metadata={"tags": ["report"]})
+    notebook = new_notebook(cells=[new_markdown_cell(words), tagged])
+    (found,) = executed.tagged_pictures(notebook)
+    live = Live()
+    live.feed(found.caption)
+    assert live.found == []
+    assert "<strong>See</strong>" in found.caption
+    assert "&lt;img src=//x&gt;" in found.caption
+
+
+def test_halves_of_letters_become_question_marks_and_whole_ones_stay(tmp_path):
+    path = write(tmp_path / "a.ipynb", [new_markdown_cell("# A"), new_code_cell("x")])
+    path.write_text(path.read_text().replace("# A", r"# \ud800 \ud83d\ude00"))
+    assert executed.title_of(executed.read(path)) == "? \U0001f600"
+    assert "\U0001f600" in executed.write_html(path, tmp_path / "a.html", title="a").read_text()
+
+
+def test_a_notebook_that_nbconvert_cannot_show_is_a_sentence(tmp_path):
+    path = write(tmp_path / "a.ipynb", [new_markdown_cell("![a](attachment:b.png)")])
+    with pytest.raises(PipelineError, match=r"a\.ipynb cannot be shown \(missing attachment"):
+        executed.write_html(path, tmp_path / "a.html", title="a")

@@ -29,6 +29,7 @@ from t4e_utils.competitions.brain_tumor.submission import PREVALENCE
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
+from t4e_utils.tables.store import write_json
 from t4e_utils.workflow import PipelineError
 from t4e_utils.workflow.kaggle_bundle import Bundle, main, slug_of, upload_commands, write_bundle
 from t4e_utils.workflow.kaggle_wheels import build_package
@@ -312,6 +313,21 @@ def test_a_collection_says_what_its_notebook_needs(hearts, tmp_path, given, name
         "kaggle competitions submit hearts -k some-user/heart-run-submission "
         "-f submission.parquet -v 1 -m heart-run-submission"
     )
+
+
+def test_the_commands_can_be_pasted_whatever_the_folder_is_called(tmp_path):
+    run = tmp_path / "it's $HOME; (a) & `b` #c"
+    write_json({"id": "some-user/a-submission"}, run / "kernel" / "kernel-metadata.json")
+    hearts = Bundle("hearts", "predict", "heart", "a:b", {}, submission="a b.csv")
+    said = upload_commands(run / "dataset", run / "kernel", hearts).splitlines()
+    asked = [
+        subprocess.run(["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True)
+        for line in said
+    ]
+    words = [one.stdout.splitlines() for one in asked]
+    assert words[0] == ["kaggle", "datasets", "create", "-p", f"{run}/dataset", "--dir-mode", "zip"]
+    assert words[1] == ["kaggle", "kernels", "push", "-p", f"{run}/kernel"]
+    assert words[2][6:9] == ["-f", "a b.csv", "-v"]
 
 
 def phantom_input(folder):

@@ -92,6 +92,41 @@ def test_a_lock_that_is_a_symbolic_link_is_refused_and_nothing_is_written_throug
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_lock_that_is_a_hard_link_a_folder_or_a_pipe_is_refused_and_left_as_it_is(tmp_path):
+    run, gpus, precious = tmp_path / "run", tmp_path / "gpus", tmp_path / "precious"
+    run.mkdir()
+    gpus.mkdir()
+    precious.write_text("precious")
+
+    def refused(match):
+        with pytest.raises(PipelineError, match=match):
+            lock_run(run)
+        with pytest.raises(PipelineError, match=match):
+            locks.lock_gpus(["0"], 1, locks=gpus)
+
+    places = (run / LOCK, gpus / "0.lock")
+    for place in places:
+        place.hardlink_to(precious)
+    refused(r"The lock .*\.lock is a hard link: delete it, then start again")
+    assert precious.read_text() == "precious"
+    for place in places:
+        place.unlink()
+        place.mkdir()
+    refused(r"The lock .*\.lock is a folder: delete it")
+    for place in places:
+        place.rmdir()
+        os.mkfifo(place)
+    refused(r"The lock .*\.lock is no file: delete it")
+
+
+def test_a_folder_of_gpu_locks_that_is_a_link_is_not_written_into(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "gpus").symlink_to(tmp_path / "other")
+    with pytest.raises(PipelineError, match=r"folder .*gpus is a symbolic link: delete it"):
+        locks.lock_gpus(["0"], 1, locks=tmp_path / "gpus")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 def test_a_file_system_without_locks_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     def refuse(*_, **__):
         raise OSError(38, "Function not implemented")

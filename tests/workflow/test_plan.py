@@ -226,6 +226,25 @@ def test_a_config_that_does_not_fit_is_refused_with_a_sentence(project, config, 
         plan(project, **config)
 
 
+@pytest.mark.parametrize("name", ["runs/{x}", "runs/a}", "runs/a\x1b[2J", "runs/a\nb"])
+def test_a_run_folder_that_rules_cannot_name_is_refused(project, name):
+    plan = read_plan({"run_dir": name}, project / "notebooks", STAGES)
+    with pytest.raises(ParameterError, match=r"run_dir = .* holds a brace.*: choose another name"):
+        plan.run_dir  # noqa: B018
+
+
+def test_a_value_that_no_notebook_can_hold_is_refused(project):
+    for config in ({"rsna_dir": "data/caf\udce9"}, {"seg_data": {"planes": ["axial\udce9"]}}):
+        with pytest.raises(ParameterError, match=r"= .*\\udce9.* is not UTF-8.*: rename it"):
+            read_plan(config, project / "notebooks", STAGES)
+
+
+def test_parameters_are_read_below_a_folder_with_braces(project, tmp_path):
+    notebooks = shutil.copytree(project / "notebooks", tmp_path / "{x} {0}" / "notebooks")
+    declared = read_plan({}, project / "notebooks", STAGES).defaults
+    assert read_plan({}, notebooks, STAGES).defaults == declared
+
+
 def test_a_missing_notebook_is_named(tmp_path):
     with pytest.raises(MissingInputError, match=r"01_eda\.ipynb is not there"):
         read_plan({}, tmp_path, STAGES)

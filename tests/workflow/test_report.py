@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 
 import nbformat
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -98,6 +101,13 @@ def run(tmp_path):
     executed_copy(run, "03_train_more_fold1", 20, 50)
     executed_copy(run, "03_train_more", 3600, 3605)
     executed_copy(run, "04_submit", 3605, 3606)
+    return run
+
+
+@pytest.fixture
+def quick(run):
+    """The run without its executed copies, whose pages take most of the time."""
+    shutil.rmtree(run / "notebooks")
     return run
 
 
@@ -335,3 +345,148 @@ def test_a_missing_run_or_collection_is_one_sentence(tmp_path, capsys):
     report.main([str(tmp_path), "--collection", "brain_tumor"])
     assert capsys.readouterr().out == f"The report is {tmp_path / 'report' / 'index.html'}\n"
     assert "brain tumour challenge 2021" in (tmp_path / "report" / "index.html").read_text()
+
+
+def with_scores(run, **changes) -> str:
+    """The page of a run with a score file in which some values are others."""
+    row = {"name": "a", "value": 0.5, "ci95": [0.25, 0.75], "n": 3, "unit": ""}
+    content = {"title": "Other", "notes": [], "summary": {}, "scores": [row]}
+    row |= {key: value for key, value in changes.items() if key in row}
+    content |= {key: value for key, value in changes.items() if key in content}
+    (run / "scores" / "other.json").write_text(json.dumps(content))
+    page = text_of(page_of(run))
+    assert json.loads((run / "summary.json").read_text())["scores"]
+    assert "auc 0.750" in page  # the rest is shown
+    return page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": "abc"},
+        {"value": [1]},
+        {"value": 10**400},
+        {"ci95": [1]},
+        {"ci95": [1, 2, 3]},
+        {"ci95": "ab"},
+        {"ci95": 3},
+        {"scores": {"a": 1}},
+        {"scores": [1]},
+        {"scores": None},
+        {"notes": 1},
+        {"summary": [1]},
+        {"summary": None},
+    ],
+)
+def test_scores_of_wrong_types_are_named_and_the_rest_is_shown(quick, changes):
+    assert "other.json holds no scores (" in with_scores(quick, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"value": float("nan")}, "a not defined 0.250 to 0.750 3"),
+        ({"value": float("inf")}, "a not defined 0.250 to 0.750 3"),
+        ({"ci95": [None, 1]}, "a 0.500 not defined 3"),
+        ({"ci95": [float("-inf"), 1]}, "a 0.500 not defined 3"),
+        ({"notes": "One note."}, "One note."),
+    ],
+)
+def test_scores_that_are_no_numbers_are_not_defined(quick, changes, words):
+    assert words in with_scores(quick, **changes)
+
+
+@pytest.mark.parametrize("content", [b"", b"NaN", b"[]", b"\xff\xfe", b"[" * 100_000], ids=range(5))
+def test_a_score_file_that_is_no_card_is_named(quick, content):
+    (quick / "scores" / "other.json").write_bytes(content)
+    text = text_of(page_of(quick))
+    assert re.search(r"other\.json (is damaged|holds no scores) \(.+\): delete it and run", text)
+    assert "auc 0.750" in text
+
+
+@pytest.mark.parametrize("name", ["submission.csv", "submission_report.csv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"\xff\xfe\x00\x00",
+        b"id,fallback\n1,2\n1,2,3\n",
+        b"id,fallback\n1,a,\n2,b,\n",
+        b'id,fallback\n"1,2\n',
+        "id,fallback\n1,é\n".encode("latin-1"),
+        "id,fallback\n1,2\n".encode("utf-16"),
+        b"\x1f\x8b\x08\x00",
+    ],
+    ids=range(9),
+)
+def test_a_submission_that_is_no_table_is_named_and_the_rest_is_shown(quick, name, content):
+    (quick / name).write_bytes(content)
+    text = text_of(page_of(quick))
+    assert re.search(rf"{name} cannot be read as a table \(.+\): run 04_submit again", text)
+    assert "auc 0.750" in text
+
+
+def test_numbers_of_a_submission_that_are_none_are_shown_as_they_are(quick):
+    (quick / "submission.csv").write_text("id,p\n1,1e999\n2,nan\n3,\n")
+    text = text_of(page_of(quick))
+    assert "1 1e999 2 nan 3" in text
+
+
+def damage(run, name: str, change) -> None:
+    path = run / "notebooks" / f"{name}.ipynb"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_that_was_killed_or_still_goes_on_has_a_report(run):
+    for path in (run / "notebooks").glob("0[234]*"):
+        path.unlink()
+    running = {"start_time": BEGIN.isoformat(), "end_time": None, "duration": None}
+    damage(run, "01_look", lambda content: content["metadata"]["papermill"].update(running))
+    text = text_of(page_of(run))
+    assert "not recorded in all" in text
+    assert "04_submit has not run yet" in text
+    assert json.loads((run / "summary.json").read_text())["seconds"] == {}
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [', "[]", "null"])
+def test_an_executed_copy_that_is_cut_is_named_and_the_others_are_shown(run, content):
+    (run / "notebooks" / "03_train_more.ipynb").write_text(content)
+    page = page_of(run)
+    assert re.search(r"03_train_more\.ipynb is no complete notebook", text_of(page))
+    assert "03_train_more has not run yet" not in page
+    assert "notebooks/03_train_more_fold1.html" in page
+    assert page.count("<img src=") == 3
+
+
+def test_a_copy_that_cannot_be_shown_whole_is_named_and_not_linked(run):
+    def change(content):
+        content["cells"].append(new_markdown_cell("![a](attachment:b.png)"))
+        content["metadata"]["kernelspec"]["language"] = "fortran"
+        content["metadata"]["kernelspec"]["name"] = "z"
+
+    damage(run, "02_train", change)
+    page = page_of(run)
+    text = text_of(page)
+    assert "02_train.ipynb cannot be shown (missing attachment: b.png): open it in" in text
+    assert "02_train.ipynb does not say its parameters" in text
+    assert "notebooks/02_train.html" not in page
+
+
+def test_problems_of_any_type_are_shown_as_text(quick):
+    table = pd.DataFrame({"code": [1, None], "path": [2.5, None], "sentence": [True, None]})
+    store.write_table(table, quick / "eda" / "problems.parquet", provenance={"data": ["phantoms"]})
+    assert "Data problems" in text_of(page_of(quick))
+    for note in (b"[1]", b"null", b'"phantoms"'):
+        arrow = pa.Table.from_pandas(table).replace_schema_metadata({store.PROVENANCE: note})
+        pq.write_table(arrow, quick / "eda" / "problems.parquet")
+        assert report.data_kind(quick) == "unknown"
+
+
+def test_a_run_with_an_odd_name_shows_it_as_text(quick):
+    odd = quick.with_name("<b>\x1b[2J $x$")
+    quick.rename(odd)
+    page = page_of(odd)
+    assert r"<h1>&lt;b&gt;\x1b[2J $x$" in page

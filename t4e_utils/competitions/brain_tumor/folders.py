@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def find_series(root: Path, *, split: str, series: Sequence[str]) -> pd.DataFram
         {"patient_id": patient, "split": split, "series": name, "path": str(Path(path, name))}
         for patient, path in patients.itertuples(index=False)
         for name in series
-        if Path(path, name).is_dir()
+        if os.path.isdir(os.path.join(path, name))  # not of Path, which raises without permission
     ]
     return pd.DataFrame(rows, columns=["patient_id", "split", "series", "path"])
 
@@ -62,7 +63,7 @@ def find_volumes(
                 for suffix in suffixes
                 for end in (".nii.gz", ".nii")
             ]
-            found = next((path for path in candidates if path.is_file()), None)
+            found = next((path for path in candidates if os.path.isfile(path)), None)
             if found:
                 study = study_id(patient.name)
                 if places.setdefault(study, patient) != patient:

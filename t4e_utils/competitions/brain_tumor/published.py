@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from t4e_utils import T4EError
+from t4e_utils import T4EError, printable
 from t4e_utils.competitions.brain_tumor.classifier import ClassifierSettings
 from t4e_utils.competitions.brain_tumor.data import CONTRASTS
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
@@ -45,6 +45,8 @@ DRIVE_IDS = {
     START_FILES["densenet121"]: "1hV4HECWeiHpFkBTES2nYPpnlYM0dApRJ",
     START_FILES["eca_nfnet_l0"]: "14dmJ2HEEsdDzcsbJC_qTAQPxOGSSkDY3",
 }
+# SHA-256 of the files by name. The team published none, so that there is nothing to compare with
+DIGESTS: dict[str, str] = {}
 WINDOW = (0, 100)  # minimum and maximum of a volume
 SEGMENTER = SegmenterSettings(is_stretched=True).recipe(WINDOW, "fp32")
 # the team's text says 64
@@ -125,7 +127,8 @@ def fetch_published(
     print(f"These weights were {ORIGIN}.")
 
     def fetched(name: str) -> Path:
-        return fetch_from_drive(DRIVE_IDS[name], target / "downloads" / name, name=name)
+        place = target / "downloads" / name
+        return fetch_from_drive(DRIVE_IDS[name], place, name=name, sha256=DIGESTS.get(name, ""))
 
     convert_segmenter(fetched(SEGMENTER_FILE), target)
     for name in series:
@@ -133,7 +136,7 @@ def fetch_published(
     write_json({"prevalence": PREVALENCE, "origin": ORIGIN}, target / "cls" / "summary.json")
     for model, name in START_FILES.items() if with_start else ():
         convert_start(fetched(name), target, model=model)
-    print(f"{target} is complete.")
+    print(printable(f"{target} is complete."))
 
 
 def main(arguments: list[str] | None = None) -> None:

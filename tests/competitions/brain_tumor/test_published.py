@@ -203,3 +203,29 @@ def test_a_download_that_fails_says_what_to_do_and_leaves_no_file(tmp_path, monk
     with pytest.raises(SystemExit, match="gdown is not installed"):
         published.main([str(tmp_path / "run")])
     assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_a_file_is_compared_with_its_digest_and_said_to_be_unchecked_without_one(
+    tmp_path, monkeypatch, capsys
+):
+    def download(*, id, output):
+        Path(output).write_bytes(b"weights")
+        return output
+
+    monkeypatch.setitem(sys.modules, "gdown", SimpleNamespace(download=download))
+    # echo -n weights | sha256sum
+    right = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
+    fetch_from_drive("abc", tmp_path / "w.pth", name="w", sha256=right)
+    assert "not checked" not in capsys.readouterr().out
+    with pytest.raises(PipelineError, match=r"w\.pth is not w as it was published: its SHA-256 is"):
+        fetch_from_drive("abc", tmp_path / "w.pth", name="w", sha256="0" * 64)
+    with pytest.raises(PipelineError, match="as it was published"):
+        fetch_from_drive("abc", tmp_path / "v.pth", name="v", sha256="0" * 64)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PipelineError, match=r"folder cannot be read \(Is a directory\): delete it"):
+        fetch_from_drive("abc", tmp_path / "folder", name="w")
+    fetch_from_drive("abc", tmp_path / "v.pth", name="v")
+    assert f"v is not checked: no digest of it is published. Its SHA-256 is {right}" in (
+        capsys.readouterr().out
+    )
