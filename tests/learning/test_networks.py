@@ -16,15 +16,13 @@ from torch import nn
 from t4e_utils.learning import ModelError
 from t4e_utils.learning.networks import (
     KINDS,
-    NORMALISATIONS,
-    Normalise,
     Recipe,
-    SequenceClassifier,
     blueprint,
     build,
     load_network,
     with_precision,
 )
+from t4e_utils.learning.parts import NORMALISATIONS, Normalise, SequenceClassifier
 from t4e_utils.learning.weights import load_strictly, save_weights
 from t4e_utils.sampling.squares import Square
 
@@ -323,8 +321,11 @@ def test_an_unknown_kind_is_refused():
     [
         (Recipe("image", "no_such"), r"'image' on 'no_such' cannot be built \(Unknown model"),
         (Recipe("unet", "no_such"), "'unet' on 'no_such' cannot be built .*Wrong encoder name"),
-        (Recipe("sequence", "test_nfnet"), "sequence_length'.*: correct the backbone, or the op"),
-        (Recipe("image", "test_resnet", options={"depth": 3}), r"the options \{'depth': 3\}"),
+        (Recipe("sequence", "test_nfnet"), "lstm_hidden is missing.*: correct the backbone, or"),
+        (
+            Recipe("image", "test_resnet", options={"depth": 3}),
+            r"depth is not known.* the options \{'depth'",
+        ),
     ],
 )
 def test_backbones_and_options_that_do_not_exist_are_refused(recipe, sentence):
