@@ -129,6 +129,22 @@ class LossThatBreaks(nn.BCEWithLogitsLoss):
         return super().forward(logits, targets)
 
 
+def damaged_at_random(content, generator):
+    """Bytes cut, changed, exchanged or repeated."""
+    place, end = sorted(generator.integers(0, len(content), 2))
+    what = generator.integers(4)
+    if what == 0:
+        return content[:place]
+    if what == 1:
+        changed = bytearray(content)
+        for at in generator.integers(0, len(content), 1 + place % 20):
+            changed[at] ^= 1 << generator.integers(8)
+        return bytes(changed)
+    if what == 2:
+        return content[:place] + generator.bytes(end - place) + content[end:]
+    return content[:end] + content[place:]
+
+
 def same_weights(first, second):
     first, second = first.state_dict(), second.state_dict()
     return first.keys() == second.keys() and all(
@@ -160,7 +176,7 @@ def train_points(
     model = model or TwoLayers()
     return fit(
         model,
-        train or Points(),
+        Points() if train is None else train,
         None if valid is False else valid or Points(15, seed=1),
         loss=loss or nn.BCEWithLogitsLoss(),
         score=score and ScoreOf(score),
