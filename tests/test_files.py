@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.training_runs import state_of
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.files import WriteError, atomic_write, is_disk_full, require_writable
@@ -133,10 +134,10 @@ def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_i
 
 
 def test_a_checkpoint_that_finds_no_room_leaves_the_one_before_it(small_disk):
-    write_checkpoint(small_disk, {"epoch": 1, "weights": torch.zeros(300_000)})
+    write_checkpoint(small_disk, state_of(1, model={"weights": torch.zeros(300_000)}))
     with pytest.raises(WriteError, match=r"last\.pt cannot be written"):
-        write_checkpoint(small_disk, {"epoch": 2, "weights": torch.zeros(900_000)})
-    assert read_checkpoint(small_disk)["epoch"] == 1
+        write_checkpoint(small_disk, state_of(2, model={"weights": torch.zeros(900_000)}))
+    assert read_checkpoint(small_disk)["progress"]["epoch"] == 1
     assert os.listdir(small_disk) == ["last.pt"]
 
 

@@ -20,9 +20,10 @@ def require_finite(said: np.ndarray, network: nn.Module, name: str) -> None:
     Raises:
         PredictionError: naming the file of its weights.
     """
-    if not np.isfinite(said).all():
+    wrong = said[~np.isfinite(said)]
+    if len(wrong):
         raise PredictionError(
-            f"The network of {getattr(network, 'starts_from', name)} ({name}) says {said.flat[0]} "
+            f"The network of {getattr(network, 'starts_from', name)} ({name}) says {wrong[0]} "
             f"of a plain picture in the precision {network.recipe.precision}: use precision fp32, "
             "or train it again."
         )

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,12 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from t4e_utils.learning.augmentation import Augmentation
+from t4e_utils.learning.checkpoints import random_states
 from t4e_utils.learning.datasets import PictureDataset, PictureInput, SequenceDataset
 from t4e_utils.learning.fit import fit
 from t4e_utils.learning.losses import make_loss
 from t4e_utils.learning.networks import Recipe, build
-from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.learning.plan import Progress, TrainConfig
 from t4e_utils.learning.scores import RegionDice
 from t4e_utils.learning.training_run import TrainingRun
 from t4e_utils.sampling.pictures import stack_channels, write_picture
@@ -143,6 +144,15 @@ def damaged_at_random(content, generator):
     if what == 2:
         return content[:place] + generator.bytes(end - place) + content[end:]
     return content[:end] + content[place:]
+
+
+def state_of(epoch, **parts):
+    """The state of a run after so many epochs, with nothing in it but the parts that are given."""
+    history = [{"epoch": k + 1, "valid_loss": 1.0} for k in range(epoch)]
+    progress = Progress(epoch=epoch, best_epoch=1, history=history)
+    empty = {name: {} for name in ("about", "model", "optimiser")}
+    rest = {"phase": "all", "schedule": None, "scaler": None, "random": random_states()}
+    return {"progress": asdict(progress), **empty, **rest, **parts}
 
 
 def same_weights(first, second):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from helpers.training_runs import (
     at_the_origin,
     damaged_at_random,
     same_weights,
+    state_of,
     train_points,
     train_stage,
 )
@@ -38,7 +38,6 @@ from t4e_utils.learning.checkpoints import (
     restore_random_states,
     write_checkpoint,
 )
-from t4e_utils.learning.plan import Progress
 
 
 @pytest.mark.parametrize("n_batches", [2, 7, 13, 20, 27, 41])
@@ -232,15 +231,6 @@ def test_random_states_come_back():
     drawn = random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
     restore_random_states(before)
     assert drawn == (random.random(), np.random.rand(), torch.rand(1))  # noqa: NPY002
-
-
-def state_of(epoch):
-    """The state of a run after so many epochs, with nothing in it."""
-    history = [{"epoch": k + 1, "valid_loss": 1.0} for k in range(epoch)]
-    progress = Progress(epoch=epoch, best_epoch=1, history=history)
-    empty = {name: {} for name in ("about", "model", "optimiser")}
-    rest = {"phase": "all", "schedule": None, "scaler": None, "random": random_states()}
-    return {"progress": asdict(progress), **empty, **rest}
 
 
 def test_the_last_checkpoint_is_read_and_the_one_before_stays(tmp_path):
