@@ -237,14 +237,14 @@ def kernel_metadata(user: str, slug: str, competition: str) -> dict[str, Any]:
 
 
 def upload_commands(dataset: Path, kernel: Path, bundle: Bundle) -> str:
-    """Return the three commands that upload, run and submit."""
+    """Return the three commands that upload, run and submit, to be pasted into a shell."""
     kernel_id = read_json(kernel / "kernel-metadata.json", made_by="snakemake kaggle")["id"]
     return "\n".join(
         [
             f"kaggle datasets create -p {shlex.quote(str(dataset))} --dir-mode zip",
             f"kaggle kernels push -p {shlex.quote(str(kernel))}",
             f"kaggle competitions submit {bundle.competition} -k {kernel_id} "
-            f"-f {bundle.submission} -v 1 -m {kernel_id.partition('/')[2]}",
+            f"-f {shlex.quote(bundle.submission)} -v 1 -m {kernel_id.partition('/')[2]}",
         ]
     )
 
