@@ -7,9 +7,11 @@ beside the weights, so that whoever predicts sees what the network saw in traini
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,10 +110,15 @@ class UnetOptions:
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """Options of `image`, passed to timm; others of timm's name files and addresses."""
+    """Options of `image`: those that are stated go to timm.
+
+    Others of timm's name files and addresses.
+    """
 
     drop_rate: Share = 0.0
     drop_path_rate: Share = 0.0
+    global_pool: Literal["avg", "max", "avgmax", "catavgmax", "token"] = "avg"
+    img_size: Side = 224  # of a transformer
 
 
 @dataclass(frozen=True)
@@ -236,6 +243,12 @@ def blueprint(recipe: Recipe) -> nn.Module:
         return build(recipe)
 
 
+@lru_cache(maxsize=8)
+def _known_blueprint(stated: str) -> nn.Module:
+    """Return the blueprint of a recipe as JSON; many networks of a run share one."""
+    return blueprint(Recipe.from_card(json.loads(stated)))
+
+
 def load_network(weights: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module:
     """Build the network that the card beside the weights describes, and load it for inference.
 
@@ -249,7 +262,7 @@ def load_network(weights: str | os.PathLike, *, device: str | torch.device = "cp
     if not isinstance(stated, Mapping):
         raise ModelError(f"{card} does not say which network it is: train it again.")
     recipe, state = Recipe.from_card(stated, said_by=card), read_weights(weights)
-    require_entries_of(blueprint(recipe), state, Path(weights))
+    require_entries_of(_known_blueprint(json.dumps(stated)), state, Path(weights))
     model = build(recipe)
     model.load_state_dict(state)
     model.starts_from = str(weights)
