@@ -118,8 +118,11 @@ def _unusable(value: Tensor, own: Tensor) -> str:
     if value.dtype not in (FLOATING if own.is_floating_point() else WHOLE):
         return f"values of the type {value.dtype}, which are no weights"
     # in the precision of the network, where a large value can become infinite
-    is_finite = value.detach().to(own.dtype).isfinite()
-    return "" if is_finite.all() else f"{(~is_finite).sum()} values that are not finite"
+    values = value.detach().to(own.dtype)
+    # a minimum and a maximum take one pass; NaN is both
+    if not values.numel() or torch.stack(values.aminmax()).isfinite().all():
+        return ""
+    return f"{(~values.isfinite()).sum()} values that are not finite"
 
 
 def read_card(path: str | os.PathLike) -> dict[str, Any]:
