@@ -132,10 +132,10 @@ def read_card(path: str | os.PathLike) -> dict[str, Any]:
         ModelError: it is missing, damaged, or no object.
     """
     card = Path(path).with_suffix(".json")
+    if not os.path.isfile(card):  # a pipe would never end
+        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.")
     try:
         content = json.loads(card.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.") from None
     # no text, no JSON, a number of thousands of digits, or brackets within brackets without end
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{card} is damaged ({error}): write the weights again.") from None
@@ -151,7 +151,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         ModelError: if the file is missing, damaged, or no state dict.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which takes any name
         raise ModelError(f"{path} does not exist: train first, or put the weights there.")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
@@ -173,6 +173,8 @@ def load_torch(path: Path) -> Any:
     Raises:
         Exception: of any kind, if the file is damaged.
     """
+    if not os.path.isfile(path):
+        raise ValueError("it is no file")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(member.file_size for member in archive.infolist())
@@ -201,10 +203,10 @@ def resolve_weights(weights: str | os.PathLike, *, model: str) -> Path | None:
     if not str(weights):
         return None
     path = Path(weights)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
         path = next((file for file in files if file.is_file()), files[0])
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(
             f'There are no weights at {path}: put the file there, or start from random ones ("").'
         )

@@ -190,8 +190,8 @@ def require_no_folder_of_this_machine(folders: Iterable[Path], run: Path) -> Non
     Raises:
         PipelineError: naming file and folder.
     """
-    own = {str(folder) for folder in (Path.home(), Path.cwd(), run.absolute(), run.resolve())}
-    own.discard("/")
+    own = {os.path.expanduser("~"), *map(str, (Path.cwd(), run.absolute(), run.resolve()))}
+    own -= {"/", "~"}
     names = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, own))})(?![\w-])")
     for folder in folders:
         for path in (p for p in sorted(folder.rglob("*")) if p.suffix in READABLE):

@@ -250,6 +250,13 @@ def progressed(state, **changes):
     return {**state, "progress": {**state["progress"], **changes}}
 
 
+def test_a_folder_and_a_pipe_are_no_checkpoints(tmp_path):
+    (tmp_path / LAST).mkdir()
+    os.mkfifo(tmp_path / PREVIOUS)
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .* can be read"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

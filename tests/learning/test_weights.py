@@ -225,8 +225,18 @@ def test_a_card_that_is_no_object_of_json_is_refused(tmp_path, content, reason):
 
 def test_a_folder_in_the_place_of_a_card_is_refused(tmp_path):
     (tmp_path / "m.json").mkdir()
-    with pytest.raises(ModelError, match=r"m\.json is damaged"):
-        read_card(tmp_path / "m.safetensors")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("m", "pipe"):
+        with pytest.raises(ModelError, match=rf"{name}\.json is missing"):
+            read_card(tmp_path / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "folder/"])
+def test_names_that_no_file_can_have_are_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    for read in (read_weights, read_card, lambda path: resolve_weights(path, model="net")):
+        with pytest.raises(ModelError, match=r"does not exist|is missing|There are no weights"):
+            read(tmp_path / name)
 
 
 def test_numbers_for_names_are_no_state_dict(tmp_path):
