@@ -55,6 +55,20 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         raise refused from error
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a place that cannot be written to, before the work whose result belongs there.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+    """
+    if path.is_dir():
+        raise WriteError(f"{path} cannot be written, because it is a folder: remove it.")
+    trial = path.with_name(f".{path.name}.trial")
+    with atomic_write(trial) as temporary:
+        temporary.write_bytes(bytes(LEAST_FREE))
+    trial.unlink()
+
+
 def write_error(path: Path, error: BaseException) -> WriteError | None:
     """Say why a file cannot be written; None if the error has another cause than the place."""
     is_full = getattr(error, "errno", None) in FULL or FULL_IN_WORDS in str(error)

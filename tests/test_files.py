@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.training_runs import state_of
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.files import WriteError, atomic_write, is_disk_full
+from t4e_utils.files import WriteError, atomic_write, is_disk_full, require_writable
 from t4e_utils.learning.checkpoints import read_checkpoint, write_checkpoint
 from t4e_utils.learning.weights import save_weights
 from t4e_utils.sampling.pictures import read_picture, stack_channels, write_picture
@@ -133,8 +134,25 @@ def test_a_disk_with_less_than_a_megabyte_is_full_also_seen_from_a_folder_that_i
 
 
 def test_a_checkpoint_that_finds_no_room_leaves_the_one_before_it(small_disk):
-    write_checkpoint(small_disk, {"epoch": 1, "weights": torch.zeros(300_000)})
+    write_checkpoint(small_disk, state_of(1, model={"weights": torch.zeros(300_000)}))
     with pytest.raises(WriteError, match=r"last\.pt cannot be written"):
-        write_checkpoint(small_disk, {"epoch": 2, "weights": torch.zeros(900_000)})
-    assert read_checkpoint(small_disk)["epoch"] == 1
+        write_checkpoint(small_disk, state_of(2, model={"weights": torch.zeros(900_000)}))
+    assert read_checkpoint(small_disk)["progress"]["epoch"] == 1
     assert os.listdir(small_disk) == ["last.pt"]
+
+
+def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path):
+    require_writable(tmp_path / "new" / "a.csv")
+    assert os.listdir(tmp_path / "new") == []
+    (tmp_path / "a.csv").write_text("before")
+    require_writable(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "before"
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(WriteError, match=r"a\.csv cannot be written, because it is a folder"):
+        require_writable(tmp_path / "a.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"cannot be written \(.*choose a folder"):
+        require_writable(tmp_path / "file" / "b.csv")

@@ -9,8 +9,8 @@ in case the last is damaged.
 from __future__ import annotations
 
 import os
-import pickle
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,19 @@ import pandas as pd
 import torch
 
 from t4e_utils.files import atomic_write
-from t4e_utils.learning import TrainingError
+from t4e_utils.learning import ModelError, TrainingError
+from t4e_utils.learning.plan import Progress
+from t4e_utils.learning.weights import first_line, load_torch
+from t4e_utils.tables.schema import conform
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
+HELD = {"about": Mapping, "progress": Mapping, "model": Mapping, "phase": str}
+# while the run goes on
+HELD_TO_RESUME = {"optimiser": Mapping, "schedule": object, "scaler": object, "random": Mapping}
+
+
+class CheckpointError(TrainingError, ModelError):
+    """The state of a run cannot be taken up: neither its weights nor the training around them."""
 
 
 def random_states() -> dict[str, Any]:
@@ -63,23 +73,36 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Last state of the run in `folder`, else the previous one; None if there was no run.
 
     Raises:
-        TrainingError: if there are checkpoints, but none can be read.
+        CheckpointError: if there are checkpoints, but none can be read.
     """
     present = [name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for name in present:
         try:
-            return torch.load(folder / name, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+            return _checked(load_torch(folder / name))
+        except Exception as error:  # what a reader raises depends on where the damage lies
             print(
-                f"The checkpoint {folder / name} is damaged ({reason}): going back to the one "
-                "before it."
+                f"The checkpoint {folder / name} is damaged ({first_line(error)}): going back to "
+                "the one before it."
             )
     if present:
-        raise TrainingError(
+        raise CheckpointError(
             f"No checkpoint in {folder} can be read: start the run again with overwrite=True."
         )
     return None
+
+
+def _checked(state: Any) -> dict[str, Any]:
+    """Return the state of a run if it has the parts of one; raise ValueError if not."""
+    if not isinstance(state, Mapping):
+        raise ValueError("it is no state of a run")
+    progress = conform(Progress, state.get("progress"), is_whole=True)
+    epochs = [row.get("epoch") for row in progress.history]
+    if epochs != [*range(1, progress.epoch + 1)] or progress.best_epoch not in epochs:
+        raise ValueError("its history is not that of its epochs")
+    held = HELD if progress.is_finished else HELD | HELD_TO_RESUME
+    if wrong := [name for name, kind in held.items() if not isinstance(state.get(name), kind)]:
+        raise ValueError(f"its {wrong[0]} is missing or of another type")
+    return dict(state)
 
 
 def write_history(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -25,6 +25,7 @@ from t4e_utils.learning.scores import Score
 from t4e_utils.learning.training_run import FitResult, TrainingRun
 
 BAR_SECONDS = 10  # between two prints of the progress bar
+ONE_VALUE = "Expected more than 1 value per channel"  # torch's batch norm
 
 
 def fit(
@@ -59,17 +60,18 @@ def fit(
         overwrite: train again what is there.
 
     Raises:
-        TrainingError: settings that do not go together, or differ from those of the run in
-            `folder`; a loss that is not finite; too little memory.
+        TrainingError: fewer than two items; settings that do not go together, or differ from
+            those of the run in `folder`; a loss that is not finite; too little memory.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     check_plan(
         config,
+        n_train=len(train),
         has_validation=valid is not None,
         encoder=encoder,
         starts_from=getattr(model, "starts_from", ""),
     )
+    folder.mkdir(parents=True, exist_ok=True)
     if num_processes > 1 and (overwrite or not _is_finished(folder)):
         parts = {"loss": loss, "score": score, "encoder": encoder}
         options = {"config": config, "folder": folder, "overwrite": overwrite}
@@ -90,6 +92,13 @@ def fit(
                 bar.update()
     except torch.OutOfMemoryError as error:
         raise TrainingError(smaller_batch(config)) from error
+    except ValueError as error:
+        if ONE_VALUE not in str(error):
+            raise
+        raise TrainingError(
+            "Batch norm cannot learn from one value per channel: take a batch_size of 2 or more "
+            "for each process, or larger inputs."
+        ) from error
     finally:
         run.end()
     return run.result()

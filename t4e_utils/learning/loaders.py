@@ -61,6 +61,7 @@ def make_loader(
     num_workers: int = -1,
     seed: int = 0,
     n_items: int = 0,
+    drop_single: bool = False,
 ) -> DataLoader:
     """Return a loader whose order depends on (seed, epoch) alone.
 
@@ -74,13 +75,16 @@ def make_loader(
             `default_workers`.
         seed: of the order.
         n_items: of an epoch, see `EpochSampler`.
+        drop_single: leave a last batch of one item out of the epoch, see `n_batches`.
     """
     if num_workers < 0:
         num_workers = default_workers() if len(dataset) >= WORKERS_PAY_FROM else 0
+    sampler = EpochSampler(dataset, shuffle=shuffle, seed=seed, n_items=n_items)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(dataset, shuffle=shuffle, seed=seed, n_items=n_items),
+        sampler=sampler,
+        drop_last=drop_single and _is_single(len(sampler), batch_size),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_use_one_thread,
@@ -88,6 +92,21 @@ def make_loader(
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def n_batches(n_items: int, batch_size: int, *, drop_single: bool) -> int:
+    """Return how many batches an epoch has.
+
+    A last batch of one item can be left out: batch norm learns from the differences within a
+    batch, and torch refuses it where a feature map has one pixel. In the next epoch it is another
+    item.
+    """
+    return -(-n_items // batch_size) - (drop_single and _is_single(n_items, batch_size))
+
+
+def _is_single(n_items: int, batch_size: int) -> bool:
+    """Return whether the last batch, and not every one, has one item."""
+    return n_items > batch_size > 1 and n_items % batch_size == 1
 
 
 def _use_one_thread(worker: int) -> None:

@@ -7,26 +7,39 @@ beside the weights, so that whoever predicts sees what the network saw in traini
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from t4e_utils.learning import ModelError
-from t4e_utils.learning.weights import load_start, load_weights, read_card, resolve_weights
+from t4e_utils.learning.parts import Normalise, SequenceClassifier
+from t4e_utils.learning.weights import (
+    first_line,
+    load_start,
+    read_card,
+    read_weights,
+    require_entries_of,
+    resolve_weights,
+)
 from t4e_utils.sampling.squares import Square
+from t4e_utils.tables.schema import SchemaError, conform
 
-# Mean and deviation of the channels, and the value that stands for 1.
-NORMALISATIONS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 255),
-    "unit": ((0.0,), (1.0,), 255),
-}
+# Far above what any network here has; a card with more is a mistake, and would ask for the memory.
+Channels = Annotated[int, Field(ge=1, le=8192)]
+Side = Annotated[int, Field(ge=8, le=4096)]  # pixels
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+SIDES_OF = 32  # what the sides of a U-Net's input are multiples of: it halves them five times
 
 
 @dataclass(frozen=True)
@@ -35,14 +48,15 @@ class Recipe:
 
     kind: str  # one of `KINDS`
     backbone: str  # of segmentation_models_pytorch, "tu-" and a name of timm, or of timm
-    n_inputs: int = 3  # channels
-    n_outputs: int = 1  # logits, or maps of them
+    n_inputs: Channels = 3
+    n_outputs: Channels = 1  # logits, or maps of them
     options: Mapping[str, Any] = field(default_factory=dict)  # of this kind alone
-    normalisation: str = "imagenet"  # one of `NORMALISATIONS`
-    size: int = 224  # side of the input, pixels
+    normalisation: str = "imagenet"  # one of `parts.NORMALISATIONS`
+    size: Side = 224  # of the input
     is_stretched: bool = False  # slices to the square; otherwise padded first
-    percentiles: tuple[float, float] = (0.5, 99.5)  # window that made the pictures
-    precision: str = "fp32"  # of the forward passes, in training and after it
+    percentiles: tuple[Percentile, Percentile] = (0.5, 99.5)  # window that made the pictures
+    # of the forward passes, in training and after it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
 
     @property
     def square(self) -> Square:
@@ -50,118 +64,30 @@ class Recipe:
         return Square(self.size, self.is_stretched)
 
     @classmethod
-    def from_card(cls, stated: Mapping[str, Any]) -> Recipe:
+    def from_card(cls, stated: Any, *, said_by: str | os.PathLike = "The card") -> Recipe:
         """Return the recipe that a card states.
 
-        Raises:
-            ModelError: something is missing or not known.
-        """
-        known = {each.name for each in fields(cls)}
-        if not {"kind", "backbone"} <= set(stated) <= known or stated["kind"] not in KINDS:
-            raise ModelError(
-                f"The card describes the network as {dict(stated)}, which is no recipe: it needs a "
-                f"kind ({', '.join(KINDS)}), a backbone, and of {', '.join(sorted(known))} only "
-                "what differs. Train the network again."
-            )
-        return cls(**{**stated, "percentiles": tuple(stated.get("percentiles", (0.5, 99.5)))})
-
-
-class Normalise(nn.Module):
-    """Bring stored pictures to what a network expects; nothing of it is among the weights.
-
-    Args:
-        kind: one of `NORMALISATIONS`.
-        n_inputs: channels C that leave; a single one that enters is repeated.
-    """
-
-    def __init__(self, kind: str, n_inputs: int):
-        super().__init__()
-        if kind not in NORMALISATIONS:
-            raise ModelError(
-                f"The normalisation {kind!r} is not known: choose one of "
-                f"{', '.join(NORMALISATIONS)}."
-            )
-        mean, std, one = NORMALISATIONS[kind]
-        if len(mean) not in (1, n_inputs):
-            raise ModelError(
-                f"The normalisation {kind!r} is for {len(mean)} channels, and the network has "
-                f"{n_inputs}: choose 'unit'."
-            )
-        for name, values in (("mean", mean), ("std", std)):
-            scaled = torch.tensor(values).view(-1, 1, 1).expand(n_inputs, 1, 1) * one
-            self.register_buffer(name, scaled, persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return float32 `(..., C, H, W)` of uint8 `(..., 1 or C, H, W)`.
+        Args:
+            stated: read from JSON.
+            said_by: the card, for the error.
 
         Raises:
-            ModelError: the images are not uint8 or have another number of channels.
+            ModelError: something is missing, not known, of another type or out of range.
         """
-        n_inputs = len(self.mean)
-        if images.dtype != torch.uint8:
+        try:
+            recipe = conform(cls, stated)
+            if recipe.kind not in KINDS:
+                raise SchemaError(f"kind is {recipe.kind!r}")
+            if recipe.percentiles[0] >= recipe.percentiles[1]:
+                raise SchemaError(f"percentiles are {recipe.percentiles}, and should ascend")
+        except SchemaError as error:
             raise ModelError(
-                f"Images are uint8 in 0..255, these are {images.dtype}: use intensity.to_uint8."
-            )
-        if images.ndim < 3 or images.shape[-3] not in (1, n_inputs):
-            raise ModelError(
-                f"Images are (..., 1 or {n_inputs}, H, W), these have the shape "
-                f"{tuple(images.shape)}."
-            )
-        return (images.float() - self.mean) / self.std
-
-
-class SequenceClassifier(nn.Module):
-    """Logits for a sequence of slices: a backbone for each, an LSTM along them, a linear layer.
-
-    The last layer sees all steps. The names of the parts are those of published checkpoints.
-
-    Args:
-        backbone: maps `(N, C, H, W)` to `(N, E)`; its `num_features` is E.
-        normalise: applied to each slice.
-        lstm_hidden: size of the LSTM's hidden state in each direction.
-        sequence_length: number of steps T.
-    """
-
-    def __init__(
-        self, backbone: nn.Module, normalise: Normalise, *, lstm_hidden: int, sequence_length: int
-    ):
-        super().__init__()
-        self.backbone = backbone
-        self.lstm = nn.LSTM(
-            backbone.num_features, lstm_hidden, batch_first=True, bidirectional=True
-        )
-        self.clf_head = nn.Linear(sequence_length * 2 * lstm_hidden, 1)
-        self.normalise, self.sequence_length = normalise, sequence_length
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Embeddings `(N, E)` of slices `(N, C, H, W)` uint8."""
-        return self.backbone(self.normalise(images))
-
-    def classify(self, embeddings: Tensor) -> Tensor:
-        """Logits `(B,)` of sequences of embeddings `(B, T, E)`."""
-        if embeddings.shape[1] != self.sequence_length:
-            raise ModelError(
-                f"The classifier takes sequences of {self.sequence_length} slices, this one has "
-                f"{embeddings.shape[1]}: fill the end with zero images or cut chunks of that "
-                "length."
-            )
-        states, _ = self.lstm(embeddings)
-        return self.clf_head(states.flatten(1)).squeeze(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `(B,)` of sequences `(B, T, C, H, W)` uint8.
-
-        Of the black images that fill short ones, one is embedded.
-        """
-        frames = images.flatten(0, 1)
-        is_filled = (frames != 0).flatten(1).any(1)
-        if is_filled.all():
-            embeddings = self.embed(frames)
-        else:
-            place = torch.where(is_filled, is_filled.cumsum(0) - 1, -1)
-            shown = torch.cat([frames[is_filled], frames[~is_filled][:1]])
-            embeddings = self.embed(shown)[place]
-        return self.classify(embeddings.unflatten(0, images.shape[:2]))
+                f"{said_by} describes the network as {str(stated)[:300]}, which is no recipe: it "
+                f"needs a kind ({', '.join(KINDS)}), a backbone, and of "
+                f"{', '.join(each.name for each in fields(cls))} only what differs; {error}. "
+                "Train the network again."
+            ) from None
+        return recipe
 
 
 def _normalise_input(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -175,14 +101,57 @@ def _with_normalisation(model: nn.Module, recipe: Recipe) -> nn.Module:
     return model
 
 
+@dataclass(frozen=True)
+class UnetOptions:
+    """Options of `unet` and `unet++`."""
+
+    decoder_channels: tuple[Channels, ...] = (256, 128, 64, 32, 16)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Options of `image`: those that are stated go to timm.
+
+    Others of timm's name files and addresses.
+    """
+
+    drop_rate: Share = 0.0
+    drop_path_rate: Share = 0.0
+    global_pool: Literal["avg", "max", "avgmax", "catavgmax", "token"] = "avg"
+    img_size: Side = 224  # of a transformer
+
+
+@dataclass(frozen=True)
+class SequenceOptions:
+    """Options of `sequence`, see `SequenceClassifier`."""
+
+    lstm_hidden: Channels
+    sequence_length: Annotated[int, Field(ge=1, le=4096)]  # slices
+
+
+def _of_timm(name: str) -> str:
+    """Return a name that timm itself knows.
+
+    Of others it fetches a network from a hub or a folder.
+    """
+    if not timm.is_model(name):
+        raise SchemaError(f"Unknown model {name!r}")
+    return name
+
+
 def _unet(recipe: Recipe, is_pretrained: bool, kind: type[nn.Module] = smp.Unet) -> nn.Module:
     """Maps of logits `(B, n_outputs, H, W)`; the sides are multiples of 32."""
-    weights = (True if recipe.backbone.startswith("tu-") else "imagenet") if is_pretrained else None
-    channels = list(recipe.options.get("decoder_channels", (256, 128, 64, 32, 16)))
+    options, is_of_timm = conform(UnetOptions, recipe.options), recipe.backbone.startswith("tu-")
+    if is_of_timm:
+        _of_timm(recipe.backbone.removeprefix("tu-"))
+    elif recipe.backbone not in smp.encoders.encoders:
+        raise SchemaError(f"Wrong encoder name {recipe.backbone!r}")
+    if recipe.size % SIDES_OF:
+        raise SchemaError(f"size is {recipe.size}, and should be a multiple of {SIDES_OF}")
     model = kind(
         recipe.backbone,
-        encoder_weights=weights,
-        decoder_channels=channels,
+        encoder_weights=(True if is_of_timm else "imagenet") if is_pretrained else None,
+        decoder_channels=list(options.decoder_channels),
         in_channels=recipe.n_inputs,
         classes=recipe.n_outputs,
     )
@@ -195,8 +164,9 @@ def _unetplusplus(recipe: Recipe, is_pretrained: bool) -> nn.Module:
 
 def _image(recipe: Recipe, is_pretrained: bool) -> nn.Module:
     """Logits `(B, n_outputs)` of single pictures."""
+    conform(ImageOptions, recipe.options)
     model = timm.create_model(
-        recipe.backbone,
+        _of_timm(recipe.backbone),
         pretrained=is_pretrained,
         num_classes=recipe.n_outputs,
         in_chans=recipe.n_inputs,
@@ -206,11 +176,12 @@ def _image(recipe: Recipe, is_pretrained: bool) -> nn.Module:
 
 
 def _sequence(recipe: Recipe, is_pretrained: bool) -> nn.Module:
+    options = asdict(conform(SequenceOptions, recipe.options))
     backbone = timm.create_model(
-        recipe.backbone, pretrained=is_pretrained, num_classes=0, in_chans=recipe.n_inputs
+        _of_timm(recipe.backbone), pretrained=is_pretrained, num_classes=0, in_chans=recipe.n_inputs
     )
     normalise = Normalise(recipe.normalisation, recipe.n_inputs)
-    return SequenceClassifier(backbone, normalise, **recipe.options)
+    return SequenceClassifier(backbone, normalise, **options)
 
 
 # How a kind of network is built, and which part of it a warm-up freezes. A leaf adds its own.
@@ -250,11 +221,12 @@ def build(recipe: Recipe, *, weights: str | os.PathLike = "") -> nn.Module:
         if weights != "imagenet":
             raise ModelError(
                 f"The network of the kind {recipe.kind!r} on {recipe.backbone!r} cannot be built "
-                f"({_reason(error)}): correct the backbone, or the options {dict(recipe.options)}."
+                f"({first_line(error)}): correct the backbone, or the options "
+                f"{dict(recipe.options)}."
             ) from error
         raise ModelError(
             f"The ImageNet weights of {recipe.backbone!r} cannot be had "
-            f"({_reason(error)}): fetch them where there is a network, "
+            f"({first_line(error)}): fetch them where there is a network, "
             f"put them into a folder as {recipe.backbone.removeprefix('tu-')}.safetensors and give "
             'that folder as weights, or start from random ones ("").'
         ) from error
@@ -265,31 +237,35 @@ def build(recipe: Recipe, *, weights: str | os.PathLike = "") -> nn.Module:
     return model
 
 
-def _reason(error: Exception) -> str:
-    """Return the first line of what a library says."""
-    return str(error).strip().split("\n")[0][:160] or type(error).__name__
-
-
 def blueprint(recipe: Recipe) -> nn.Module:
     """Build a network without memory for its weights: names, shapes and recipe only."""
     with torch.device("meta"):
         return build(recipe)
 
 
+@lru_cache(maxsize=8)
+def _known_blueprint(stated: str) -> nn.Module:
+    """Return the blueprint of a recipe as JSON; many networks of a run share one."""
+    return blueprint(Recipe.from_card(json.loads(stated)))
+
+
 def load_network(weights: str | os.PathLike, *, device: str | torch.device = "cpu") -> nn.Module:
     """Build the network that the card beside the weights describes, and load it for inference.
 
-    Its convolutions get the channels-last layout, in which they run about 1.5 times as fast on a
-    CPU.
+    Memory is taken only for weights that are there, whatever sizes the card states. Convolutions
+    get the channels-last layout, in which they run about 1.5 times as fast on a CPU.
 
     Raises:
         ModelError: the card or the weights are missing, damaged or do not belong together.
     """
-    stated = read_card(weights).get("model")
+    card, stated = Path(weights).with_suffix(".json"), read_card(weights).get("model")
     if not isinstance(stated, Mapping):
-        card = Path(weights).with_suffix(".json")
         raise ModelError(f"{card} does not say which network it is: train it again.")
-    model = load_weights(build(Recipe.from_card(stated)), weights)
+    recipe, state = Recipe.from_card(stated, said_by=card), read_weights(weights)
+    require_entries_of(_known_blueprint(json.dumps(stated)), state, Path(weights))
+    model = build(recipe)
+    model.load_state_dict(state)
+    model.starts_from = str(weights)
     return model.to(device, memory_format=torch.channels_last).eval()
 
 

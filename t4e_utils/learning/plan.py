@@ -107,13 +107,23 @@ def _rank(row: dict[str, Any], config: TrainConfig) -> tuple[float, ...]:
 
 
 def check_plan(
-    config: TrainConfig, *, has_validation: bool, encoder: nn.Module | None, starts_from: str
+    config: TrainConfig,
+    *,
+    n_train: int,
+    has_validation: bool,
+    encoder: nn.Module | None,
+    starts_from: str,
 ) -> None:
-    """Refuse settings that do not go together.
+    """Refuse settings that do not go together, and too little to learn from.
 
     Raises:
         TrainingError: with what to change.
     """
+    if n_train < 2:
+        raise TrainingError(
+            f"There is {n_train} item to learn from, and a batch needs two: add patients, loosen "
+            "the filter of the notebook before, or take a smaller select_share."
+        )
     if not has_validation and (
         config.schedule == "plateau" or config.early_stopping or config.select == "score"
     ):

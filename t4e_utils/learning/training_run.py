@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader
 from t4e_utils.learning import ModelError, TrainingError
 from t4e_utils.learning.acceleration import make_accelerator, unprepare
 from t4e_utils.learning.checkpoints import (
+    LAST,
     PREVIOUS,
+    CheckpointError,
     random_states,
     read_checkpoint,
     remove_run,
@@ -26,10 +28,16 @@ from t4e_utils.learning.checkpoints import (
     write_history,
 )
 from t4e_utils.learning.devices import seed_everything
-from t4e_utils.learning.loaders import make_loader, set_epoch
+from t4e_utils.learning.loaders import make_loader, n_batches, set_epoch
 from t4e_utils.learning.optimisation import LossWatch, make_optimiser, make_schedule
 from t4e_utils.learning.plan import Progress, require_same_run
-from t4e_utils.learning.weights import load_weights, read_card, save_weights
+from t4e_utils.learning.weights import (
+    first_line,
+    load_strictly,
+    load_weights,
+    read_card,
+    save_weights,
+)
 
 BEST = "best.safetensors"
 LOOK_EVERY = 20  # batches between looks at the losses of a GPU: each look makes it wait
@@ -63,6 +71,8 @@ class TrainingRun:
         self.starts_from = getattr(model, "starts_from", "unknown")
         self.accelerator = make_accelerator(config, folder)
         self.is_main = self.accelerator.is_main_process
+        # several processes fill their last batches up, see accelerate's `even_batches`
+        self.drops_single = self.accelerator.num_processes == 1
         if config.batch_size % self.accelerator.num_processes:
             raise TrainingError(
                 f"The batch size {config.batch_size} cannot be shared by "
@@ -81,7 +91,7 @@ class TrainingRun:
         if state is not None:
             require_same_run(state["about"], self.about(), self.folder)
             self.progress = Progress(**state["progress"])
-            self.model.load_state_dict(state["model"])
+            load_strictly(self.model, state["model"], self.folder / LAST)
             self.stored = state
             if self.is_main:
                 write_history(self.folder, self.progress.history)
@@ -128,8 +138,9 @@ class TrainingRun:
         epochs = self.config.epochs - self.config.warmup_epochs
         if self.config.schedule_every == "epoch":
             return epochs
-        n_batches = -(-len(self.data["train"]) // self.config.batch_size)
-        per_epoch = self.config.steps_per_epoch or -(-n_batches // self.config.accumulate)
+        n_items, size = len(self.data["train"]), self.config.batch_size
+        batches = n_batches(n_items, size, drop_single=self.drops_single)
+        per_epoch = self.config.steps_per_epoch or -(-batches // self.config.accumulate)
         return per_epoch * epochs
 
     def loader(self, name: str) -> DataLoader:
@@ -143,20 +154,31 @@ class TrainingRun:
             num_workers=config.num_workers,
             seed=config.seed,
             n_items=n_items if is_training else 0,
+            drop_single=is_training and self.drops_single,
         )
 
     def _restore(self) -> None:
-        """Take what the checkpoint knows beyond weights, once, if it is of the same phase."""
+        """Take what the checkpoint knows beyond weights, once, if it is of the same phase.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
         state, self.stored = self.stored, None
         if state is None:
             return
-        if state["phase"] == self.phase:
-            self.optimiser.load_state_dict(state["optimiser"])
-            if self.schedule is not None:
-                self.schedule.load_state_dict(state["schedule"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        restore_random_states(state["random"])
+        try:
+            if state["phase"] == self.phase:
+                self.optimiser.load_state_dict(state["optimiser"])
+                if self.schedule is not None:
+                    self.schedule.load_state_dict(state["schedule"])
+            if self.accelerator.scaler is not None and state["scaler"]:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            restore_random_states(state["random"])
+        except Exception as error:  # what a library raises depends on where the damage lies
+            raise CheckpointError(
+                f"The checkpoint in {self.folder} does not fit ({first_line(error)}): start the "
+                "run again with overwrite=True."
+            ) from error
 
     def train_epoch(self) -> float:
         """One pass over the training data; the mean loss."""
@@ -273,10 +295,9 @@ class TrainingRun:
 
     def has_best(self) -> bool:
         """Return whether the best weights are there: a kill may come before them."""
+        path = self.folder / BEST
         try:
-            return (self.folder / BEST).exists() and read_card(self.folder / BEST)[
-                "epoch"
-            ] == self.progress.best_epoch
+            return path.exists() and read_card(path).get("epoch") == self.progress.best_epoch
         except ModelError:
             return False
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ from t4e_utils.tables.store import write_json
 
 # norm.1 of torchvision 0.2 is norm1 today
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # such as of batches seen
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -83,8 +85,10 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Check that a state dict has exactly the names and shapes of `model`, maybe a blueprint.
 
+    And that its values can be weights: finite real numbers, or whole ones where `model` counts.
+
     Raises:
-        ModelError: if they differ.
+        ModelError: if they differ, or a value cannot be one.
     """
     own = model.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -100,17 +104,44 @@ def require_entries_of(model: nn.Module, state: Mapping[str, Tensor], path: Path
                 f"{len(own)} entries are wrong in this way). Build the network with the settings "
                 "that the file was saved with."
             )
+    for name, value in own.items():
+        if why := _unusable(state[name], value):
+            raise ModelError(
+                f"{path} cannot be used: {name} has {why}. Fetch it again, or train again."
+            )
 
 
-def read_card(path: str | os.PathLike) -> dict:
-    """The JSON card beside the weights at `path`."""
+def _unusable(value: Tensor, own: Tensor) -> str:
+    """Return why a stored tensor cannot become an entry of a network; "" if it can."""
+    if value.is_meta or value.layout != torch.strided:
+        return "no values in rows and columns"
+    if value.dtype not in (FLOATING if own.is_floating_point() else WHOLE):
+        return f"values of the type {value.dtype}, which are no weights"
+    # in the precision of the network, where a large value can become infinite
+    values = value.detach().to(own.dtype)
+    # a minimum and a maximum take one pass; NaN is both
+    if not values.numel() or torch.stack(values.aminmax()).isfinite().all():
+        return ""
+    return f"{(~values.isfinite()).sum()} values that are not finite"
+
+
+def read_card(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the JSON card beside the weights at `path`.
+
+    Raises:
+        ModelError: it is missing, damaged, or no object.
+    """
     card = Path(path).with_suffix(".json")
+    if not os.path.isfile(card):  # a pipe would never end
+        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.")
     try:
-        return json.loads(card.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{card} is missing: the card belongs beside {Path(path).name}.") from None
-    except json.JSONDecodeError as error:
+        content = json.loads(card.read_text(encoding="utf-8"))
+    # no text, no JSON, a number of thousands of digits, or brackets within brackets without end
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{card} is damaged ({error}): write the weights again.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{card} is damaged (it is no object): write the weights again.")
+    return content
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -120,27 +151,43 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         ModelError: if the file is missing, damaged, or no state dict.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which takes any name
         raise ModelError(f"{path} does not exist: train first, or put the weights there.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # torch warns of odd pickles before it refuses them
-        with warnings.catch_warnings(action="ignore"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = (
-            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        )
+        state = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
+    except Exception as error:  # what a reader raises depends on where the damage lies
         raise ModelError(
-            f"{path} cannot be read as weights, it is truncated or no such file ({reason}): "
-            "fetch it again."
+            f"{path} cannot be read as weights, it is truncated or no such file "
+            f"({first_line(error)}): fetch it again."
         ) from None
     if not isinstance(state, Mapping) or not all(
-        isinstance(value, Tensor) for value in state.values()
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise ModelError(f"{path} is no state dict (names to tensors): save model.state_dict().")
     return dict(state)
+
+
+def load_torch(path: Path) -> Any:
+    """Return what a file of torch holds, on the CPU; nothing in it is executed.
+
+    Raises:
+        Exception: of any kind, if the file is damaged.
+    """
+    if not os.path.isfile(path):
+        raise ValueError("it is no file")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(member.file_size for member in archive.infolist())
+        if n_bytes > path.stat().st_size:  # torch stores its members as they are
+            raise ValueError(f"its members claim {n_bytes} bytes, more than the file has")
+    # torch warns of odd pickles before it refuses them
+    with warnings.catch_warnings(action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return str(error).strip().split("\n")[0][:160] or type(error).__name__
 
 
 def resolve_weights(weights: str | os.PathLike, *, model: str) -> Path | None:
@@ -156,10 +203,10 @@ def resolve_weights(weights: str | os.PathLike, *, model: str) -> Path | None:
     if not str(weights):
         return None
     path = Path(weights)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = [path / f"{model.removeprefix('tu-')}{suffix}" for suffix in WEIGHT_SUFFIXES]
         path = next((file for file in files if file.is_file()), files[0])
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(
             f'There are no weights at {path}: put the file there, or start from random ones ("").'
         )

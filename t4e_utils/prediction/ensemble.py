@@ -21,6 +21,36 @@ from t4e_utils.prediction import PredictionError
 CLIP = 1e-3
 
 
+def require_probabilities(table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a column that is not there, or a value outside 0 to 1; NaN is none at all.
+
+    Raises:
+        PredictionError: naming column and value.
+    """
+    for name in names:
+        values = pd.to_numeric(table[name], errors="coerce") if name in table else None
+        if values is None:
+            raise PredictionError(f"The out-of-fold table has no column {name}.")
+        wrong = table.loc[table[name].notna() & ~values.between(0, 1), name]
+        if len(wrong):
+            raise PredictionError(
+                f"The out-of-fold table has {name} = {wrong.iloc[0]}, which is no probability."
+            )
+
+
+def require_labels(table: pd.DataFrame) -> None:
+    """Refuse labels that are not 0 or 1.
+
+    Raises:
+        PredictionError: naming one.
+    """
+    wrong = table.loc[~table["label"].isin([0, 1]), "label"]
+    if len(wrong):
+        raise PredictionError(
+            f"The out-of-fold table has the label {wrong.iloc[0]}, which is neither 0 nor 1."
+        )
+
+
 def weighted_mean(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted mean over the members that a patient has.
 
@@ -52,8 +82,11 @@ def fit_weights(table: pd.DataFrame, *, series: Sequence[str]) -> dict[str, floa
         series: the members' columns.
 
     Raises:
-        PredictionError: fewer than two patients of a class, or a member without predictions.
+        PredictionError: fewer than two patients of a class, a member without predictions, or a
+            value that is no label or no probability.
     """
+    require_labels(table)
+    require_probabilities(table, series)
     labels, probabilities = table["label"].to_numpy(float), table[list(series)].to_numpy(float)
     if min((labels == 1).sum(), (labels == 0).sum()) < 2:
         raise PredictionError(

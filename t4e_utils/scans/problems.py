@@ -38,6 +38,7 @@ CODES = {
     "no_orientation": "the orientation in the patient is not stated",
     "no_pixels": "the file is no image",
     "no_positions": "the positions of the slices are not stated",
+    "no_prediction": "the classifiers say nothing finite about the series",
     "no_spacing": "the distance of pixels or slices is not stated",
     "not_3d": "the array is not one volume",
     "not_finite": "some values are not finite and were set to 0",

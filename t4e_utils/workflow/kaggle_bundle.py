@@ -12,6 +12,8 @@ folders out otherwise.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import pkgutil
 import re
 import shlex
@@ -23,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import yaml
 
 from t4e_utils import T4EError
-from t4e_utils.tables.store import read_json, write_json
+from t4e_utils.tables.store import read_json, write_json, write_table
 from t4e_utils.workflow import PipelineError
 from t4e_utils.workflow.collection import open_collection
 from t4e_utils.workflow.kaggle_notebook import MARK, bundled_notebook
@@ -36,6 +39,7 @@ KAGGLE_ROOT = "/kaggle"  # input/ is read-only, working/ is where the submission
 ACCELERATOR = "NvidiaTeslaT4"  # the image's torch no longer supports the P100
 USER = r"[a-z0-9]+([_-][a-z0-9]+)*"
 SHORTEST, LONGEST = 6, 38  # characters of a name on Kaggle
+READABLE = (".json", ".ipynb")  # what is uploaded as JSON
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Bundle:
     competition: str  # its name on Kaggle
     stage: str  # of the submission notebook
     prefix: str  # of the names on Kaggle
-    files: str  # function that returns the paths of the files to copy, relative to the run
+    # function that returns what is uploaded, by its path relative to the run: the content of a JSON
+    # file, a table; or None for the file as it is
+    files: str
     # source text of the parameters that the bundle sets; `{root}` is Kaggle's folder, and
     # `bundle` and `folder_with` are what the first cell defines
     parameters: Mapping[str, str]
@@ -84,17 +90,20 @@ def write_bundle(
         The two folders.
 
     Raises:
-        PipelineError: the user name or the run's name cannot be part of an address on Kaggle, or a
-            file of the run is not there.
+        PipelineError: the user name or the run's name cannot be part of an address on Kaggle; a
+            file of the run is not there, or leads out of it; something names a folder of this
+            machine.
         T4EError: the run is not finished; the collection says what it lacks.
     """
     slug = slug_of(run.name, user, prefix=bundle.prefix)
     given = pkgutil.resolve_name(bundle.given)(run, given) if bundle.given else given
+    files = pkgutil.resolve_name(bundle.files)(run, given)
+    require_own_files(run, files)
     dataset, kernel = target / "dataset", target / "kernel"
     for folder in (dataset, kernel):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    copy_files(run, dataset, pkgutil.resolve_name(bundle.files)(run, given))
+    write_files(run, dataset, files)
     for wheel in wheels:
         shutil.copy(wheel, dataset)
     write_json({"run": run.name, "package": metadata.version("t4e-utils")}, dataset / MARK)
@@ -108,6 +117,12 @@ def write_bundle(
     )
     nbformat.write(bundled, kernel / f"{slug}-submission.ipynb")
     write_json(kernel_metadata(user, slug, bundle.competition), kernel / "kernel-metadata.json")
+    try:
+        require_no_folder_of_this_machine((dataset, kernel), run)
+    except PipelineError:
+        for folder in (dataset, kernel):  # so that it is not uploaded nevertheless
+            shutil.rmtree(folder)
+        raise
     return dataset, kernel
 
 
@@ -133,19 +148,59 @@ def slug_of(run_name: str, user: str, *, prefix: str) -> str:
     return slug
 
 
-def copy_files(run: Path, target: Path, files: Iterable[str]) -> None:
-    """Copy files of a run, given by their paths below it, to the same places below the target.
+def require_own_files(run: Path, paths: Iterable[str]) -> None:
+    """Refuse paths that lead out of a run, and links, which may: only its own files are uploaded.
+
+    Args:
+        run: its folder, which may itself be a link.
+        paths: relative to it.
 
     Raises:
-        PipelineError: one is not there.
+        PipelineError: naming the path.
     """
-    for path in files:
-        if not (run / path).is_file():
+    for path in paths:
+        parts = Path(path).parts
+        steps = [run.joinpath(*parts[: k + 1]) for k in range(len(parts))]
+        if Path(path).is_absolute() or ".." in parts or any(map(os.path.islink, steps)):
+            raise PipelineError(
+                f"{path} leads out of {run}, or is a link: only files of the run itself are "
+                "uploaded. Put the file in the link's place, or train again."
+            )
+        if not os.path.isfile(run / path):
             raise PipelineError(
                 f"{run / path} is not there: run the pipeline with this config first."
             )
+
+
+def write_files(run: Path, target: Path, files: Mapping[str, Any]) -> None:
+    """Write what a collection uploads of a run to the same places below the target."""
+    for path, content in files.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(run / path, target / path)
+        if content is None:
+            shutil.copyfile(run / path, target / path)
+        elif isinstance(content, pd.DataFrame):
+            write_table(content, target / path)
+        else:
+            write_json(content, target / path)
+
+
+def require_no_folder_of_this_machine(folders: Iterable[Path], run: Path) -> None:
+    """Refuse files that name the home folder, the run or the project: they tell who made them.
+
+    Raises:
+        PipelineError: naming file and folder.
+    """
+    own = {os.path.expanduser("~"), *map(str, (Path.cwd(), run.absolute(), run.resolve()))}
+    own -= {"/", "~"}
+    names = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, own))})(?![\w-])")
+    for folder in folders:
+        for path in (p for p in sorted(folder.rglob("*")) if p.suffix in READABLE):
+            text = json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False)
+            if found := names.search(text):
+                raise PipelineError(
+                    f"{path.name} would tell Kaggle of the folder {found[1]}: take it out of the "
+                    "notebook, its parameters or the card."
+                )
 
 
 def dataset_metadata(user: str, slug: str) -> dict[str, Any]:

@@ -9,6 +9,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+INJECTED = "injected-parameters"  # papermill's tag
+PLAIN = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 MARK = "t4e_bundle.json"  # marks the folder of the uploaded data set
 BOOTSTRAP = """\
 # Installs what this image lacks, without network, and finds the input folders.
@@ -64,7 +69,7 @@ def bundled_notebook(
     dataset: str,
     root: str,
 ) -> NotebookNode:
-    """Return the notebook with two more cells and without outputs.
+    """Return the notebook with two more cells, and without outputs and traces of its runs.
 
     Args:
         notebook: the submission notebook, with a cell tagged `parameters`.
@@ -75,7 +80,11 @@ def bundled_notebook(
         root: the folder that holds Kaggle's `input` and `working`.
     """
     bundled = deepcopy(notebook)
+    bundled.metadata = deepcopy(PLAIN)
+    bundled.cells = [c for c in bundled.cells if INJECTED not in c.metadata.get("tags", [])]
     for cell in bundled.cells:
+        # papermill and editors leave paths and times behind
+        cell.metadata = {name: cell.metadata[name] for name in ("tags",) if name in cell.metadata}
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     place = next(
@@ -84,7 +93,7 @@ def bundled_notebook(
     values = {name: repr(value) for name, value in given.items() if name not in parameters}
     values |= {name: source.replace("{root}", root) for name, source in parameters.items()}
     lines = ["# Parameters", *[f"{name} = {value}" for name, value in values.items()]]
-    injected = {"id": "injected", "metadata": {"tags": ["injected-parameters"]}}
+    injected = {"id": "injected", "metadata": {"tags": [INJECTED]}}
     bundled.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines), **injected))
     install = BOOTSTRAP.format(root=root, mark=MARK, dataset=dataset).rstrip()
     bundled.cells.insert(1, nbformat.v4.new_code_cell(install, id="install"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,19 +28,26 @@ PACKAGE_FILES = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt", "
 def build_package(project: Path, folder: Path) -> Path:
     """Build this package's wheel from a copy of its sources, without network.
 
+    Links among them are left out: they may lead anywhere. Wheels of other versions are removed.
+
     Raises:
         PipelineError: pip refuses.
     """
+    for old in folder.glob("t4e_utils-*.whl"):
+        old.unlink()
     options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
-    without_caches = shutil.ignore_patterns("__pycache__")
     with tempfile.TemporaryDirectory() as copy:
         for source in (project / name for name in PACKAGE_FILES):
             if source.is_dir():
-                shutil.copytree(source, Path(copy, source.name), ignore=without_caches)
+                shutil.copytree(source, Path(copy, source.name), ignore=_not_packed)
             else:
                 shutil.copy(source, copy)
         _pip("wheel", *options, copy, what="this package's wheel")
     return next(folder.glob("t4e_utils-*.whl"))
+
+
+def _not_packed(folder: str, names: list[str]) -> list[str]:
+    return [n for n in names if n == "__pycache__" or os.path.islink(os.path.join(folder, n))]
 
 
 def fetch_wheels(folder: Path, *, packages: Sequence[str] = KAGGLE_LACKS) -> list[Path]:

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,12 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from t4e_utils.learning.augmentation import Augmentation
+from t4e_utils.learning.checkpoints import random_states
 from t4e_utils.learning.datasets import PictureDataset, PictureInput, SequenceDataset
 from t4e_utils.learning.fit import fit
 from t4e_utils.learning.losses import make_loss
 from t4e_utils.learning.networks import Recipe, build
-from t4e_utils.learning.plan import TrainConfig
+from t4e_utils.learning.plan import Progress, TrainConfig
 from t4e_utils.learning.scores import RegionDice
 from t4e_utils.learning.training_run import TrainingRun
 from t4e_utils.sampling.pictures import stack_channels, write_picture
@@ -129,6 +130,31 @@ class LossThatBreaks(nn.BCEWithLogitsLoss):
         return super().forward(logits, targets)
 
 
+def damaged_at_random(content, generator):
+    """Bytes cut, changed, exchanged or repeated."""
+    place, end = sorted(generator.integers(0, len(content), 2))
+    what = generator.integers(4)
+    if what == 0:
+        return content[:place]
+    if what == 1:
+        changed = bytearray(content)
+        for at in generator.integers(0, len(content), 1 + place % 20):
+            changed[at] ^= 1 << generator.integers(8)
+        return bytes(changed)
+    if what == 2:
+        return content[:place] + generator.bytes(end - place) + content[end:]
+    return content[:end] + content[place:]
+
+
+def state_of(epoch, **parts):
+    """The state of a run after so many epochs, with nothing in it but the parts that are given."""
+    history = [{"epoch": k + 1, "valid_loss": 1.0} for k in range(epoch)]
+    progress = Progress(epoch=epoch, best_epoch=1, history=history)
+    empty = {name: {} for name in ("about", "model", "optimiser")}
+    rest = {"phase": "all", "schedule": None, "scaler": None, "random": random_states()}
+    return {"progress": asdict(progress), **empty, **rest, **parts}
+
+
 def same_weights(first, second):
     first, second = first.state_dict(), second.state_dict()
     return first.keys() == second.keys() and all(
@@ -160,7 +186,7 @@ def train_points(
     model = model or TwoLayers()
     return fit(
         model,
-        train or Points(),
+        Points() if train is None else train,
         None if valid is False else valid or Points(15, seed=1),
         loss=loss or nn.BCEWithLogitsLoss(),
         score=score and ScoreOf(score),

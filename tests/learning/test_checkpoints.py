@@ -21,15 +21,18 @@ from helpers.training_runs import (
     Slope,
     TwoLayers,
     at_the_origin,
+    damaged_at_random,
     same_weights,
+    state_of,
     train_points,
     train_stage,
 )
 
-from t4e_utils.learning import TrainingError
+from t4e_utils.learning import ModelError, TrainingError
 from t4e_utils.learning.checkpoints import (
     LAST,
     PREVIOUS,
+    CheckpointError,
     random_states,
     read_checkpoint,
     restore_random_states,
@@ -233,7 +236,82 @@ def test_random_states_come_back():
 def test_the_last_checkpoint_is_read_and_the_one_before_stays(tmp_path):
     assert read_checkpoint(tmp_path) is None
     for epoch in (1, 2, 3):
-        write_checkpoint(tmp_path, {"epoch": epoch, "random": random_states()})
-        assert read_checkpoint(tmp_path)["epoch"] == epoch
+        write_checkpoint(tmp_path, state_of(epoch))
+        assert read_checkpoint(tmp_path)["progress"]["epoch"] == epoch
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, PREVIOUS]
-    assert torch.load(tmp_path / PREVIOUS, weights_only=True)["epoch"] == 2
+    assert torch.load(tmp_path / PREVIOUS, weights_only=True)["progress"]["epoch"] == 2
+
+
+def without(state, name):
+    return {key: value for key, value in state.items() if key != name}
+
+
+def progressed(state, **changes):
+    return {**state, "progress": {**state["progress"], **changes}}
+
+
+def test_a_folder_and_a_pipe_are_no_checkpoints(tmp_path):
+    (tmp_path / LAST).mkdir()
+    os.mkfifo(tmp_path / PREVIOUS)
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .* can be read"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda state: [state], "it is no state of a run"),
+        (lambda state: torch.zeros(2), "it is no state of a run"),
+        (lambda state: without(state, "progress"), "it is None, and should be an object"),
+        (lambda state: without(state, "model"), "its model is missing"),
+        (lambda state: without(state, "optimiser"), "its optimiser is missing"),
+        (lambda state: without(state, "random"), "its random is missing"),
+        (lambda state: {**state, "about": 3}, "its about is missing or of another type"),
+        (lambda state: progressed(state, epoch="1"), "epoch is '1'"),
+        (lambda state: progressed(state, epoch=7), "its history is not that of its epochs"),
+        (lambda state: progressed(state, best_epoch=9), "its history is not that of its epochs"),
+        (lambda state: progressed(state, history=[{}]), "its history is not that of its epochs"),
+        (lambda state: progressed(state, waits=1), "waits is not known"),
+    ],
+)
+def test_what_is_no_state_of_a_run_is_damage_too(tmp_path, capsys, make, reason):
+    torch.save(make(state_of(1)), tmp_path / LAST)
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .* can be read"):
+        read_checkpoint(tmp_path)
+    assert f"is damaged ({reason}" in capsys.readouterr().out
+
+
+def test_whatever_the_damage_a_checkpoint_is_read_or_refused_in_a_sentence(tmp_path, capsys):
+    state = {**state_of(1), "model": {"weight": torch.arange(8.0)}}
+    torch.save(state, tmp_path / "zip.pt")
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    generator, n_refused = np.random.default_rng(0), 0
+    for whole in (tmp_path / "zip.pt", tmp_path / "old.pt"):
+        content = whole.read_bytes()
+        for _ in range(150):
+            (tmp_path / LAST).write_bytes(damaged_at_random(content, generator))
+            try:
+                assert read_checkpoint(tmp_path)["progress"]["epoch"] == 1
+            except CheckpointError:
+                n_refused += 1
+    assert n_refused > 200
+    assert capsys.readouterr().out.count("is damaged (") == n_refused
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model": {}}, "holds another network's weights: it lacks"),
+        ({"optimiser": {}}, r"does not fit \(.*\): start the run again with overwrite=True"),
+        ({"optimiser": {"state": 3, "param_groups": []}}, "does not fit"),
+        ({"schedule": 3}, "does not fit"),
+        ({"random": {"python": []}}, "does not fit"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_one_sentence(tmp_path, change, sentence):
+    with pytest.raises(Interrupted):
+        train_points(tmp_path, loss=LossThatBreaks(25))
+    state = torch.load(tmp_path / LAST, weights_only=True)
+    torch.save({**state, **change}, tmp_path / LAST)
+    with pytest.raises(ModelError, match=sentence):
+        train_points(tmp_path)

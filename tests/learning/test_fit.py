@@ -22,6 +22,7 @@ from helpers.training_runs import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import Subset
 
 from t4e_utils.learning import TrainingError
 from t4e_utils.learning.loaders import EpochSampler
@@ -394,3 +395,39 @@ def test_two_tiny_batches_are_learnt_by_heart(cases, tmp_path, stage, batch_size
     _, result = train_stage(stage, cases, tmp_path, augment=False, valid=False, **changes)
     assert result.history["train_loss"].iloc[0] > 0.6
     assert result.history["train_loss"].iloc[-1] < 0.2
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_last_batch_of_one_is_left_out_of_the_epoch(tmp_path, accumulate):
+    train = Seen()
+    history = train_points(
+        tmp_path, train=train, batch_size=19, schedule="cosine", accumulate=accumulate
+    ).history
+    assert len(train.indices) == 19 * CONFIG.epochs
+    assert len(set(train.indices)) == 20
+    # the schedule counts the steps that are taken
+    expected = 0.01 * (1 + np.cos(np.pi * np.arange(CONFIG.epochs) / CONFIG.epochs))
+    np.testing.assert_allclose(history["lr"], expected)
+
+
+def test_the_last_of_those_that_tune_is_scored_too(tmp_path):
+    counts = []
+
+    def score(logits, targets, indices):
+        counts.append(len(indices))
+        return {"score": 0.0}
+
+    train_points(tmp_path, valid=Points(7, seed=1), score=score, epochs=1)
+    assert counts == [7]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_little_to_learn_from_is_refused_before_any_work(tmp_path, n):
+    with pytest.raises(TrainingError, match=f"There is {n} item to learn from, and a batch needs"):
+        train_points(tmp_path, train=Subset(Points(), range(n)), loss=LossThatBreaks(0))
+
+
+def test_batches_of_one_are_refused_in_a_sentence_where_batch_norm_cannot_learn(tmp_path):
+    with pytest.raises(TrainingError, match="take a batch_size of 2 or more for each process"):
+        train_points(tmp_path, batch_size=1)
+    assert len(train_points(tmp_path / "slope", model=Slope(), batch_size=1).history) == 6

@@ -6,10 +6,17 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from helpers.training_runs import AUGMENTATION, MASKS, write_cases
 
 from t4e_utils.learning.datasets import PictureDataset, PictureInput
-from t4e_utils.learning.loaders import EpochSampler, default_workers, make_loader, set_epoch
+from t4e_utils.learning.loaders import (
+    EpochSampler,
+    default_workers,
+    make_loader,
+    n_batches,
+    set_epoch,
+)
 from t4e_utils.sampling.squares import Square
 
 # Python 3.12 warns of every fork beside threads, and torch's loaders fork: nothing that this
@@ -103,6 +110,59 @@ def test_a_loader_has_as_many_batches_as_its_items_make(slices, tmp_path):
     assert sizes == [8, 8, 4]
     loader = make_loader(dataset, batch_size=8, shuffle=True, n_items=32)
     assert [len(batch["index"]) for batch in loader] == [8] * 4
+
+
+def sizes_of(n_items, batch_size, **options):
+    data = [{"index": k} for k in range(n_items)]
+    loader = make_loader(data, batch_size=batch_size, shuffle=True, num_workers=0, **options)
+    return [len(batch["index"]) for batch in loader]
+
+
+@pytest.mark.parametrize(
+    ("n_items", "batch_size", "expected"),
+    [
+        (13, 6, [6, 6]),
+        (14, 6, [6, 6, 2]),
+        (12, 6, [6, 6]),
+        (7, 2, [2, 2, 2]),
+        (3, 1, [1, 1, 1]),
+        (1, 1, [1]),
+        (1, 4, [1]),
+        (2, 4, [2]),
+        (5, 4, [4]),
+    ],
+)
+def test_a_last_batch_of_one_is_left_out_if_asked_and_no_other(n_items, batch_size, expected):
+    assert sizes_of(n_items, batch_size, drop_single=True) == expected
+    assert n_batches(n_items, batch_size, drop_single=True) == len(expected)
+    everything = sizes_of(n_items, batch_size)
+    assert sum(everything) == n_items
+    assert n_batches(n_items, batch_size, drop_single=False) == len(everything)
+
+
+def test_the_item_that_is_left_out_is_another_in_the_next_epoch():
+    data = [{"index": k} for k in range(13)]
+    loader = make_loader(data, batch_size=4, shuffle=True, num_workers=0, drop_single=True)
+    left = []
+    for epoch in (1, 2, 3):
+        set_epoch(loader, epoch)
+        seen = torch.cat([batch["index"] for batch in loader]).tolist()
+        left += set(range(13)) - set(seen)
+    assert len(left) == 3
+    assert len(set(left)) > 1
+
+
+def test_several_processes_have_full_batches_whatever_the_number_of_items():
+    for n_items in range(2, 40):
+        data = [{"index": k} for k in range(n_items)]
+        loader = make_loader(data, batch_size=3, shuffle=True, num_workers=0)
+        shares = [
+            list(BatchSamplerShard(loader.batch_sampler, num_processes=2, process_index=k))
+            for k in (0, 1)
+        ]
+        assert {len(batch) for share in shares for batch in share} == {3}
+        n_steps = n_batches(n_items, 6, drop_single=False)
+        assert [len(share) for share in shares] == [n_steps] * 2
 
 
 def test_small_data_need_no_workers_and_the_default_leaves_a_core(slices, tmp_path):

@@ -16,15 +16,13 @@ from torch import nn
 from t4e_utils.learning import ModelError
 from t4e_utils.learning.networks import (
     KINDS,
-    NORMALISATIONS,
-    Normalise,
     Recipe,
-    SequenceClassifier,
     blueprint,
     build,
     load_network,
     with_precision,
 )
+from t4e_utils.learning.parts import NORMALISATIONS, Normalise, SequenceClassifier
 from t4e_utils.learning.weights import load_strictly, save_weights
 from t4e_utils.sampling.squares import Square
 
@@ -323,13 +321,119 @@ def test_an_unknown_kind_is_refused():
     [
         (Recipe("image", "no_such"), r"'image' on 'no_such' cannot be built \(Unknown model"),
         (Recipe("unet", "no_such"), "'unet' on 'no_such' cannot be built .*Wrong encoder name"),
-        (Recipe("sequence", "test_nfnet"), "sequence_length'.*: correct the backbone, or the op"),
-        (Recipe("image", "test_resnet", options={"depth": 3}), r"the options \{'depth': 3\}"),
+        (Recipe("sequence", "test_nfnet"), "lstm_hidden is missing.*: correct the backbone, or"),
+        (
+            Recipe("image", "test_resnet", options={"depth": 3}),
+            r"depth is not known.* the options \{'depth'",
+        ),
     ],
 )
 def test_backbones_and_options_that_do_not_exist_are_refused(recipe, sentence):
     with pytest.raises(ModelError, match=sentence):
         build(recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"kind": ["unet"]}, "kind is "),
+        ({"backbone": None}, "backbone is None"),
+        ({"n_inputs": 10**9}, "n_inputs is 1000000000, and should be less than"),
+        ({"n_outputs": 0}, "n_outputs is 0"),
+        ({"size": 10**9}, "size is 1000000000"),
+        ({"size": 64.0}, r"size is 64\.0"),
+        ({"is_stretched": "no"}, "is_stretched is 'no'"),
+        ({"percentiles": [99, 1]}, r"percentiles are \(99\.0, 1\.0\), and should ascend"),
+        ({"percentiles": [0.5, float("nan")]}, r"percentiles\.1 is nan"),
+        ({"percentiles": 3}, "percentiles is 3"),
+        ({"precision": "int4"}, "precision is 'int4'"),
+        ({"options": [1]}, r"options is \[1\]"),
+    ],
+)
+def test_a_card_with_a_value_that_makes_no_sense_is_no_recipe(tmp_path, changes, sentence):
+    stated = {"kind": "image", "backbone": "test_resnet", **changes}
+    save_weights(nn.Linear(2, 1), tmp_path / "m.safetensors", {"model": stated})
+    if "nan" in sentence:  # which is written as null
+        with pytest.raises(ModelError, match=sentence):
+            Recipe.from_card(stated)
+        return
+    with pytest.raises(ModelError, match=rf"m\.json describes the network as .*{sentence}"):
+        load_network(tmp_path / "m.safetensors")
+
+
+@pytest.fixture
+def nothing_fetched(monkeypatch):
+    """Neither the network nor a folder is looked at for a network's description."""
+
+    def refuse(*_, **__):
+        raise AssertionError("looked for it")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", refuse)
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_path", refuse)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18",
+        "hf_hub:timm/resnet18",
+        "local-dir:/tmp",
+        "https://example.org/resnet18",
+        "/tmp/resnet18",
+        "../resnet18",
+        "timm/resnet18",
+        "",
+    ],
+)
+@pytest.mark.parametrize("weights", ["", "imagenet"])
+@pytest.mark.usefixtures("nothing_fetched")
+def test_only_networks_that_the_libraries_hold_are_built(kind, name, weights):
+    sizes = {"lstm_hidden": 2, "sequence_length": 2} if kind == "sequence" else {}
+    for spelling in (name, f"tu-{name}", f"timm-regnet{name}"):
+        with pytest.raises(ModelError, match=r"Unknown model|Wrong encoder name"):
+            build(Recipe(kind, spelling, options=sizes), weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        (
+            Recipe("image", "test_resnet", options={"checkpoint_path": "a.pth"}),
+            "checkpoint_path is",
+        ),
+        (Recipe("image", "test_resnet", options={"pretrained_cfg": {}}), "pretrained_cfg is not"),
+        (Recipe("image", "test_resnet", options={"drop_rate": 2}), "drop_rate is 2"),
+        (replace(SMALL["unet"][0], size=100), "size is 100, and should be a multiple of 32"),
+        (Recipe("unet", "resnet18", options={"decoder_channels": [10**9] * 5}), "channels.0 is 10"),
+        (Recipe("unet", "resnet18", options={"decoder_channels": [8, 8]}), "cannot be built"),
+        (
+            replace(CLASSIFIER, options={"lstm_hidden": 10**9, "sequence_length": 3}),
+            "lstm_hidden is 1000000000",
+        ),
+    ],
+)
+def test_options_outside_the_known_ones_are_refused(recipe, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        build(recipe)
+
+
+def test_options_of_an_image_classifier_reach_it():
+    model = build(replace(SMALL["image"][0], options={"drop_rate": 0.25}))
+    assert model.drop_rate == 0.25
+
+
+def test_sizes_that_a_card_only_claims_take_no_memory(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_weights(seeded(SMALL["image"][0]), path, {})
+    large = {**asdict(SMALL["image"][0]), "n_outputs": 8192}
+    (tmp_path / "m.json").write_text(json.dumps({"model": large}))
+    made = []
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda weight, **_: made.append(weight))
+    with pytest.raises(ModelError, match=r"it has fc\.bias \(6,\), not \(8192,\)"):
+        load_network(path)
+    assert {weight.device.type for weight in made} == {"meta"}
 
 
 # --- weights to start from

@@ -98,6 +98,7 @@ def test_settings_that_do_not_go_together_are_refused(
     with pytest.raises(TrainingError, match=sentence):
         check_plan(
             TrainConfig(**changes),
+            n_train=2,
             has_validation=has_validation,
             encoder=encoder,
             starts_from=starts_from,
@@ -107,6 +108,7 @@ def test_settings_that_do_not_go_together_are_refused(
 def test_settings_that_go_together_are_taken():
     check_plan(
         TrainConfig(warmup_epochs=1, early_stopping=2, select="score"),
+        n_train=2,
         has_validation=True,
         encoder=nn.Linear(1, 1),
         starts_from="imagenet",

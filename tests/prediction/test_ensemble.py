@@ -108,3 +108,23 @@ def test_nothing_is_fitted_on_one_class_or_on_a_type_without_predictions(informa
     with pytest.raises(PredictionError, match="T2w has no out-of-fold prediction"):
         fit_weights(informative.assign(T2w=np.nan), series=SERIES)
     assert nested_summary(informative.assign(label=[1, *[0] * 119]), series=SERIES) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"T1w": 1.2}, r"T1w = 1\.2, which is no probability"),
+        ({"T1w": np.inf}, "T1w = inf, which is no probability"),
+        ({"T1w": "high"}, "T1w = high, which is no probability"),
+        ({"label": 2}, "has the label 2, which is neither 0 nor 1"),
+        ({"label": np.nan}, "has the label nan, which is neither 0 nor 1"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(informative, changes, sentence):
+    with pytest.raises(PredictionError, match=sentence):
+        fit_weights(informative.assign(**changes), series=SERIES)
+
+
+def test_a_member_without_a_column_is_refused(informative):
+    with pytest.raises(PredictionError, match="The out-of-fold table has no column T2w"):
+        fit_weights(informative.drop(columns="T2w"), series=SERIES)

@@ -4,9 +4,12 @@ Metadata that Kaggle's client accepts, and a rehearsal of the notebook in a tree
 without network.
 """
 
+import getpass
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,9 +26,11 @@ import pandas as pd
 import pytest
 from helpers.tiny_models import write_tiny_run
 
+from t4e_utils import T4EError
 from t4e_utils.competitions.brain_tumor.data import KAGGLE
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
 from t4e_utils.competitions.brain_tumor.submission import PREVALENCE
+from t4e_utils.learning import ModelError
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
@@ -234,7 +239,7 @@ def test_only_the_folds_and_types_that_are_used_are_uploaded(run, tmp_path):
         "T2w_fold1.json",
         "T2w_fold1-b",
     }
-    for path in dataset.rglob("best.*"):
+    for path in dataset.rglob("best.safetensors"):
         assert path.read_bytes() == (run / path.relative_to(dataset)).read_bytes()
 
 
@@ -245,7 +250,7 @@ def test_what_cannot_be_bundled_is_said_in_a_sentence(run, tmp_path):
         bundle(run, tmp_path / "a", user="")
     shutil.copytree(run, tmp_path / "half")
     (tmp_path / "half" / "seg" / "models" / "fold0-a" / "best.safetensors").unlink()
-    with pytest.raises(PipelineError, match=r"best\.safetensors is not there"):
+    with pytest.raises(ModelError, match=r"best\.safetensors does not exist: train first"):
         bundle(tmp_path / "half", tmp_path / "c")
     (tmp_path / ("long" * 12)).mkdir()
     with pytest.raises(PipelineError, match="is too long for a name on Kaggle"):
@@ -255,6 +260,135 @@ def test_what_cannot_be_bundled_is_said_in_a_sentence(run, tmp_path):
     with pytest.raises(SystemExit, match="There is no collection 'hearts'"):
         main([str(run), "--target", str(tmp_path / "e"), "--collection", "hearts"])
     assert not (tmp_path / "e").exists()
+
+
+def test_a_half_run_leaves_the_bundle_of_before(run, tmp_path):
+    dataset, _ = bundle(run, tmp_path / "kaggle")
+    before = sorted(dataset.rglob("*"))
+    shutil.copytree(run, tmp_path / "tiny")
+    (tmp_path / "tiny" / "cls" / "summary.json").unlink()
+    with pytest.raises(T4EError, match=r"summary\.json is not there"):
+        bundle(tmp_path / "tiny", tmp_path / "kaggle")
+    assert sorted(dataset.rglob("*")) == before
+
+
+PRIVATE = "a private line"
+
+
+@pytest.fixture
+def open_run(run, tmp_path):
+    """A run that can be changed, beside a file that belongs to nobody else."""
+    (tmp_path / "private.json").write_text(json.dumps({"prevalence": 0.5, "model": PRIVATE}))
+    return Path(shutil.copytree(run, tmp_path / "runs" / "tiny"))
+
+
+def restate(run, **changes):
+    path = run / "cls" / "models" / "FLAIR_fold0.json"
+    card = json.loads(path.read_text())
+    card["provenance"] |= changes.pop("provenance", {})
+    path.write_text(json.dumps({**card, **changes}))
+
+
+def link_a_folder(run, tmp_path):
+    shutil.move(run / "seg", tmp_path / "elsewhere")
+    (run / "seg").symlink_to(tmp_path / "elsewhere")
+
+
+def link_to(name):
+    def make(run, tmp_path):
+        place = run / name
+        shutil.move(place, tmp_path / place.name)
+        place.symlink_to(tmp_path / place.name)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda run, tmp_path: restate(run, weights="../../private.json"),
+        lambda run, tmp_path: restate(run, weights="../../secret.pth"),
+        lambda run, tmp_path: restate(run, weights=str(tmp_path / "secret.pth")),
+        lambda run, tmp_path: restate(run, provenance={"segmenter": "../../secret.pth"}),
+        link_a_folder,
+        link_to("seg/models/fold0-a/best.safetensors"),
+        link_to("seg/models/fold0-a/best.json"),
+        link_to("cls/models/T2w_fold0.json"),
+        link_to("cls/models/T2w_fold0-b"),
+        link_to("cls/summary.json"),
+        link_to("cls/oof.parquet"),
+        link_to("cls"),
+    ],
+)
+def test_nothing_outside_the_run_is_copied(open_run, tmp_path, make):
+    shutil.copy(open_run / "seg/models/fold0-a/best.safetensors", tmp_path / "secret.pth")
+    make(open_run, tmp_path)
+    with pytest.raises(T4EError, match=r"leads out of .*, or is a link|below the run's folder"):
+        bundle(open_run, tmp_path / "kaggle")
+    assert not (tmp_path / "kaggle").exists()
+
+
+def test_a_run_that_is_itself_reached_through_a_link_is_bundled(open_run, tmp_path):
+    (tmp_path / "linked").symlink_to(open_run)
+    dataset, _ = bundle(tmp_path / "linked", tmp_path / "kaggle")
+    assert (dataset / "seg/models/fold0-a/best.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("path", ["../a.bin", "/a.bin", "models/../../a.bin", "models/none.bin"])
+def test_a_collection_cannot_name_files_outside_the_run(hearts, tmp_path, monkeypatch, path):
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "a.bin").write_text(PRIVATE)
+    monkeypatch.setattr(sys.modules["hearts_leaf"], "files", lambda run, given: {path: None})
+    with pytest.raises(PipelineError, match=r"leads out of|is not there"):
+        bundle(tmp_path / "run", tmp_path / "kaggle", bundle=hearts)
+
+
+def test_nothing_that_is_uploaded_tells_of_this_machine_or_of_labels(open_run, tmp_path):
+    """The bundle of an executed notebook and of cards with paths, searched as a whole."""
+    marks = {"rsna_dir": "/home/alice/rsna", "fold_table": "/home/alice/folds.csv"}
+    restate(open_run, provenance=marks, host="alice-laptop", held_out=["99992"])
+    restated = json.loads((open_run / "cls/models/FLAIR_fold0.json").read_text())["provenance"]
+    for path in (open_run / "cls" / "models").glob("*_fold*.json"):
+        card = json.loads(path.read_text())
+        path.write_text(json.dumps({**card, "provenance": restated}))
+    best = open_run / "seg" / "models" / "fold0-a" / "best.json"
+    best.write_text(
+        json.dumps({**json.loads(best.read_text()), "starts_from": "/home/alice/a.pth"})
+    )
+    executed = nbformat.read(NOTEBOOK, as_version=4)
+    executed.metadata["papermill"] = {"input_path": "/home/alice/06.ipynb"}
+    executed.metadata["kernelspec"]["display_name"] = "alice's kernel"
+    executed.cells[4].metadata["papermill"] = {"start_time": "2026", "who": "alice"}
+    injected = {"metadata": {"tags": ["injected-parameters"]}}
+    executed.cells.insert(
+        3, nbformat.v4.new_code_cell("# Parameters\nrsna_dir = '/home/alice'", **injected)
+    )
+    nbformat.write(executed, tmp_path / "executed.ipynb")
+    dataset, kernel = bundle(open_run, tmp_path / "kaggle", notebook=tmp_path / "executed.ipynb")
+    files = [path for folder in (dataset, kernel) for path in folder.rglob("*") if path.is_file()]
+    assert len(files) >= 12
+    found = b"".join(path.read_bytes() for path in files)
+    host, user = socket.gethostname(), getpass.getuser()
+    for word in (
+        "alice",
+        str(tmp_path),
+        str(ROOT),
+        "99992",
+        "label",
+        *(f"/{w}/" for w in (host, user)),
+    ):
+        assert word.encode() not in found, word
+    assert list(pd.read_parquet(dataset / "cls" / "oof.parquet").columns) == ["mean"]
+    assert json.loads((dataset / "cls" / "summary.json").read_text()) == {"prevalence": 0.4}
+
+
+def test_a_notebook_that_names_a_folder_of_this_machine_is_not_uploaded(run, tmp_path):
+    named = nbformat.read(NOTEBOOK, as_version=4)
+    named.cells[4].source += f"\nprint('{Path.home()}/notes')"
+    nbformat.write(named, tmp_path / "named.ipynb")
+    with pytest.raises(PipelineError, match=r"submission\.ipynb would tell Kaggle of the folder"):
+        bundle(run, tmp_path / "kaggle", notebook=tmp_path / "named.ipynb")
+    assert list((tmp_path / "kaggle").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -274,7 +408,7 @@ def test_the_name_on_kaggle_begins_with_the_prefix_and_is_long_enough(run_name, 
 def hearts(monkeypatch):
     """The bundle of a collection that is none of ours."""
     leaf = ModuleType("hearts_leaf")
-    leaf.files = lambda run, given: [f"models/{name}.bin" for name in given["names"]]
+    leaf.files = lambda run, given: {f"models/{name}.bin": None for name in given["names"]}
     leaf.given = lambda run, given: {"names": ["a"], **given}
     monkeypatch.setitem(sys.modules, "hearts_leaf", leaf)
     return Bundle(

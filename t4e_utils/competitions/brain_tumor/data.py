@@ -77,8 +77,8 @@ KAGGLE = Bundle(
     competition=COMPETITION,
     stage="submission",
     prefix="t4e",
-    files="t4e_utils.competitions.brain_tumor.submission.bundled_files",
-    given="t4e_utils.competitions.brain_tumor.submission.bundled_parameters",
+    files="t4e_utils.competitions.brain_tumor.uploaded.bundled_files",
+    given="t4e_utils.competitions.brain_tumor.uploaded.bundled_parameters",
     parameters={
         "run_dir": "'{root}/working'",
         "models_dir": "str(bundle)",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import torch
 
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
 from t4e_utils.competitions.brain_tumor.sequences import PreparedSeries, Preparer, ReadSeries
-from t4e_utils.learning.networks import SequenceClassifier, load_network, with_precision
+from t4e_utils.competitions.brain_tumor.trained import require_segmenter
+from t4e_utils.learning import ModelError
+from t4e_utils.learning.networks import Recipe, SequenceClassifier, load_network, with_precision
 from t4e_utils.prediction import PredictionError
 from t4e_utils.prediction.ensemble import fit_weights
+from t4e_utils.prediction.rehearsal import ramp, require_finite
 from t4e_utils.prediction.sequences import SequenceReading, classify_sequence
 from t4e_utils.prediction.streaming import Walk, for_each
 from t4e_utils.scans.problems import Problem, VolumeError
@@ -33,6 +37,10 @@ PREDICTION_COLUMNS = (
 ADVICE = (
     "take a larger segmentation_stride (where each series draws its own mask), fewer views or "
     "fewer folds"
+)
+NOT_FINITE = (
+    "The classifiers say nothing finite about this series, so it does not count: look at its "
+    "pictures, or predict with precision fp32."
 )
 
 
@@ -70,6 +78,18 @@ class Predictor:
             "fallback": prepared.fallback,
         }
 
+    def rehearse(self) -> None:
+        """Let every network see one picture, before any patient.
+
+        Raises:
+            PredictionError: what it says is not finite.
+        """
+        self.preparer.rehearse()
+        for name, networks in self.classifiers.items():
+            for network in networks:
+                pictures = [ramp(network.recipe.size, network.recipe.n_inputs)]
+                require_finite(classify_sequence(network, pictures, self.reading), network, name)
+
     def predict_all(
         self, series: pd.DataFrame, *, n_readers: int = 1, limit_hours: float = 0.0
     ) -> tuple[pd.DataFrame, list[Problem]]:
@@ -101,7 +121,9 @@ class Predictor:
                 said = self.predict_series(own, row.series)
                 named = {"patient_id": row.patient_id, "series": row.series}
                 found = pd.DataFrame([{**named, **said}])
-            results.append((found, own.problems))
+            is_lost = len(found) and not np.isfinite(said["probability"])
+            lost = [Problem("no_prediction", str(row.path), NOT_FINITE)] if is_lost else []
+            results.append((found[:0] if is_lost else found, [*own.problems, *lost]))
         return results
 
     def story(self, series: pd.DataFrame) -> tuple[dict[str, PreparedSeries], pd.DataFrame]:
@@ -169,17 +191,29 @@ def load_predictor(
         views: of the sequences.
         batch_size: slices per pass.
         precision: of all networks instead of that on their cards; "": as there.
+
+    Raises:
+        ModelError: a network cannot be loaded, or is not the one of its card.
     """
 
-    def load(weights: str) -> torch.nn.Module:
+    def load(weights: str, stated: Mapping[str, Any]) -> torch.nn.Module:
         network = load_network(models / weights, device=device)
+        for name, value in stated.items():
+            if getattr(network.recipe, name) != value:
+                raise ModelError(
+                    f"{models / weights} is not the network that the classifiers' cards name: its "
+                    f"{name} is {getattr(network.recipe, name)}, not {value}. Run 04_cls_data and "
+                    "05_train_cls again."
+                )
         return with_precision(network, precision)
 
-    segmenter = load(cards[0]["provenance"]["segmenter"])
-    names = dict.fromkeys(card["series"] for card in cards)
-    classifiers = {
-        name: [load(card["weights"]) for card in cards if card["series"] == name] for name in names
-    }
+    made = cards[0]["provenance"]
+    segmenter = load(made["segmenter"], {"percentiles": tuple(made["percentiles"])})
+    require_segmenter(segmenter.recipe, models / made["segmenter"])
+    classifiers = {card["series"]: [] for card in cards}
+    for card in cards:
+        stated = asdict(Recipe.from_card(card["model"]))
+        classifiers[card["series"]].append(load(card["weights"], stated))
     reading = SequenceReading(rule.chunk_stride, tuple(views), batch_size)
     return Predictor(Preparer(segmenter, rule, batch_size), classifiers, reading)
 
@@ -196,13 +230,20 @@ def type_weights_from(
         fit: fit the weights on it.
 
     Raises:
-        PredictionError: the number of weights is wrong, both ways are wanted, or there is nothing
-            to fit on.
+        PredictionError: the weights make no sense or are not one for each, both ways are wanted,
+            or there is nothing to fit on.
     """
     if numbers and fit:
         raise PredictionError(
             "The weights are given (type_weights) and to be fitted (fit_type_weights): choose "
             "one of the two."
+        )
+    if numbers and not (
+        all(isinstance(n, (int, float)) and n >= 0 for n in numbers) and 0 < sum(numbers) < math.inf
+    ):
+        raise PredictionError(
+            f"type_weights = {list(numbers)} are no weights: give finite numbers of 0 or more, not "
+            "all of them 0."
         )
     if fit and out_of_fold is None:
         raise PredictionError(

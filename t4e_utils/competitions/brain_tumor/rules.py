@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from t4e_utils.annotations.regions import area_shares, largest_component, measure_slices
 from t4e_utils.competitions.brain_tumor.conventions import COMMON, read_labels
@@ -22,6 +24,10 @@ from t4e_utils.scans.volume import Volume
 
 FOREGROUND = "brain"
 MEASURED = {"regions": tuple(REGIONS), "foreground": FOREGROUND}  # by `measure_slices`
+# what a card may state
+Share = Annotated[float, Field(ge=-1, le=1)]  # of pixels; below 0 every slice has more
+Count = Annotated[int, Field(ge=1, le=4096)]  # more than any series has slices
+Weight = Annotated[float, Field(gt=0, le=1e6)]
 # about three slices with tumour and four without, of each plane and contrast
 SYNTHETIC_STEP, SYNTHETIC_EMPTY_STEP = 0.35, 0.25
 
@@ -72,20 +78,22 @@ class SliceRule(CutRule):
 class SeriesRule:
     """How a series becomes a sequence; every number is a parameter of notebooks 04 and 06."""
 
-    segmentation_zoom: float = 1.2  # about the centre, before segmenting
-    mask_threshold: float = 0.5  # probability above which a pixel is tumour
-    min_brain_fraction: float = 0.1  # of the pixels; other slices are blank
-    min_tumour_share: float = 0.025  # predicted whole tumour over brain area, more is kept
-    max_components: int = 5  # 8-connected components of whole tumour, at most
-    sequence_length: int = 35  # slices per chunk
-    chunk_stride: int = 5  # slices between the starts of chunks
-    source: str = "dicom"  # or "jpg", the mirror of the data set as JPEG files
+    # about the centre, before segmenting
+    segmentation_zoom: Annotated[float, Field(ge=1, le=8)] = 1.2
+    mask_threshold: Share = 0.5  # probability above which a pixel is tumour
+    min_brain_fraction: Share = 0.1  # of the pixels; other slices are blank
+    min_tumour_share: Share = 0.025  # predicted whole tumour over brain area, more is kept
+    # 8-connected components of whole tumour, at most
+    max_components: Annotated[int, Field(ge=0)] = 5
+    sequence_length: Count = 35  # slices per chunk
+    chunk_stride: Count = 5  # slices between the starts of chunks
+    source: Literal["dicom", "jpg"] = "dicom"  # "jpg": the mirror of the data set as JPEG files
     # 1: every slice; k: every k-th, then all around those that show tumour
-    segmentation_stride: int = 1
+    segmentation_stride: Count = 1
     segmentation_views: Sequence[str] = ("identity",)  # averaged masks, some of `MASK_VIEWS`
     # for WT and ET, what each contrast of a patient counts in the masks of all of them, see
     # `prediction.fusion`; {}: each draws its own
-    series_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    series_weights: Mapping[str, Mapping[str, Weight]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse weights that make no sense.

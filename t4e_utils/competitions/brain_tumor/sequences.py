@@ -24,6 +24,7 @@ from t4e_utils.learning.devices import device_of
 from t4e_utils.prediction import PredictionError
 from t4e_utils.prediction.fusion import fuse_maps
 from t4e_utils.prediction.masks import MaskReading, region_probabilities, segment_slices
+from t4e_utils.prediction.rehearsal import ramp, require_finite
 from t4e_utils.prediction.streaming import Resume, Walk, for_each
 from t4e_utils.sampling.pictures import Picture, stack_channels, write_picture
 from t4e_utils.scans.intensity import window_to_uint8
@@ -92,6 +93,16 @@ class Preparer:
     def walk(self) -> Walk:
         """How a table of series is walked through."""
         return Walk(group_by="patient_id" if self.rule.series_weights else "")
+
+    def rehearse(self) -> None:
+        """Let the segmenter see one picture, before any series.
+
+        Raises:
+            PredictionError: what it says is not finite.
+        """
+        image = ramp(self.segmenter.recipe.size, 1)[None, :, :, 0]
+        for _, maps in region_probabilities(self.segmenter, image, self.reading):
+            require_finite(maps, self.segmenter, "segmenter")
 
     def read(self, folder: str | Path) -> ReadSeries:
         """Read a series and window it to 8 bits.

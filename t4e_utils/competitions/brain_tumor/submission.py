@@ -19,11 +19,11 @@ from t4e_utils.competitions.brain_tumor.data import (
     test_series,
 )
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.trained import read_classifier_card
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables.catalog import CatalogError, folder_names, problems_table
 from t4e_utils.tables.ids import spelled_as
 from t4e_utils.tables.run import MissingInputError
-from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
 
 PREVALENCE = "prevalence of the training labels"
@@ -71,6 +71,7 @@ def classifier_cards(
 
     Raises:
         MissingInputError: a contrast has no classifier, or not one of each given fold.
+        ModelError: a card does not describe one.
     """
     cards = []
     for name in series:
@@ -81,42 +82,8 @@ def classifier_cards(
                 f"There is no classifier for {name} below {models}: run 05_train_cls, or leave "
                 f"{name} out of mri_types."
             )
-        cards += [read_json(path, made_by="05_train_cls") for path in found]
+        cards += [read_classifier_card(path, series=name) for path in found]
     return cards
-
-
-def bundled_parameters(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of notebook 06 on Kaggle; without contrasts, those that the run has.
-
-    Raises:
-        SubmissionError: the run holds no classifier.
-    """
-    cards = (run / "cls" / "models").glob("*_fold*.json")
-    series = given.get("mri_types") or sorted({path.name.split("_fold")[0] for path in cards})
-    if not series:
-        raise SubmissionError(
-            f"{run} holds no classifier to upload: run the pipeline with this config first."
-        )
-    return {**given, "mri_types": list(series)}
-
-
-def bundled_files(run: Path, given: Mapping[str, Any]) -> list[str]:
-    """Return the weights, cards and tables of a run that notebook 06 reads, as paths below it.
-
-    Raises:
-        MissingInputError: a card is not there.
-        SubmissionError: the classifiers do not agree.
-    """
-    cards = classifier_cards(run, series=given["mri_types"], folds=given.get("folds", ()))
-    rule_of(cards)
-    weights = [cards[0]["provenance"]["segmenter"], *[card["weights"] for card in cards]]
-    return [
-        *weights,
-        *[str(Path(path).with_suffix(".json")) for path in weights],
-        "cls/summary.json",
-        *[f"cls/models/{card['series']}_fold{card['fold']}.json" for card in cards],
-        *[path for path in ("cls/oof.parquet",) if (run / path).is_file()],
-    ]
 
 
 def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
@@ -126,8 +93,8 @@ def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
         SubmissionError: the classifiers do not agree.
     """
     made = [_preparation(card) for card in cards]
-    for name in made[0]:
-        values = {json.dumps(one[name], sort_keys=True) for one in made}
+    for name in dict.fromkeys(name for one in made for name in one):
+        values = {json.dumps(one.get(name), sort_keys=True) for one in made}
         if len(values) > 1:
             raise SubmissionError(
                 f"The classifiers differ in {name}, they cannot be averaged over one "

@@ -1,5 +1,6 @@
 """From series to probabilities: alike for stored slices and scans, and no series ends the run."""
 
+import shutil
 import time
 from dataclasses import replace
 
@@ -21,7 +22,8 @@ from t4e_utils.competitions.brain_tumor.prediction import (
 )
 from t4e_utils.competitions.brain_tumor.sequences import write_sequences
 from t4e_utils.competitions.brain_tumor.submission import classifier_cards
-from t4e_utils.learning import TrainingError
+from t4e_utils.learning import ModelError, TrainingError
+from t4e_utils.learning.weights import read_card, read_weights, save_state
 from t4e_utils.prediction import PredictionError
 from t4e_utils.prediction.ensemble import fit_weights
 from t4e_utils.prediction.sequences import SequenceReading, classify_sequence
@@ -222,8 +224,81 @@ def test_weights_are_given_fitted_or_equal():
         ([1, 2], False, r"type_weights = \[1, 2\] are 2 numbers for the 3 types"),
         ([1, 2, 3], True, "choose one of the two"),
         ([], True, "no out-of-fold predictions to fit weights on"),
+        ([1, -1, 1], False, "are no weights: give finite numbers of 0 or more"),
+        ([0, 0, 0], False, "are no weights"),
+        ([1, float("nan"), 1], False, "are no weights"),
+        ([1, float("inf"), 1], False, "are no weights"),
+        ([1, "2", 1], False, "are no weights"),
     ],
 )
 def test_weights_that_cannot_be_had_are_refused(numbers, fit, sentence):
     with pytest.raises(PredictionError, match=sentence):
         type_weights_from(("FLAIR", "T1w", "T2w"), numbers, None, fit=fit)
+
+
+def changed(run, folder, weights, name, value):
+    """A copy of a run in which the tensor of this name in a network is multiplied by a value."""
+    shutil.copytree(run, folder)
+    path = next(folder.glob(weights))
+    state = read_weights(path)
+    name = next(own for own in state if own.endswith(name))
+    save_state({**state, name: state[name] * value}, path, read_card(path))
+    return folder
+
+
+SEGMENTER_FILE = "seg/models/*/*.safetensors"
+CLASSIFIER_FILE = "cls/models/T2w*1-b/*.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"), [(SEGMENTER_FILE, "segmentation_head.0.bias"), (CLASSIFIER_FILE, "bias")]
+)
+def test_a_network_with_a_value_that_is_not_finite_is_not_loaded(run, tmp_path, weights, name):
+    broken = changed(run, tmp_path / "run", weights, name, np.nan)
+    with pytest.raises(ModelError, match=r"best\.safetensors cannot be used: .* not finite"):
+        load(broken)
+
+
+def test_a_network_that_says_nothing_finite_is_found_out_before_any_patient(run, tmp_path):
+    load(run).rehearse()
+    # a variance below 0 is a finite weight, and its root is not
+    broken = load(changed(run, tmp_path / "run", SEGMENTER_FILE, "running_var", -1))
+    with pytest.raises(PredictionError, match=r"best\.safetensors \(segmenter\) says nan"):
+        broken.rehearse()
+    broken = load(run)
+    broken.classifiers["T2w"][1].clf_head.bias.data.fill_(np.inf)
+    broken.classifiers["T2w"][1].clf_head.weight.data.fill_(-np.inf)
+    with pytest.raises(PredictionError, match=r"best\.safetensors \(T2w\) says nan of a plain"):
+        broken.rehearse()
+
+
+def test_a_network_that_is_not_the_one_of_its_card_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for card in (tmp_path / "run" / "cls" / "models").glob("*.json"):
+        card.write_text(card.read_text().replace('"size": 32', '"size": 64'))
+    with pytest.raises(ModelError, match=r"is not the network .* its size is 32, not 64"):
+        load(tmp_path / "run")
+    for card in (tmp_path / "run" / "cls" / "models").glob("*.json"):
+        stated = card.read_text().replace('"size": 64', '"size": 32').replace("0.5,", "0.25,")
+        card.write_text(stated)
+    with pytest.raises(ModelError, match=r"its percentiles is \(0\.5, 99\.5\), not \(0\.25"):
+        load(tmp_path / "run")
+
+
+def test_a_classifier_in_the_place_of_the_segmenter_is_refused(run):
+    cards = classifier_cards(run, series=["FLAIR"])
+    cards[0]["provenance"]["segmenter"] = cards[0]["weights"]
+    options = {"device": CPU, "views": ["identity"], "batch_size": 3}
+    with pytest.raises(ModelError, match="of the kind 'sequence' with 1 outputs, not of one of"):
+        load_predictor(run, cards, TINY_RULE, **options)
+
+
+def test_a_series_of_which_nothing_finite_is_said_costs_its_row(series, of_flair):
+    broken = tiny_classifier()
+    with torch.no_grad():
+        broken.clf_head.bias.fill_(np.nan)
+    both = predictor({**of_flair, "T2w": [broken]})
+    found, problems = both.predict_all(series.head(2))
+    assert found["series"].tolist() == ["FLAIR"]
+    assert [(p.code, p.path) for p in problems] == [("no_prediction", series["path"][1])]
+    assert "nothing finite" in problems[0].sentence

@@ -5,19 +5,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_models import write_tiny_run
 
 from t4e_utils.competitions.brain_tumor.submission import (
     PREVALENCE,
     assemble,
-    bundled_files,
-    bundled_parameters,
     patients_to_predict,
     problems_by_series,
 )
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables import CatalogError
-from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.submission import SubmissionError
 
 SERIES = ("FLAIR", "T1w")
@@ -184,29 +180,3 @@ def test_a_sample_of_other_patients_than_the_folders_is_refused(rsna):
         match=r"None of the 2 patients of .*, such as 00001, has a folder .*, which holds 00002",
     ):
         patients_to_predict(rsna)
-
-
-def test_without_contrasts_those_of_the_run_are_bundled(tmp_path):
-    run = write_tiny_run(tmp_path / "run")
-    assert bundled_parameters(run, {"folds": [0]}) == {"folds": [0], "mri_types": ["FLAIR", "T2w"]}
-    assert bundled_parameters(run, {"mri_types": ["T2w"]}) == {"mri_types": ["T2w"]}
-    with pytest.raises(SubmissionError, match="holds no classifier to upload"):
-        bundled_parameters(tmp_path, {})
-
-
-def test_the_files_of_a_bundle_are_those_of_the_given_contrasts_and_folds(tmp_path):
-    run = write_tiny_run(tmp_path / "run", folds=(0, 1))
-    files = bundled_files(run, {"mri_types": ["T2w"], "folds": [1]})
-    assert set(files) == {
-        "seg/models/fold0-a/best.safetensors",
-        "seg/models/fold0-a/best.json",
-        "cls/models/T2w_fold1-b/best.safetensors",
-        "cls/models/T2w_fold1-b/best.json",
-        "cls/models/T2w_fold1.json",
-        "cls/summary.json",
-        "cls/oof.parquet",
-    }
-    (run / "cls" / "oof.parquet").unlink()
-    assert set(bundled_files(run, {"mri_types": ["T2w"]})) > set(files) - {"cls/oof.parquet"}
-    with pytest.raises(MissingInputError, match="There is no classifier for T1w"):
-        bundled_files(run, {"mri_types": ["T1w"]})
