@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from t4e_utils.scans.geometry import plane_of, reorient, spacing_of
+from t4e_utils.scans.geometry import display_axes, plane_of, reorient, spacing_of
 
 SPACING_KEYS = ("spacing_slice_mm", "spacing_row_mm", "spacing_column_mm")
 
@@ -50,3 +50,22 @@ def in_display(
     """Return an array and its affine as a volume in the display of `plane`, in memory in order."""
     array, affine = reorient(array, affine, plane)
     return Volume(np.ascontiguousarray(array), spacing_of(affine), affine, {"plane": plane, **meta})
+
+
+def empty_for_display(
+    shape: tuple[int, int, int], dtype: np.dtype, affine: np.ndarray, plane: str
+) -> np.ndarray:
+    """Return an array to be filled whose display in `plane` is in memory in order.
+
+    `in_display` then copies nothing.
+
+    Args:
+        shape: of the array as it is filled.
+        dtype: of its values.
+        affine: of its index, to RAS mm.
+        plane: of the display.
+    """
+    axes, flips = display_axes(affine, plane)
+    shown = np.empty([shape[axis] for axis in axes], dtype)
+    turned = shown[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
+    return turned.transpose(np.argsort(axes))
