@@ -1,7 +1,7 @@
 """NIfTI files as volumes: values or labels, headers, and writing.
 
 A file's axes (x, y, z) are `(D, H, W)` = (z, y, x) here, with the affine of that index in RAS mm.
-Readers then turn the volume to axial display. `nifti_header` says what a header means.
+Readers then turn the volume to axial display. `nifti_fields` says what a header means.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from t4e_utils.scans.geometry import reorient, spacing_of
-from t4e_utils.scans.nifti_header import EXTENSIONS_BYTES, HEADER_BYTES, Header, parse_header
+from t4e_utils.scans.nifti_fields import EXTENSIONS_BYTES, HEADER_BYTES, Header, parse_header
 from t4e_utils.scans.problems import Problem, VolumeError, merged, one_line
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, empty_for_display, in_display
 
@@ -54,7 +55,7 @@ def read_nifti(
         header, start = _header(file, problems)
         values = _Values(path, header)
         dtype = np.dtype(np.uint8) if labels else values.dtype
-        convert = values.as_labels if labels else values.as_grey
+        convert = partial(values.as_labels, allowed=allowed) if labels else values.as_grey
         try:
             array = empty_for_display(header.shape, dtype, header.affine, "axial")
             _fill(array, file, start, header, convert)
@@ -63,7 +64,7 @@ def read_nifti(
             raise VolumeError("too_large", path, sentence) from error
         if file.is_packed:
             _report_rest(len(file.stream.read(REST_BYTES)), file, problems)
-    values.report(allowed if labels else None, problems)
+    values.report(allowed, problems)
     return in_display(array, header.affine, "axial", {"problems": merged(problems)})
 
 
@@ -216,13 +217,16 @@ def _fill(
     file.stream.seek(start)
     for block in _blocks(array.shape, array.shape[2] * header.dtype.itemsize):
         target = array[block]
-        stored = np.empty(target.shape, header.dtype)
+        is_final = target.flags.c_contiguous and target.dtype == header.dtype
+        stored = target if is_final else np.empty(target.shape, header.dtype)
         rest = memoryview(stored.reshape(-1).view(np.uint8))
         while n_read := file.stream.readinto(rest):
             rest = rest[n_read:]
         if rest:
             raise _truncated(file, header)
-        target[:] = convert(stored)
+        converted = convert(stored)
+        if converted is not target:
+            target[:] = converted
 
 
 def _blocks(shape: tuple[int, int, int], row_bytes: int) -> Iterator[tuple[slice, slice]]:
@@ -242,7 +246,7 @@ class _Values:
     path: Path
     header: Header
     n_not_finite: int = 0
-    found: np.ndarray = field(default_factory=lambda: np.zeros(256, bool))  # of the labels
+    unknown: set[int] = field(default_factory=set)  # labels
 
     @property
     def dtype(self) -> np.dtype:
@@ -266,8 +270,8 @@ class _Values:
         self.n_not_finite += values.size - np.count_nonzero(is_finite)
         return np.where(is_finite, values, np.float32(0))
 
-    def as_labels(self, stored: np.ndarray) -> np.ndarray:
-        """Return values as labels.
+    def as_labels(self, stored: np.ndarray, allowed: Collection[int] | None) -> np.ndarray:
+        """Return values as labels, and keep those that are not allowed.
 
         Raises:
             VolumeError: they are no whole numbers of 0 to 255.
@@ -279,7 +283,11 @@ class _Values:
             sentence = "The values are not whole numbers of 0 to 255: take the label map."
             raise VolumeError("not_labels", self.path, sentence)
         labels = labels.astype(np.uint8)
-        self.found |= np.bincount(labels.ravel(), minlength=256) > 0
+        if allowed is not None:
+            is_known = np.zeros(labels.shape, bool)
+            for label in allowed:
+                is_known |= labels == label
+            self.unknown |= set() if is_known.all() else {*np.unique(labels[~is_known]).tolist()}
         return labels
 
     def report(self, allowed: Collection[int] | None, problems: list[Problem]) -> None:
@@ -291,9 +299,6 @@ class _Values:
         if self.n_not_finite:
             sentence = f"{self.n_not_finite} values are not finite: set to 0."
             problems.append(Problem("not_finite", str(self.path), sentence))
-        unknown = (
-            [] if allowed is None else sorted({*np.flatnonzero(self.found).tolist()} - {*allowed})
-        )
-        if unknown:
-            said = f"The labels {unknown} are not known, only {sorted(allowed)} are"
-            raise VolumeError("unknown_labels", self.path, f"{said}: convert them first.")
+        if self.unknown:
+            known = f"The labels {sorted(self.unknown)} are not known, only {sorted(allowed)} are"
+            raise VolumeError("unknown_labels", self.path, f"{known}: convert them first.")

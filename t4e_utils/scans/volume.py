@@ -55,9 +55,10 @@ def in_display(
 def empty_for_display(
     shape: tuple[int, int, int], dtype: np.dtype, affine: np.ndarray, plane: str
 ) -> np.ndarray:
-    """Return an array to be filled whose display in `plane` is in memory in order.
+    """Return an array to be filled, of which `in_display` need not make a copy in order.
 
-    `in_display` then copies nothing.
+    If columns become columns. Otherwise it is an array like any other: to be filled across its
+    order would take longer than the copy.
 
     Args:
         shape: of the array as it is filled.
@@ -66,6 +67,8 @@ def empty_for_display(
         plane: of the display.
     """
     axes, flips = display_axes(affine, plane)
+    if axes[2] != 2:
+        return np.empty(shape, dtype)
     shown = np.empty([shape[axis] for axis in axes], dtype)
     turned = shown[tuple(slice(None, None, -1) if flip else slice(None) for flip in flips)]
     return turned.transpose(np.argsort(axes))
