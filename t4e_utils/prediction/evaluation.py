@@ -17,13 +17,13 @@ from t4e_utils.learning.loaders import make_loader
 from t4e_utils.metrics.overlap import dice, dice_from_counts, iou
 from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.progress import PROGRESS_SECONDS
-from t4e_utils.sampling.cutting import LABELS, require_same_grid
+from t4e_utils.sampling.cutting import LABELS
 from t4e_utils.sampling.pictures import Picture, stack_channels
 from t4e_utils.scans.geometry import reorient, spacing_of
 from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
-from t4e_utils.scans.volume import Volume
+from t4e_utils.scans.volume import Volume, require_same_grid
 
 THRESHOLDS = tuple(np.arange(1, 20) / 20)
 
@@ -63,8 +63,8 @@ def read_annotated(
         regions: label values of each region.
 
     Raises:
-        VolumeError: one of the two cannot be read, holds labels of another convention, or they are
-            not on one grid.
+        VolumeError: one of the two cannot be read, holds labels of another convention, or they do
+            not lie at one place.
     """
     labels = read_nifti(files[LABELS], labels=True, allowed=labels_of(regions))
     volume = read_nifti(files[series])
