@@ -84,7 +84,9 @@ def cut_patients(
     tables = [table for table, _ in parts if len(table)]
     problems = [problem for _, found in parts for problem in found]
     if not tables:
-        first = problems[0].sentence if problems else "no volume stands beside the labels."
+        first = "no volume stands beside the labels."
+        if problems:
+            first = f"{problems[0].path}: {problems[0].sentence}"
         raise SamplingError(
             f"None of {len(parts)} patients could be cut into slices; the first problem: {first}"
         )
