@@ -89,7 +89,8 @@ def parse_header(data: bytes, path: Path, problems: list[Problem]) -> Header:
             "bytes in memory: cut out the part you want, or get the file again.",
         )
     try:
-        affine = _affine(fields, shape, note)
+        with np.errstate(all="ignore"):  # of numbers that are no lengths
+            affine = _affine(fields, shape, note)
     except GeometryError as error:
         raise VolumeError("bad_affine", path, f"{error} Correct the header.") from error
     slope, intercept = _scaling(fields, note)
@@ -221,8 +222,7 @@ def _affine(fields: nib.Nifti1Header, shape: tuple[int, int, int], note: Note) -
 
 
 def _sform(fields: nib.Nifti1Header, shape: tuple[int, int, int], note: Note) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # of a signalling NaN
-        return fields.get_sform().astype(float)
+    return fields.get_sform().astype(float)
 
 
 def _qform(fields: nib.Nifti1Header, shape: tuple[int, int, int], note: Note) -> np.ndarray:
@@ -300,8 +300,7 @@ def _compare_sizes(
     """Report voxel sizes that an sform contradicts, where no qform is made of them."""
     stated = np.array([float(size) for size in fields["pixdim"][1:4]])
     steps = np.array(spacing_of(affine)) / MM_PER_UNIT.get(int(fields["xyzt_units"]) & 7, 1.0)
-    with np.errstate(invalid="ignore"):  # infinite sizes
-        apart = np.abs(stated - steps) / steps * (np.array(shape) - 1)
+    apart = np.abs(stated - steps) / steps * (np.array(shape) - 1)
     if not (apart <= ROUNDING_VOXELS)[np.array(shape) > 1].all():
         said = f"The voxel sizes are {_listed(stated)}, those of the sform {_listed(steps)}"
         note("bad_value", f"{said}: the sform is taken.")
