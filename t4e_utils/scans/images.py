@@ -27,6 +27,7 @@ from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"  # ITU-T T.81 B.1.1.3
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # what is called .jpg by mistake, too
 JPEG_TRAILER_BYTES = 1024  # some programs write more after the end
 
 
@@ -141,7 +142,7 @@ def _n_pixels(data: bytes) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a number that is large
         try:
-            width, height = Image.open(io.BytesIO(data)).size
+            width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
         except Image.DecompressionBombError:
             return math.inf
     return width * height
