@@ -5,5 +5,6 @@
   file, whose header `nifti_fields` reads
 * `dicom`: images of one file, from its header (`dicom_walk`, `dicom_elements`) and its pixels
   (`dicom_decoding`); `stacks`: images in order; `dicom_writing`
-* `problems`: what is odd about a scan, and the error for one that cannot be read; `folders`
+* `problems`: what is odd about a scan, and the error for one that cannot be read; `limits`: how
+  large an image and a file may be; `folders`
 """

@@ -14,14 +14,8 @@ from PIL import Image
 
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
-from t4e_utils.scans.problems import (
-    LARGEST_BYTES,
-    LARGEST_PIXELS,
-    Problem,
-    VolumeError,
-    merged,
-    nothing_read,
-)
+from t4e_utils.scans.limits import LARGEST_IMAGE
+from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
 from t4e_utils.scans.stacks import Frame, largest_group
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
@@ -36,17 +30,17 @@ def read_jpeg_series(folder: str | Path) -> Volume:
 
     Nothing is known about the geometry: 1 mm spacing and the affine of an axial display are made
     up. Images of another size than most, and damaged ones, are left out and reported; so are those
-    that claim more than `LARGEST_PIXELS`.
+    that claim more than `LARGEST_IMAGE`.
 
     Returns:
         uint8, grey. Meta: plane, sorted_by ("file number"), n_files, problems.
 
     Raises:
-        VolumeError: no folder, no files, no readable image, or more than `LARGEST_BYTES` of them.
+        VolumeError: no folder, no files, no readable image.
     """
     files, where = files_of(folder, JPEG_SUFFIXES), str(folder)
     problems: list[Problem] = []
-    frames, n_bytes = [], 0
+    frames = []
     for file in files:
         try:
             image = _jpeg(file)
@@ -55,8 +49,6 @@ def read_jpeg_series(folder: str | Path) -> Volume:
             continue
         number = last_number(file)
         frames.append(Frame(str(file), image.shape, file_number=number, pixels=image))
-        n_bytes += image.nbytes
-        _require_room(n_bytes, where)
     if not frames:
         raise nothing_read(where, problems)
     kept, mixed = largest_group(frames, where)
@@ -76,8 +68,7 @@ def jpeg_series_header(folder: str | Path) -> dict[str, Any]:
         The keys of `reading.series_header`; None for all that a JPEG image does not say.
 
     Raises:
-        VolumeError: no folder, no files, no image can be read, or they are larger than
-            `LARGEST_BYTES`.
+        VolumeError: no folder, no files, or no image can be read.
     """
     files, problems = files_of(folder, JPEG_SUFFIXES), []
     middle = len(files) // 2
@@ -89,7 +80,6 @@ def jpeg_series_header(folder: str | Path) -> dict[str, Any]:
             problems.append(error.as_problem())
     else:
         raise nothing_read(str(folder), problems)
-    _require_room(len(files) * rows * columns, str(folder))
     return {
         "n_files": len(files),
         "n_slices": len(files) - len(problems),
@@ -104,19 +94,13 @@ def jpeg_series_header(folder: str | Path) -> dict[str, Any]:
     }
 
 
-def _require_room(n_bytes: int, where: str) -> None:
-    if n_bytes > LARGEST_BYTES:
-        sentence = f"The images take more than {LARGEST_BYTES:,} bytes: take fewer of them."
-        raise VolumeError("too_large", where, sentence)
-
-
 def _jpeg(path: Path) -> np.ndarray:
     """Return an image (H, W) in grey.
 
     What ends too early is refused, since decoders may fill it up with grey.
 
     Raises:
-        VolumeError: no file, no image, a damaged one, or one of more than `LARGEST_PIXELS`.
+        VolumeError: no file, no image, a damaged one, or one of more than `LARGEST_IMAGE`.
     """
     try:
         data = path.read_bytes()
@@ -126,8 +110,8 @@ def _jpeg(path: Path) -> np.ndarray:
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
         raise VolumeError("truncated", path, "The image ends too early: get the file again.")
     try:
-        if _n_pixels(data) > LARGEST_PIXELS:
-            sentence = f"The image claims more than {LARGEST_PIXELS:,} pixels: get the file again."
+        if _n_pixels(data) > LARGEST_IMAGE:
+            sentence = f"The image claims more than {LARGEST_IMAGE:,} pixels: get the file again."
             raise VolumeError("too_large", path, sentence)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except (cv2.error, OSError, SyntaxError, ValueError):  # the last three by Pillow

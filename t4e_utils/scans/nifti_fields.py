@@ -26,12 +26,16 @@ from t4e_utils.scans.geometry import (
     spacing_of,
     voxels_apart,
 )
-from t4e_utils.scans.problems import LARGEST_BYTES, Problem, VolumeError
+from t4e_utils.scans.limits import LARGEST_FILE
+from t4e_utils.scans.problems import Problem, VolumeError
 
 HEADER_BYTES = 544  # of NIfTI-2, the longer one, with the four bytes that announce extensions
 # where the magic says which header it is; of "ni1" and "ni2" the values may lie in another file
 MAGIC = ((344, (b"n+1", b"ni1"), nib.Nifti1Header), (4, (b"n+2", b"ni2"), nib.Nifti2Header))
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # not stated, metre, mm, micrometre
+# 1024 x 1024 x 1024, as many as a DICOM file may have pixels of 16 bits; a CT of 2,000 slices of
+# 512 x 512 has half of them
+LARGEST_VOLUME = LARGEST_FILE // 2
 SOUND_MM = (0.005, 100.0)  # between neighbouring voxels of a scan; what is beyond is reported
 FARTHEST_MM = 1e4  # from the origin of a scanner, of any voxel
 LONGEST_QUATERNION = 1.001  # squared, of b, c and d; above 1 by digits that were lost
@@ -72,7 +76,7 @@ def parse_header(data: bytes, path: Path, problems: list[Problem]) -> Header:
         problems: to which those of the header are added.
 
     Raises:
-        VolumeError: no NIfTI, not one volume of grey values, larger than `LARGEST_BYTES`, or no
+        VolumeError: no NIfTI, not one volume of grey values, more than `LARGEST_VOLUME`, or no
             usable place.
     """
 
@@ -81,13 +85,10 @@ def parse_header(data: bytes, path: Path, problems: list[Problem]) -> Header:
 
     fields = _fields(data, path)
     dtype, shape = _dtype(fields, path), _shape(fields, path, note)
-    if math.prod(shape) * max(dtype.itemsize, 4) > LARGEST_BYTES:
-        raise VolumeError(
-            "too_large",
-            path,
-            f"The header claims {' x '.join(map(str, shape))} values, more than {LARGEST_BYTES:,} "
-            "bytes in memory: cut out the part you want, or get the file again.",
-        )
+    if math.prod(shape) > LARGEST_VOLUME:
+        said = f"The file says that it holds {' x '.join(map(str, shape))} values"
+        sentence = f"{said}, more than {LARGEST_VOLUME:,}: cut out a part, or get the file again."
+        raise VolumeError("too_large", path, sentence)
     try:
         with np.errstate(all="ignore"):  # of numbers that are no lengths
             affine = _affine(fields, shape, note)

@@ -45,17 +45,12 @@ CODES = {
     "place_differs": "a scan does not lie where its annotation lies",
     "same_position": "several slices lie at one position",
     "shape_differs": "a scan is not on the grid of its annotation",
-    "too_large": "the file claims or holds more than a scan can have",
+    "too_large": "the file says that it holds more pixels than are read",
     "truncated": "the file ends too early",
     "uneven_spacing": "the slices are not equally far apart",
     "unknown_labels": "a label map has labels that were not expected",
     "warning": "the reading library warned",
 }
-# Readers refuse what would take more memory than this, before they take any: 1024 x 1024 x 1024
-# values of 4 bytes. A CT of 2,000 slices of 512 x 512 is half of it; a file of 1 MB can claim more.
-LARGEST_BYTES = 1 << 32
-# and images of more pixels: 8192 x 8192, where the largest radiographs have 5,000 x 6,000
-LARGEST_PIXELS = 1 << 26
 
 
 class Problem(NamedTuple):

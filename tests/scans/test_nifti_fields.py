@@ -14,7 +14,7 @@ from helpers.dicom_series import codes
 
 from t4e_utils.scans.geometry import ROUNDING_VOXELS
 from t4e_utils.scans.nifti import nifti_header, read_nifti
-from t4e_utils.scans.problems import LARGEST_BYTES, VolumeError
+from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
 
 NAN, INF = np.nan, np.inf
@@ -445,7 +445,7 @@ def test_a_claim_beyond_the_bound_is_refused_before_anything_is_read(
     path = written(tmp_path / f"scan{suffix}", dim=dim, datatype=datatype)
     for read in (read_nifti, nifti_header):
         with pytest.raises(
-            VolumeError, match=f"claims {sizes[0]} x .*{LARGEST_BYTES:,}"
+            VolumeError, match=f"holds {sizes[0]} x .*, more than 1,073,741,824"
         ) as refused:
             read(path)
         assert refused.value.code == "too_large"
