@@ -242,7 +242,7 @@ def _qform(fields: nib.Nifti1Header, shape: tuple[int, int, int], note: Note) ->
     if square > 1 + 1e-5:
         note("bad_value", f"The quaternion ({b:g}, {c:g}, {d:g}) is longer than 1: shortened.")
     # what rounding leaves of a turn by 180 degrees is none
-    least = 3 * np.finfo(fields["quatern_b"].dtype).eps
+    least = np.finfo(fields["quatern_b"].dtype).eps
     a = math.sqrt(1 - square) if 1 - square > least else 0.0
     affine = np.eye(4)
     affine[:3, :3] = quat2mat([a, b, c, d]) * sizes

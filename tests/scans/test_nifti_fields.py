@@ -14,6 +14,7 @@ from helpers.dicom_series import codes
 
 from t4e_utils.scans.geometry import ROUNDING_VOXELS
 from t4e_utils.scans.nifti import nifti_header, read_nifti
+from t4e_utils.scans.nifti_fields import parse_header
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
 
@@ -212,6 +213,22 @@ def test_of_two_places_that_differ_the_sform_is_taken(tmp_path, good, change):
 def test_a_place_is_the_same_by_sform_alone_and_by_qform_alone(tmp_path, good):
     assert_read_as(written(tmp_path / "scan.nii", qform_code=0), good)
     assert_read_as(written(tmp_path / "scan.nii", sform_code=0), good)
+
+
+@pytest.mark.parametrize("tilt", [0, 1e-4, 3e-4, 1e-3, 3e-3, 0.03])
+def test_a_tilt_that_a_quaternion_can_hardly_hold_is_one_place(tilt):
+    rng, shape = np.random.default_rng(0), (240, 240, 155)
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header["vox_offset"] = 352
+    for _ in range(20):
+        turn = nib.eulerangles.euler2mat(*(rng.normal(size=3) * tilt))
+        affine = nib.affines.from_matvec(turn @ np.diag([-1, -1, 1.0]), rng.uniform(-200, 200, 3))
+        header.set_sform(affine, 1)
+        header.set_qform(affine, 1)
+        problems: list = []
+        parse_header(header.binaryblock + bytes(196), Path("scan.nii"), problems)
+        assert problems == []
 
 
 def test_a_turn_by_180_degrees_that_lost_its_last_digits_is_one(tmp_path):
