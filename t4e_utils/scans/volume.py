@@ -107,7 +107,7 @@ class Grid(NamedTuple):
         apart = voxels_apart(self.affine, other.affine, self.shape)
         if apart <= ROUNDING_VOXELS:
             return None
-        said = f"The scan lies up to {apart:.3g} voxels from where its {what} lies"
+        said = f"The scan lies up to {apart:.3g} voxels from the place of its {what}"
         return Problem("place_differs", path, f"{said}: correct the affine that is wrong.")
 
 
@@ -145,6 +145,6 @@ def off_grid(
     """
     if len(problems) < n_scans or n_scans < 2 or {p.code for p in problems} != {"place_differs"}:
         return list(problems)
-    said = f"None of the {n_scans} scans lies where the {what} lies"
+    said = f"None of the {n_scans} scans lies at the place of the {what}"
     sentence = f"{said} (such as {problems[0].path}): correct the affine of the {what}."
     return [Problem("place_differs", path, sentence)]

@@ -103,7 +103,7 @@ def test_a_volume_that_cannot_be_used_costs_its_rows_and_is_a_problem(patients, 
     assert [problem.path for problem in problems] == [str(tmp_path / "1_b.nii.gz")]
     said = {
         "another shape": "they must be on one grid",
-        "another place": "lies up to 1 voxels from where its segmentation lies",
+        "another place": "lies up to 1 voxels from the place of its segmentation",
     }
     assert said.get(how, "") in problems[0].sentence
 

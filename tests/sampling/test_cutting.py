@@ -159,7 +159,7 @@ def test_a_series_that_lies_elsewhere_than_its_labels_is_left_out_and_named(file
     )
     assert set(table["series"]) == {"first"}
     assert [(problem.code, problem.path) for problem in problems] == [("place_differs", other)]
-    assert "up to 1 voxels from where its segmentation lies" in problems[0].sentence
+    assert "up to 1 voxels from the place of its segmentation" in problems[0].sentence
 
 
 def test_labels_that_lost_their_affine_cost_their_patient_and_are_one_problem(files, tmp_path):
@@ -171,7 +171,7 @@ def test_labels_that_lost_their_affine_cost_their_patient_and_are_one_problem(fi
     table, problems = cut_patients(both, tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)
     assert set(table["patient_id"]) == {"00006"}
     assert [(problem.code, problem.path) for problem in problems] == [("place_differs", lost)]
-    assert "None of the 2 scans lies where the segmentation lies" in problems[0].sentence
+    assert "None of the 2 scans lies at the place of the segmentation" in problems[0].sentence
 
 
 def test_a_patient_without_readable_labels_costs_only_itself(files, tmp_path):

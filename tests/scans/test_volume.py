@@ -74,7 +74,7 @@ def test_affines_that_differ_by_rounding_are_one_place(other):
 )
 def test_a_scan_elsewhere_is_refused_by_the_farthest_corner(other, voxels):
     with pytest.raises(
-        VolumeError, match=f"up to ({voxels})\\S* voxels from where its m"
+        VolumeError, match=f"up to ({voxels})\\S* voxels from the place of its m"
     ) as refused:
         require_same_grid(grid_of(AFFINE), grid_of(other), "scan.nii", what="mask")
     assert refused.value.code == "place_differs"
@@ -115,7 +115,8 @@ def test_what_lies_where_no_scan_lies_is_the_one_problem():
     found = off_grid(each, 3, "seg.nii")
     assert [(problem.code, problem.path) for problem in found] == [("place_differs", "seg.nii")]
     assert (
-        "None of the 3 scans lies where the segmentation lies (such as 0.nii)" in found[0].sentence
+        "None of the 3 scans lies at the place of the segmentation (such as 0.nii)"
+        in found[0].sentence
     )
     assert off_grid(each, 4, "seg.nii") == each
     assert off_grid(each[:1], 1, "seg.nii") == each[:1]
