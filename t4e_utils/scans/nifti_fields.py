@@ -108,13 +108,16 @@ def parse_header(data: bytes, path: Path, problems: list[Problem]) -> Header:
 
 
 def _fields(data: bytes, path: Path) -> nib.Nifti1Header:
-    """Return the fields as they are, in the byte order in which the number of axes makes sense."""
+    """Return the fields as they are, in the byte order in which the header knows its own size.
+
+    Else in that in which its number of axes makes sense.
+    """
     for start, names, kind in MAGIC:
         if data[start : start + 3] in names and len(data) >= kind.sizeof_hdr:
             block = bytes(data[: kind.sizeof_hdr])
             both = [kind(block, order, check=False) for order in "<>"]
-            fits = [each for each in both if 1 <= each["dim"][0] <= 7]
-            fits = fits or [each for each in both if each["sizeof_hdr"] == kind.sizeof_hdr]
+            fits = [each for each in both if each["sizeof_hdr"] == kind.sizeof_hdr]
+            fits = fits or [each for each in both if 1 <= each["dim"][0] <= 7]
             return (fits or both)[0]
     raise VolumeError("damaged", path, "The file is no NIfTI image: get it again.")
 

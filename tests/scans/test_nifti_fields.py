@@ -367,6 +367,7 @@ def test_an_intercept_that_is_none_leaves_the_slope(tmp_path, good):
         ({0: 0}, ["bad_value"]),
         ({0: -5}, ["bad_value"]),
         ({0: 300}, ["bad_value"]),
+        ({0: 3 << 8}, ["bad_value"]),
         ({0: 4, 4: 1}, []),
         ({0: 4, 4: 0}, ["bad_value"]),
         ({0: 7, 4: 1, 5: 0, 6: 1, 7: 0}, ["bad_value"]),
@@ -389,7 +390,9 @@ def test_sizes_that_are_none_of_one_volume_are_refused(tmp_path, dim):
 
 def test_the_size_of_the_header_may_be_missing(tmp_path, good):
     for kind in KINDS:
-        assert_read_as(written(tmp_path / "scan.nii", kind=kind, sizeof_hdr=0), good)
+        for order in "<>":
+            path = written(tmp_path / "scan.nii", kind=kind, order=order, sizeof_hdr=0)
+            assert_read_as(path, good)
 
 
 def test_numbers_that_nobody_uses_do_not_matter(tmp_path, good):
