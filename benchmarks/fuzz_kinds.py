@@ -133,8 +133,12 @@ def _nifti(folder: Path) -> Iterator[bytes]:
         (np.float32, nib.Nifti1Image),
         (np.uint8, nib.Nifti2Image),
     ):
-        path = folder / "scan.nii"
-        nib.save(kind(_array(dtype, 8).T, np.diag([-1.0, -2.0, 3.0, 1.0])), path)
+        path, affine = folder / "scan.nii", np.diag([-1.0, -2.0, 3.0, 1.0])
+        image = kind(_array(dtype, 8).T, affine)
+        image.set_qform(affine, 1)
+        if dtype != np.int16:
+            image.header.extensions.append(nib.nifti1.Nifti1Extension(4, b"<AFNI>" * 60))
+        nib.save(image, path)
         yield path.read_bytes()
         yield gzip.compress(path.read_bytes(), mtime=0)
 

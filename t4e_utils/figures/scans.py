@@ -17,20 +17,18 @@ from t4e_utils.figures import slices, style
 from t4e_utils.figures.palette import FigureError
 from t4e_utils.sampling.pictures import Picture
 from t4e_utils.scans import geometry, intensity
-from t4e_utils.scans.volume import Volume
+from t4e_utils.scans.volume import Grid, Volume
 
 
 def region_masks(volume, labels, regions: Mapping[str, Sequence[int]]) -> np.ndarray | None:
     """Return the regions (R, D, H, W) of a label map on the grid of a volume, else None."""
     array = getattr(labels, "array", labels)
-    if array is None or np.shape(array) != np.shape(volume.array):
+    if array is None:
         return None
-    affine = getattr(labels, "affine", volume.affine)
-    return (
-        regions_from_labels(array, regions)
-        if np.allclose(affine, volume.affine, atol=0.1)
-        else None
-    )
+    grid = Grid(np.shape(array), getattr(labels, "affine", volume.affine))
+    if grid.problem("", Grid(np.shape(volume.array), volume.affine), "volume"):
+        return None
+    return regions_from_labels(array, regions)
 
 
 def window(volume, percentiles: Sequence[float]) -> tuple[float, float]:

@@ -18,13 +18,13 @@ from t4e_utils.learning.loaders import make_loader
 from t4e_utils.metrics.overlap import dice, dice_from_counts, iou
 from t4e_utils.prediction.masks import MaskReading, segment_slices
 from t4e_utils.progress import PROGRESS_SECONDS
-from t4e_utils.sampling.cutting import LABELS, require_same_grid
+from t4e_utils.sampling.cutting import LABELS
 from t4e_utils.sampling.pictures import Picture, stack_channels
 from t4e_utils.scans.geometry import reorient, spacing_of
 from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
-from t4e_utils.scans.volume import Volume
+from t4e_utils.scans.volume import Volume, require_same_grid
 from t4e_utils.tables.catalog import study_columns
 
 THRESHOLDS = tuple(np.arange(1, 20) / 20)
@@ -71,8 +71,8 @@ def read_annotated(
         read: of a label map, where its labels must first be converted to those of the regions.
 
     Raises:
-        VolumeError: one of the two cannot be read, holds labels of another convention, or they are
-            not on one grid.
+        VolumeError: one of the two cannot be read, holds labels of another convention, or they do
+            not lie at one place.
     """
     read = read or partial(read_nifti, labels=True, allowed=labels_of(regions))
     labels = read(files[LABELS])

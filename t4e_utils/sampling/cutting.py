@@ -28,7 +28,7 @@ from t4e_utils.scans.geometry import PLANES, display_axes, reorient, spacing_of
 from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
-from t4e_utils.scans.volume import Volume
+from t4e_utils.scans.volume import Volume, off_grid, require_same_grid
 from t4e_utils.tables.catalog import study_columns
 
 LABELS = "labels"  # the name of a patient's label map among the files
@@ -98,7 +98,9 @@ def cut_patients(
     tables = [table for table, _ in parts if len(table)]
     problems = [problem for _, found in parts for problem in found]
     if not tables:
-        first = problems[0].sentence if problems else "no volume stands beside the labels."
+        first = "no volume stands beside the labels."
+        if problems:
+            first = f"{problems[0].path}: {problems[0].sentence}"
         raise SamplingError(
             f"None of {len(parts)} patients could be cut into slices; the first problem: {first}"
         )
@@ -142,32 +144,23 @@ def _readable(
     files: Mapping[str, str], labels: Volume, problems: list[Problem]
 ) -> Iterator[tuple[str, Volume]]:
     """Yield the volumes one after the other, so that one at a time is in memory."""
-    for series, path in files.items():
-        if series == LABELS:
-            continue
+    paths = {series: path for series, path in files.items() if series != LABELS}
+    elsewhere, n_read = [], 0
+    for series, path in paths.items():
         try:
             volume = read_nifti(path)
-            require_same_grid(volume, labels, path)
         except VolumeError as error:
             problems.append(error.as_problem())
             continue
+        n_read += 1
+        try:
+            require_same_grid(volume, labels, path)
+        except VolumeError as error:
+            elsewhere.append(error.as_problem())
+            continue
         problems += volume.meta.get("problems", ())
         yield series, volume
-
-
-def require_same_grid(volume: Volume, labels: Volume, path: str) -> None:
-    """Refuse a volume that is not on the grid of its label map.
-
-    Raises:
-        VolumeError: the shapes differ.
-    """
-    if volume.array.shape != labels.array.shape:
-        raise VolumeError(
-            "shape_differs",
-            path,
-            f"The shape is {volume.array.shape}, that of its segmentation "
-            f"{labels.array.shape}: they must be on one grid; it is left out.",
-        )
+    problems += off_grid(elsewhere, n_read, files[LABELS])
 
 
 def cut_volumes(

@@ -1,44 +1,41 @@
 """NIfTI files as volumes: values or labels, headers, and writing.
 
 A file's axes (x, y, z) are `(D, H, W)` = (z, y, x) here, with the affine of that index in RAS mm.
-Readers then turn the volume to axial display.
+Readers then turn the volume to axial display. `nifti_fields` says what a header means.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
-import math
+import os
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from t4e_utils.scans.geometry import GeometryError, display_axes, plane_of, spacing_of
-from t4e_utils.scans.problems import Problem, VolumeError, merged, one_line, warnings_as_problems
-from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
+from t4e_utils.scans.geometry import reorient, spacing_of
+from t4e_utils.scans.nifti_fields import EXTENSIONS_BYTES, HEADER_BYTES, Header, parse_header
+from t4e_utils.scans.problems import Problem, VolumeError, merged, one_line
+from t4e_utils.scans.volume import SPACING_KEYS, Volume, empty_for_display, in_display
 
-MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-HEADER_BYTES = 540  # of NIfTI-2, the longer one
-NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-HEADER_ERRORS = (  # what nibabel raises on bytes that are no header
-    KeyError,
-    OSError,
-    OverflowError,
-    ValueError,
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-    nib.wrapstruct.WrapStructError,
-)
+GZIP_START = b"\x1f\x8b"
+BLOCK_BYTES = 1 << 20  # values are read and turned in pieces of this size
+REST_BYTES = 1 << 24  # so much of what follows the values is read to come to the check sum
+MOST_EXTENSIONS, LARGEST_CODE = 1000, 1 << 10
 
 
 def read_nifti(
     path: str | Path, *, labels: bool = False, allowed: Collection[int] | None = None
 ) -> Volume:
     """Read a NIfTI file as one volume, in axial display orientation whatever the order of its axes.
+
+    Little more memory is used than the values take that are returned.
 
     Args:
         path: `.nii` or `.nii.gz`; NIfTI-1 or NIfTI-2.
@@ -50,22 +47,24 @@ def read_nifti(
         problems.
 
     Raises:
-        VolumeError: truncated, damaged, not one 3D volume, a bad affine, or no labels where labels
-            are expected.
+        VolumeError: truncated, damaged, too large, not one 3D volume, a bad affine, or no labels
+            where labels are expected.
     """
     path, problems = Path(path), []
-    data = _bytes(path)
-    with warnings_as_problems(path, problems):
-        header = _header(data, path, problems)
+    with _opened(path) as file:
+        header, start = _header(file, problems)
+        values = _Values(path, header)
+        dtype = np.dtype(np.uint8) if labels else values.dtype
+        convert = partial(values.as_labels, allowed=allowed) if labels else values.as_grey
         try:
-            array = _scaled(data) if header.is_scaled else _stored(data, header)
-        except (*HEADER_ERRORS, MemoryError) as error:
-            raise VolumeError(
-                "truncated", path, f"The file ends before its {header.shape} values: get it again."
-            ) from error
-    array = _plain(array.reshape(header.shape), path, problems)
-    if labels:
-        array = _as_labels(array, path, allowed)
+            array = empty_for_display(header.shape, dtype, header.affine, "axial")
+            _fill(array, file, start, header, convert)
+        except MemoryError as error:
+            sentence = f"There is no memory for {header.shape} values: make some free."
+            raise VolumeError("too_large", path, sentence) from error
+        if file.is_packed:
+            _report_rest(len(file.stream.read(REST_BYTES)), file, problems)
+    values.report(allowed, problems)
     return in_display(array, header.affine, "axial", {"problems": merged(problems)})
 
 
@@ -75,25 +74,21 @@ def nifti_header(path: str | Path) -> dict[str, Any]:
     The values are not decompressed.
 
     Returns:
-        The keys of `reading.series_header`.
+        The keys of `reading.series_header`, and affine: (slice, row, column) index to RAS mm.
 
     Raises:
-        VolumeError: missing, damaged, or a bad affine.
+        VolumeError: missing, damaged, too large, or a bad affine.
     """
     path, problems = Path(path), []
-    with warnings_as_problems(path, problems):
-        header = _header(_bytes(path, HEADER_BYTES), path, problems)
-    axes, _ = display_axes(header.affine, "axial")
-    shape, spacing = (
-        [sizes[axis] for axis in axes] for sizes in (header.shape, spacing_of(header.affine))
-    )
+    with _opened(path) as file:
+        header, _ = _header(file, problems)
+    turned, affine = reorient(np.broadcast_to(np.uint8(0), header.shape), header.affine, "axial")
     return {
         "n_files": 1,
-        "n_slices": shape[0],
+        **dict(zip(("n_slices", "rows", "columns"), turned.shape, strict=True)),
         "plane": "axial",
-        "rows": shape[1],
-        "columns": shape[2],
-        **dict(zip(SPACING_KEYS, spacing, strict=True)),
+        **dict(zip(SPACING_KEYS, spacing_of(affine), strict=True)),
+        "affine": affine.tolist(),
         "modality": None,
         "transfer_syntax": None,
         "bits_stored": header.dtype.itemsize * 8,
@@ -119,29 +114,28 @@ def write_nifti(volume: Volume, path: str | Path) -> Path:
     return path
 
 
-class _Header(NamedTuple):
-    """What a file says about its volume, in the axis order (z, y, x)."""
+class _File(NamedTuple):
+    """An open file, decompressed as it is read."""
 
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    dtype: np.dtype
-    offset: int  # of the values in the file, in bytes
-    is_scaled: bool  # the values are stored with slope and intercept
+    path: Path
+    stream: BinaryIO
+    length: int  # of all bytes; of a packed file as its last bytes say, which need not be true
+    is_packed: bool
 
 
-def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
-    """Return the file (or its first n bytes) decompressed.
-
-    All at once, which also checks length and sum. What was not compressed is an array, since that
-    can be written to.
-    """
+@contextmanager
+def _opened(path: Path) -> Iterator[_File]:
+    """Open a file; whatever goes wrong with it is a VolumeError."""
     try:
         with path.open("rb") as file:
-            is_gzip = file.read(2) == b"\x1f\x8b"
+            is_packed = file.read(2) == GZIP_START
+            length = os.fstat(file.fileno()).st_size
+            if is_packed:
+                file.seek(-min(4, length), os.SEEK_END)  # RFC 1952, ISIZE
+                length = int.from_bytes(file.read(4), "little")
             file.seek(0)
-            if n is not None:
-                return gzip.open(file).read(n) if is_gzip else file.read(n)
-            return gzip.decompress(file.read()) if is_gzip else np.fromfile(file, np.uint8)
+            stream = gzip.GzipFile(fileobj=file) if is_packed else file
+            yield _File(path, stream, length, is_packed)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise VolumeError(
             "truncated", path, f"The file cannot be decompressed ({one_line(error)}): get it again."
@@ -152,100 +146,159 @@ def _bytes(path: Path, n: int | None = None) -> bytes | np.ndarray:
         ) from error
 
 
-def _kind(data: bytes | np.ndarray) -> type[nib.Nifti1Image]:
-    """Return the class for NIfTI-1 or NIfTI-2, as the first bytes say."""
-    return nib.Nifti2Image if bytes(data[:4]) in NIFTI2_SIZES else nib.Nifti1Image
+def _header(file: _File, problems: list[Problem]) -> tuple[Header, int]:
+    """Return the header and where the values begin, in bytes.
 
-
-def _header(data: bytes | np.ndarray, path: Path, problems: list[Problem]) -> _Header:
-    """Read a header, and refuse what is not one volume of grey values with a place."""
-    try:
-        header = _kind(data).header_class.from_fileobj(io.BytesIO(data[:HEADER_BYTES]))
-        shape, dtype, offset = (
-            header.get_data_shape(),
-            header.get_data_dtype(),
-            int(header.get_data_offset()),
-        )
-        slope, intercept = header.get_slope_inter()
-        affine = np.array(header.get_best_affine(), dtype=float)[:, [2, 1, 0, 3]]
-        affine[:3] *= MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0)
-    except HEADER_ERRORS as error:
-        raise VolumeError(
-            "damaged", path, f"The file is no NIfTI image ({one_line(error)}): get it again."
-        ) from error
-    if dtype.names or dtype.kind not in "iuf":
-        raise VolumeError(
-            "colour_image", path, f"The values are {dtype}: only grey images are scans."
-        )
-    if len(shape) < 2 or any(n > 1 for n in shape[3:]) or min(shape) < 1:
-        raise VolumeError(
-            "not_3d", path, f"The array is {shape}, not one volume: cut out the volume you want."
-        )
-    if header["sform_code"] == 0 and header["qform_code"] == 0:
-        problems.append(
-            Problem(
-                "no_orientation",
-                str(path),
-                "The orientation is not stated: taken as NIfTI assumes.",
-            )
-        )
-    try:
-        plane_of(affine)
-    except GeometryError as error:
-        raise VolumeError("bad_affine", path, f"{error} Correct the header.") from error
-    is_scaled = slope not in (None, 1) or intercept not in (None, 0)
-    return _Header((*shape, 1)[:3][::-1], affine, dtype, offset, is_scaled)
-
-
-def _scaled(data: bytes | np.ndarray) -> np.ndarray:
-    """Return the values with slope and intercept applied."""
-    with np.errstate(over="ignore", invalid="ignore"):  # `_plain` reports what is not finite
-        return np.asarray(_kind(data).from_bytes(bytes(data)).dataobj).ravel(order="F")
-
-
-def _stored(data: bytes | np.ndarray, header: _Header) -> np.ndarray:
-    """Return the values as stored, without a copy where the bytes can be written to."""
-    array = np.frombuffer(data, header.dtype, math.prod(header.shape), header.offset)
-    return array if array.flags.writeable else array.copy()
-
-
-def _plain(array: np.ndarray, path: Path, problems: list[Problem]) -> np.ndarray:
-    """Return native byte order, float32 instead of other floats, and 0 for what is not finite."""
-    if array.dtype.kind != "f":
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite
-        array = array.astype(np.float32, copy=False)
-        # faster than a look at each value, which follows if one, or the sum, is not finite
-        if np.isfinite(array.sum()):
-            return array
-    is_finite = np.isfinite(array)
-    n = array.size - np.count_nonzero(is_finite)
-    problems.append(Problem("not_finite", str(path), f"{n} values are not finite: set to 0."))
-    return np.where(is_finite, array, np.float32(0))
-
-
-def _as_labels(array: np.ndarray, path: Path, allowed: Collection[int] | None) -> np.ndarray:
-    """Return values as uint8 labels.
+    Where the length of the file fits the end of the header or of an extension and not the place
+    that is stated, the values begin there.
 
     Raises:
-        VolumeError: values that are no whole numbers of 0 to 255, or labels that are not `allowed`.
+        VolumeError: the header cannot be used, or the file is too short for it.
     """
-    labels = np.rint(array) if array.dtype.kind == "f" else array
-    is_whole = labels is array or np.abs(array - labels).max() < 1e-3
-    if not is_whole or labels.min() < 0 or labels.max() > 255:
-        raise VolumeError(
-            "not_labels", path, "The values are not whole numbers of 0 to 255: take the label map."
-        )
-    labels = labels.astype(np.uint8)
-    if allowed is None:
+    header = parse_header(file.stream.read(HEADER_BYTES), file.path, problems)
+    start = header.offset
+    if start is None or start + header.n_bytes != file.length:
+        ends = _ends(file.stream, header)
+        fits = [end for end in ends if end + header.n_bytes == file.length]
+        if start is not None and fits:
+            sentence = f"The values are said to begin at byte {start} and do at {fits[0]}."
+            problems.append(Problem("bad_value", str(file.path), sentence))
+        start = fits[0] if fits else ends[-1] if start is None else start
+    if not file.is_packed:
+        rest = file.length - start - header.n_bytes
+        if rest < 0:
+            raise _truncated(file, header)
+        _report_rest(rest, file, problems)
+    return header, start
+
+
+def _ends(stream: BinaryIO, header: Header) -> list[int]:
+    """Return where a header ends, and each of the extensions that follow it, in bytes.
+
+    An extension begins with its length, a multiple of 16, and an even code (NIfTI-1, nifti1.h).
+    """
+    stream.seek(header.size)
+    flags, ends = stream.read(4), [header.size, header.size + 4]
+    while any(flags[:1]) and ends[-1] < EXTENSIONS_BYTES and len(ends) < MOST_EXTENSIONS:
+        stream.seek(ends[-1])
+        start = stream.read(8)
+        length, code = (int.from_bytes(each, header.order) for each in (start[:4], start[4:]))
+        if length < 16 or length % 16 or code % 2 or code > LARGEST_CODE:
+            break
+        ends.append(ends[-1] + length)
+    return ends
+
+
+def _truncated(file: _File, header: Header) -> VolumeError:
+    sentence = f"The file ends before its {header.shape} values: get it again."
+    return VolumeError("truncated", file.path, sentence)
+
+
+def _report_rest(n_bytes: int, file: _File, problems: list[Problem]) -> None:
+    """Report bytes that follow the values."""
+    if n_bytes:
+        more = " or more" if n_bytes == REST_BYTES else ""
+        sentence = f"The file has {n_bytes}{more} bytes after its values: they are passed over."
+        problems.append(Problem("bad_value", str(file.path), sentence))
+
+
+def _fill(
+    array: np.ndarray,
+    file: _File,
+    start: int,
+    header: Header,
+    convert: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Read the values into an array (z, y, x), piece by piece, so that nothing is there twice.
+
+    Raises:
+        VolumeError: the file ends before.
+    """
+    file.stream.seek(start)
+    for block in _blocks(array.shape, array.shape[2] * header.dtype.itemsize):
+        target = array[block]
+        is_final = target.flags.c_contiguous and target.dtype == header.dtype
+        stored = target if is_final else np.empty(target.shape, header.dtype)
+        rest = memoryview(stored.reshape(-1).view(np.uint8))
+        while n_read := file.stream.readinto(rest):
+            rest = rest[n_read:]
+        if rest:
+            raise _truncated(file, header)
+        converted = convert(stored)
+        if converted is not target:
+            target[:] = converted
+
+
+def _blocks(shape: tuple[int, int, int], row_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of an array that follow each other in a file: slices, or rows of one."""
+    n_slices, n_rows, _ = shape
+    most = max(BLOCK_BYTES // row_bytes, 1)  # rows in a part
+    step = max(most // n_rows, 1)
+    for z in range(0, n_slices, step):
+        for y in range(0, n_rows, most):
+            yield slice(z, z + step), slice(y, y + most)
+
+
+@dataclass
+class _Values:
+    """How stored values become those that are returned, and what was odd about them."""
+
+    path: Path
+    header: Header
+    n_not_finite: int = 0
+    unknown: set[int] = field(default_factory=set)  # labels
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of grey values: as stored, or float32."""
+        stored = self.header.dtype
+        is_kept = stored.kind != "f" and not self.header.is_scaled
+        return stored.newbyteorder("=") if is_kept else np.dtype(np.float32)
+
+    def as_grey(self, stored: np.ndarray) -> np.ndarray:
+        """Return values with slope and intercept, and 0 for what is not finite."""
+        if self.dtype.kind != "f":
+            return stored
+        with np.errstate(over="ignore", invalid="ignore"):  # float32 may not hold it
+            if self.header.is_scaled:
+                stored = stored * np.float64(self.header.slope) + self.header.intercept
+            values = stored.astype(np.float32, copy=False)
+            # faster than a look at each value, which follows if one, or the sum, is not finite
+            if np.isfinite(values.sum()):
+                return values
+        is_finite = np.isfinite(values)
+        self.n_not_finite += values.size - np.count_nonzero(is_finite)
+        return np.where(is_finite, values, np.float32(0))
+
+    def as_labels(self, stored: np.ndarray, allowed: Collection[int] | None) -> np.ndarray:
+        """Return values as labels, and keep those that are not allowed.
+
+        Raises:
+            VolumeError: they are no whole numbers of 0 to 255.
+        """
+        values = self.as_grey(stored)
+        labels = np.rint(values) if values.dtype.kind == "f" else values
+        is_whole = labels is values or np.abs(values - labels).max() < 1e-3
+        if not is_whole or labels.min() < 0 or labels.max() > 255:
+            sentence = "The values are not whole numbers of 0 to 255: take the label map."
+            raise VolumeError("not_labels", self.path, sentence)
+        labels = labels.astype(np.uint8)
+        if allowed is not None:
+            is_known = np.zeros(labels.shape, bool)
+            for label in allowed:
+                is_known |= labels == label
+            self.unknown |= set() if is_known.all() else {*np.unique(labels[~is_known]).tolist()}
         return labels
-    is_known = np.zeros(labels.shape, bool)
-    for label in allowed:
-        is_known |= labels == label
-    if not is_known.all():
-        unknown = np.unique(labels[~is_known]).tolist()
-        sentence = (
-            f"The labels {unknown} are not known, only {sorted(allowed)} are: convert them first."
-        )
-        raise VolumeError("unknown_labels", path, sentence)
-    return labels
+
+    def report(self, allowed: Collection[int] | None, problems: list[Problem]) -> None:
+        """Add what was odd to the problems.
+
+        Raises:
+            VolumeError: labels that are not `allowed`.
+        """
+        if self.n_not_finite:
+            sentence = f"{self.n_not_finite} values are not finite: set to 0."
+            problems.append(Problem("not_finite", str(self.path), sentence))
+        if self.unknown:
+            known = f"The labels {sorted(self.unknown)} are not known, only {sorted(allowed)} are"
+            raise VolumeError("unknown_labels", self.path, f"{known}: convert them first.")

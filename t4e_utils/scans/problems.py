@@ -16,7 +16,7 @@ from typing import NamedTuple
 from t4e_utils import T4EError, printable
 
 CODES = {
-    "bad_affine": "the affine is not finite or not invertible",
+    "bad_affine": "an affine is not finite, not invertible, or not the only one",
     "bad_value": "a header value cannot be used and was left out",
     "blank": "the image has one value everywhere",
     "colour_image": "the image has colours; only grey images are scans",
@@ -45,8 +45,10 @@ CODES = {
     "not_labels": "a label map has values that are no labels",
     "out_of_range": "the values do not fit into the format",
     "same_images": "the images of a patient stand under another id too",
+    "place_differs": "a scan does not lie where its annotation lies",
     "same_position": "several slices lie at one position",
     "shape_differs": "a scan is not on the grid of its annotation",
+    "too_large": "the file says that it holds more pixels than are read",
     "truncated": "the file ends too early",
     "uneven_spacing": "the slices are not equally far apart",
     "unknown_labels": "a label map has labels that were not expected",

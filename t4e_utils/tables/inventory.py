@@ -8,17 +8,20 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from t4e_utils.progress import parallel
 from t4e_utils.scans.nifti import nifti_header
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import series_header
+from t4e_utils.scans.volume import Grid, off_grid
 from t4e_utils.tables.catalog import study_columns
 from t4e_utils.tables.store import write_table
 
-READER = 1  # grows when reading the same files gives other facts
+READER = 2  # grows when reading the same files gives other facts
 HEADER_FACTS = (
     "n_files",
     "n_slices",
@@ -28,6 +31,7 @@ HEADER_FACTS = (
     "spacing_slice_mm",
     "spacing_row_mm",
     "spacing_column_mm",
+    "affine",  # of NIfTI files only
     "transfer_syntax",
     "bits_stored",
     "modality",
@@ -74,33 +78,31 @@ def take_inventory(
 
 
 def grid_problems(volumes: pd.DataFrame, *, reference: str = "labels") -> list[Problem]:
-    """Return a problem for each volume on another grid than its patient's reference.
+    """Return a problem for each volume that does not lie where its patient's reference lies.
 
-    As far as headers show.
+    As far as headers show. One problem of the reference alone, if no volume lies there.
 
     Args:
         volumes: patient_id (and study_id, where a patient has several), series, path and header
             facts.
         reference: series whose grid counts.
     """
-    grid, ids = ["n_slices", "rows", "columns"], study_columns(volumes)
-    known = volumes.dropna(subset=grid)
-    expected = known[known["series"] == reference].set_index(ids)[grid].add_suffix("_expected")
-    both = known.join(expected, on=ids, how="inner")
+    known = volumes.dropna(subset=["n_slices", "rows", "columns"])
     problems = []
-    for row in both.to_dict("records"):
-        shape, other = (
-            tuple(int(row[f"{name}{end}"]) for name in grid) for end in ("", "_expected")
-        )
-        if shape != other:
-            problems.append(
-                Problem(
-                    "shape_differs",
-                    row["path"],
-                    f"The shape is {shape}, that of its {reference} {other}.",
-                )
-            )
+    for _, own in known.groupby(study_columns(known)):
+        is_reference = own["series"] == reference
+        for labels in own[is_reference].head(1).to_dict("records"):
+            others = own[~is_reference].to_dict("records")
+            found = [_grid(row).problem(row["path"], _grid(labels), reference) for row in others]
+            elsewhere = [problem for problem in found if problem]
+            problems += off_grid(elsewhere, len(others), labels["path"], what=reference)
     return problems
+
+
+def _grid(row: Mapping[str, Any]) -> Grid:
+    shape = tuple(int(row[name]) for name in ("n_slices", "rows", "columns"))
+    rows = row.get("affine")
+    return Grid(shape, None if isinstance(rows, float | None) else np.array([*rows]))
 
 
 def _header(path: str, source: str) -> tuple[dict, list[Problem]]:

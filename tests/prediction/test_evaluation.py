@@ -18,7 +18,7 @@ from t4e_utils.prediction.masks import MaskReading
 from t4e_utils.sampling.cutting import CutRule, cut_patients
 from t4e_utils.sampling.squares import Square
 from t4e_utils.scans.geometry import PLANES, display_affine
-from t4e_utils.scans.nifti import write_nifti
+from t4e_utils.scans.nifti import read_nifti, write_nifti
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
 
@@ -82,11 +82,18 @@ def damage(path, how):
             path.write_bytes(path.read_bytes()[:-200])
         case "another shape":
             write(path, np.ones((5, 30, 28), np.int16))
+        case "another place":
+            volume = read_nifti(path)
+            affine = volume.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 1])  # 1 mm to a side
+            write_nifti(Volume(volume.array, SPACING, affine), path)
         case "not there":
             path.unlink()
 
 
-@pytest.mark.parametrize("how", ["no image", "truncated", "another shape", "not there"])
+DAMAGES = ["no image", "truncated", "another shape", "another place", "not there"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_volume_that_cannot_be_used_costs_its_rows_and_is_a_problem(patients, tmp_path, how):
     whole, _ = evaluate(patients)
     damage(tmp_path / "1_b.nii.gz", how)
@@ -94,8 +101,11 @@ def test_a_volume_that_cannot_be_used_costs_its_rows_and_is_a_problem(patients, 
     lost = (whole["patient_id"] == "00001") & (whole["series"] == "b")
     pd.testing.assert_frame_equal(found, whole[~lost].reset_index(drop=True))
     assert [problem.path for problem in problems] == [str(tmp_path / "1_b.nii.gz")]
-    if how == "another shape":
-        assert "they must be on one grid" in problems[0].sentence
+    said = {
+        "another shape": "they must be on one grid",
+        "another place": "lies up to 1 voxels from the place of its segmentation",
+    }
+    assert said.get(how, "") in problems[0].sentence
 
 
 def test_damaged_labels_cost_their_patient_and_are_said_once(patients, tmp_path):

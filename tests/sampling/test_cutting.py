@@ -21,15 +21,14 @@ from t4e_utils.sampling.cutting import (
     cut_patient,
     cut_patients,
     cut_volumes,
-    require_same_grid,
 )
 from t4e_utils.sampling.pictures import read_picture
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.nifti import read_nifti, write_nifti
-from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.volume import Volume
 
 SHAPE = (20, 24, 28)
+ONE_MM_TO_THE_LEFT = np.array([[0, 0, 0, -1.0], *[[0.0] * 4] * 3])
 SMALL_HEAD = partial(make_synthetic_patient, size=32)
 
 
@@ -148,12 +147,32 @@ def test_a_series_of_another_shape_is_left_out_and_named(files, tmp_path):
     assert [(problem.code, problem.path) for problem in problems] == [("shape_differs", str(other))]
 
 
-def test_two_grids_are_told_apart_by_their_shape(files):
-    labels = read_nifti(files["labels"], labels=True)
-    require_same_grid(read_nifti(files["first"]), labels, files["first"])
-    small = Volume(np.ones((4, 5, 6), np.int16), (1, 1, 1), display_affine("axial"))
-    with pytest.raises(VolumeError, match=r"The shape is \(4, 5, 6\), that of its segmentation"):
-        require_same_grid(small, labels, "second.nii.gz")
+def moved(path: str, target, change) -> str:
+    """Write a NIfTI file with another affine beside the same values."""
+    volume = read_nifti(path, labels="seg" in path)
+    return str(write_nifti(Volume(volume.array, volume.spacing_mm, change(volume.affine)), target))
+
+
+def test_a_series_that_lies_elsewhere_than_its_labels_is_left_out_and_named(files, tmp_path):
+    other = moved(files["first"], tmp_path / "p_other.nii.gz", lambda a: a + ONE_MM_TO_THE_LEFT)
+    table, problems = cut_patient(
+        "00006", {**files, "other": other}, tmp_path / "slices", root=tmp_path, rule=RULE
+    )
+    assert set(table["series"]) == {"first"}
+    assert [(problem.code, problem.path) for problem in problems] == [("place_differs", other)]
+    assert "up to 1 voxels from the place of its segmentation" in problems[0].sentence
+
+
+def test_labels_that_lost_their_affine_cost_their_patient_and_are_one_problem(files, tmp_path):
+    lost = moved(
+        files["labels"], tmp_path / "p_lost_seg.nii.gz", lambda a: np.eye(4)[:, [2, 1, 0, 3]]
+    )
+    faulty = {**files, "second": files["first"], "labels": lost}
+    both = table_of(**{"00006": files, "00007": faulty})
+    table, problems = cut_patients(both, tmp_path / "s", root=tmp_path, rule=RULE, n_jobs=1)
+    assert set(table["patient_id"]) == {"00006"}
+    assert [(problem.code, problem.path) for problem in problems] == [("place_differs", lost)]
+    assert "None of the 2 scans lies at the place of the segmentation" in problems[0].sentence
 
 
 def test_a_patient_without_readable_labels_costs_only_itself(files, tmp_path):

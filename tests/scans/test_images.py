@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from helpers.jpeg_series import write_jpeg_series
 from helpers.volumes import SHAPE, full_range, volume_of
 
-from t4e_utils.scans.images import read_jpeg_series
+from t4e_utils.scans.images import jpeg_series_header, read_jpeg_series
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.reading import read_series, series_header
 
@@ -73,3 +75,61 @@ def test_the_header_of_a_jpeg_series_knows_size_only(tmp_path):
         8,
     )
     assert header["plane"] is header["spacing_slice_mm"] is header["modality"] is None
+
+
+def claim(path, side: int) -> None:
+    """Change the size that a JPEG image states (ITU-T T.81 B.2.2); its pixels stay few."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\xff\xc0") + 5
+    data[place : place + 4] = side.to_bytes(2, "big") * 2
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("side", [8200, 20_000, 65_000])
+def test_an_image_that_claims_too_many_pixels_is_left_out_and_reported(tmp_path, side):
+    write_jpeg_series(volume_of(full_range(np.uint8)), tmp_path)
+    claim(tmp_path / "Image-2.jpg", side)  # the one in the middle
+    volume, header = read_jpeg_series(tmp_path), jpeg_series_header(tmp_path)
+    assert volume.array.shape == (2, 4, 5)
+    assert (header["n_slices"], header["rows"], header["columns"]) == volume.array.shape
+    for problems in (volume.meta["problems"], header["problems"]):
+        assert [(each.code, each.path) for each in problems] == [
+            ("too_large", str(tmp_path / "Image-2.jpg"))
+        ]
+    assert "more than 67,108,864 pixels" in problems[0].sentence
+
+
+def test_a_series_of_claims_is_refused(tmp_path):
+    write_jpeg_series(volume_of(full_range(np.uint8, (1, 4, 5))), tmp_path)
+    claim(tmp_path / "Image-1.jpg", 20_000)
+    for read in (read_jpeg_series, jpeg_series_header):
+        with pytest.raises(VolumeError, match="claims more than") as refused:
+            read(tmp_path)
+        assert refused.value.code == "too_large"
+
+
+def test_a_file_that_cannot_be_opened_costs_itself(tmp_path, monkeypatch):
+    write_jpeg_series(volume_of(full_range(np.uint8)), tmp_path)
+    read_bytes = Path.read_bytes
+
+    def locked(path: Path) -> bytes:
+        if path.name == "Image-2.jpg":
+            raise PermissionError(13, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", locked)
+    volume, header = read_jpeg_series(tmp_path), jpeg_series_header(tmp_path)
+    assert (len(volume.array), header["n_slices"]) == (2, 2)
+    (problem,) = volume.meta["problems"]
+    assert problem in header["problems"]
+    assert "cannot be read (Permission denied)" in problem.sentence
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89PNG\r\n\x1a\n" + bytes(40), b"BM" + bytes(60), b"II*\0"]
+)
+def test_a_file_with_the_start_of_another_image_is_damaged(tmp_path, data):
+    write_jpeg_series(volume_of(full_range(np.uint8)), tmp_path)
+    (tmp_path / "Image-9.jpg").write_bytes(data)
+    (problem,) = read_jpeg_series(tmp_path).meta["problems"]
+    assert (problem.code, problem.path) == ("damaged", str(tmp_path / "Image-9.jpg"))

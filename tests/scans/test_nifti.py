@@ -11,6 +11,7 @@ import pytest
 from helpers.dicom_series import codes
 from helpers.volumes import DIRECTIONS, volume_of
 
+from benchmarks.memory import READ_NIFTI, peak_above_imports
 from t4e_utils.scans.geometry import reorient
 from t4e_utils.scans.nifti import nifti_header, read_nifti, write_nifti
 from t4e_utils.scans.problems import VolumeError
@@ -229,6 +230,40 @@ def test_a_missing_file_is_named(tmp_path):
     ) as refused:
         read_nifti(tmp_path / "gone.nii.gz")
     assert refused.value.code == "no_files"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to("gone.nii"), "No such file"),
+    ],
+    ids=["folder", "link to itself", "link to nothing"],
+)
+def test_what_is_no_file_is_named(tmp_path, make, said):
+    make(tmp_path / "scan.nii.gz")
+    for read in (read_nifti, nifti_header):
+        with pytest.raises(VolumeError, match=f"cannot be read .{said}") as refused:
+            read(tmp_path / "scan.nii.gz")
+        assert refused.value.code == "no_files"
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "options"),
+    [("scan.nii.gz", np.int16, ""), ("scan.nii", np.float64, ", labels=True, allowed=range(100)")],
+    ids=["packed", "labels"],
+)
+def test_reading_takes_less_than_three_times_the_memory_of_the_array(
+    tmp_path, name, dtype, options
+):
+    array = np.zeros((256, 256, 160), dtype)
+    array[::2] = 3
+    path = saved(tmp_path / name, array, np.eye(4))
+    expression = f"read_nifti({str(path)!r}{options}).array"
+    peak, size = peak_above_imports(READ_NIFTI, expression)
+    assert size == array.size * (1 if options else 2)
+    assert size <= peak < 3 * size
 
 
 # Headers and writing

@@ -16,6 +16,7 @@ from t4e_utils.scans.reading import series_header
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import inventory
 from t4e_utils.tables.catalog import problems_table
+from t4e_utils.tables.store import read_table, write_table
 
 
 def test_the_inventory_has_header_facts_and_an_unreadable_series_becomes_a_problem(tmp_path):
@@ -171,9 +172,17 @@ def test_a_volume_is_compared_with_the_labels_of_its_own_study():
     )
     problems = inventory.grid_problems(volumes)
     assert [(problem.path, problem.sentence) for problem in problems] == [
-        ("100 T2w", "The shape is (6, 5, 5), that of its labels (5, 5, 5)."),
-        ("101 T2w", "The shape is (10, 9, 9), that of its labels (9, 9, 9)."),
+        (
+            "100 T2w",
+            "The shape is (6, 5, 5), that of its labels (5, 5, 5): they must be on one grid.",
+        ),
+        (
+            "101 T2w",
+            "The shape is (10, 9, 9), that of its labels (9, 9, 9): they must be on one grid.",
+        ),
     ]
+
+
 def test_a_link_that_leads_nowhere_hides_no_change_and_counts_once_it_is_filled(tmp_path):
     series, content = tmp_path / "series", tmp_path / "content.dcm"
     series.mkdir()
@@ -218,6 +227,36 @@ def test_a_contrast_of_another_shape_than_its_labels_is_a_problem(tmp_path):
         Problem(
             "shape_differs",
             str(tmp_path / "00001_T1w.nii"),
-            "The shape is (3, 4, 6), that of its labels (3, 4, 5).",
+            "The shape is (3, 4, 6), that of its labels (3, 4, 5): they must be on one grid.",
         )
     ]
+
+
+def test_volumes_that_lie_elsewhere_than_their_labels_are_problems(tmp_path):
+    mm, lost = display_affine("axial"), np.eye(4)[:, [2, 1, 0, 3]]
+    affines = {
+        "00001": {"FLAIR": mm, "T1w": mm.copy(), "labels": mm},
+        "00002": {"FLAIR": mm, "T1w": mm, "labels": lost},
+    }
+    affines["00001"]["T1w"][2, 3] = 3.0
+    rows = []
+    for patient, of_series in affines.items():
+        for series, affine in of_series.items():
+            volume = Volume(np.zeros((3, 4, 5), np.uint8), (1.0, 1.0, 1.0), affine)
+            path = str(write_nifti(volume, tmp_path / f"{patient}_{series}.nii"))
+            rows.append({"patient_id": patient, "series": series, "path": path})
+    table = pd.DataFrame(rows)
+    found, _ = inventory.take_inventory(
+        table, source="nifti", n_jobs=1, cache=tmp_path / "c.parquet"
+    )
+    again, _ = inventory.take_inventory(
+        table, source="nifti", n_jobs=1, cache=tmp_path / "c.parquet"
+    )
+    stored = read_table(write_table(found, tmp_path / "t.parquet", provenance={}), made_by="01_eda")
+    for each in (found, again, stored):
+        problems = inventory.grid_problems(each)
+        assert [(problem.code, problem.path) for problem in problems] == [
+            ("place_differs", str(tmp_path / "00001_T1w.nii")),
+            ("place_differs", str(tmp_path / "00002_labels.nii")),
+        ]
+        assert "up to 3 voxels" in problems[0].sentence
