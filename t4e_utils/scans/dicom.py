@@ -20,12 +20,14 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
 )
 
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
 from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
-from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
+from t4e_utils.scans.dicom_walk import read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
@@ -38,6 +40,7 @@ NATIVE = {
     ImplicitVRLittleEndian,
     DeflatedExplicitVRLittleEndian,
 }
+CORRECTED = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}  # their streams state the bits
 
 
 def read_file(
@@ -59,10 +62,22 @@ def read_file(
     """
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
-        pixels = _pixels(header) if with_pixels else [None] * header.n_frame_groups
+        pixels = _pixels(header) if with_pixels else None
+        values = {
+            "padding": _padding(header),
+            "is_inverted": header.text("PhotometricInterpretation") == "MONOCHROME1",
+            "bits": (0, 0) if pixels is None else _bits(header, pixels),
+            "table": _table(header),
+        }
         frames = [
-            _frame(header.of_frame(i), i, image, is_only=len(pixels) == 1)
-            for i, image in enumerate(pixels)
+            _frame(
+                header.of_frame(i),
+                i,
+                is_only=header.n_frames == 1,
+                pixels=None if pixels is None else pixels[i],
+                **values,
+            )
+            for i in range(header.n_frames)
         ]
         return frames, _facts(header)
 
@@ -70,11 +85,7 @@ def read_file(
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if not (
-        (header.has_pixels or not with_pixels)
-        and header.integer("Rows")
-        and header.integer("Columns")
-    ):
+    if not (header.has_pixels and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
@@ -83,6 +94,17 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
             "grey images are scans."
         )
         raise VolumeError("colour_image", path, sentence)
+    header.refuse_too_large()
+    if header.transfer_syntax in NATIVE and header.stored_bytes < header.pixel_bytes:
+        raise VolumeError(
+            "truncated",
+            path,
+            f"The file has {header.stored_bytes} of {header.pixel_bytes} bytes of pixels: "
+            "get it again.",
+        )
+    if _high_bit(header) != (header.integer("BitsStored") or 0) - 1:
+        sentence = "HighBit is not the highest of BitsStored: what is stored shows which is right."
+        problems.append(Problem("bad_value", str(path), sentence))
     if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
         problems.append(
             Problem(
@@ -95,34 +117,35 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
 
 
 def _pixels(header: Header) -> np.ndarray:
-    """Return the values of all frames (N, H, W): as stored, or looked up in the file's table."""
+    """Return the pixels of all frames (N, H, W) as stored, also bits that are not part of them."""
     syntax = header.transfer_syntax
     try:
         pixels = (
             _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
         )
-        if value_of(header.dataset, "ModalityLUTSequence"):
-            pixels = apply_modality_lut(pixels, header.dataset)
+        pixels = pixels.reshape(header.n_frames, *_shape(header))
     except (*READ_ERRORS, DecodingError) as error:
         raise VolumeError(
             "damaged",
             header.path,
             f"The pixels cannot be decoded ({one_line(error)}): get the file again.",
         ) from error
-    return pixels.reshape(-1, *pixels.shape[-2:])
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        sentence = "Some values are not finite: they were set to 0."
+        header.problems.append(Problem("not_finite", str(header.path), sentence))
+        pixels = np.where(np.isfinite(pixels), pixels, 0)
+    return pixels
 
 
 def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
-    if header.pixels is not None:
-        return plain_pixels(header)
-    stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
-    if stored < header.pixel_bytes:
-        raise VolumeError(
-            "truncated",
-            header.path,
-            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
-        )
-    return get_decoder(syntax).as_array(header.dataset)[0]
+    data, cell = header.pixels, header.cell_type
+    if data is None and cell is not None:
+        data = header.dataset.get("PixelData")
+    # an odd number is padded
+    if data is not None and cell is not None and len(data) - header.pixel_bytes in (0, 1):
+        return np.frombuffer(data, cell, header.pixel_bytes // cell.itemsize)
+    options = {"allow_excess_frames": False, "correct_unused_bits": False}
+    return get_decoder(syntax).as_array(header.dataset, **options)[0]
 
 
 def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
@@ -134,7 +157,7 @@ def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
             "file exported uncompressed."
         )
         raise VolumeError("no_decoder", header.path, sentence)
-    return decode(header.path)
+    return decode(header.path, header.pixel_bytes, header.n_frames)
 
 
 def _has_decoder(syntax: UID) -> bool:
@@ -144,14 +167,14 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) -> Frame:
+def _frame(header: Header, i: int, *, is_only: bool, **values: Any) -> Frame:
     position = header.numbers("ImagePositionPatient", 3)
     cosines = header.numbers("ImageOrientationPatient", 6)
     spacing = header.numbers("PixelSpacing", 2)
-    slope = header.number("RescaleSlope")
+    slope, intercept = _rescale(header)
     return Frame(
         path=str(header.path),
-        shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
+        shape=_shape(header),
         series=header.text("SeriesInstanceUID"),
         number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
@@ -161,11 +184,9 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
         if spacing is None or (spacing <= 0).any()
         else (float(spacing[0]), float(spacing[1])),
         slice_mm=_slice_mm(header),
-        slope=1.0 if slope is None else slope,
-        intercept=header.number("RescaleIntercept") or 0.0,
-        padding=_padding(header),
-        is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
-        pixels=pixels,
+        slope=slope,
+        intercept=intercept,
+        **values,
     )
 
 
@@ -194,20 +215,89 @@ def _slice_mm(header: Header) -> float | None:
     return next((abs(mm) for mm in stated if mm), None)
 
 
-def _padding(header: Header) -> tuple[float, float] | None:
-    """Return the range of stored values outside of the image, DICOM PS3.3 C.7.5.1.1.2."""
-    value, limit = header.number("PixelPaddingValue"), header.number("PixelPaddingRangeLimit")
-    if value is None:
+def _shape(header: Header) -> tuple[int, int]:
+    return header.integer("Rows") or 0, header.integer("Columns") or 0
+
+
+def _rescale(header: Header) -> tuple[float, float]:
+    """Return slope and intercept, PS3.3 C.11.1.1.2; a table, if there is one, stands for both."""
+    if value_of(header.dataset, "ModalityLUTSequence"):
+        return 1.0, 0.0
+    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept") or 0.0
+    if slope == 0:  # of anonymisers and converters; GDCM and ITK read it the same way
+        sentence = "RescaleSlope is 0, which would leave one value everywhere: 1 was taken."
+        header.problems.append(Problem("bad_value", str(header.path), sentence))
+    return slope or 1.0, intercept
+
+
+def _table(header: Header) -> tuple[np.ndarray, int] | None:
+    """Return the table in which stored pixels are looked up, PS3.3 C.11.1.1.1, if there is one.
+
+    Returns:
+        What the pixels mean, and the pixel that has the first entry.
+    """
+    try:
+        if not (tables := value_of(header.dataset, "ModalityLUTSequence")):
+            return None
+        n, first, _ = tables[0].LUTDescriptor
+        entries = apply_modality_lut(np.arange(first, first + (n or 1 << 16)), header.dataset)
+    except READ_ERRORS as error:
+        sentence = f"Its table of values cannot be used ({one_line(error)}): get the file again."
+        raise VolumeError("damaged", header.path, sentence) from error
+    cell = header.cell_type  # written as unsigned beside signed pixels, the same bits are meant
+    is_wrapped = cell is not None and cell.kind == "i" and first >= 1 << 15
+    return entries, first - (1 << 16) if is_wrapped else first
+
+
+def _high_bit(header: Header) -> int:
+    """Return the place of the highest bit of a pixel; where it is not stated, the usual one."""
+    stated = header.integer("HighBit")
+    return (header.integer("BitsStored") or 0) - 1 if stated is None else stated
+
+
+def _bits(header: Header, pixels: np.ndarray) -> tuple[int, int]:
+    """Return how far a cell is to be shifted up and then down to leave the stored bits only.
+
+    Bits beside those stored say nothing about the value (PS3.5 8.1.1). Older editions of the
+    standard allowed them below; but many files have a wrong HighBit, and bits in that place.
+    """
+    bits, stored = pixels.dtype.itemsize * 8, header.integer("BitsStored") or 0
+    if header.cell_type is None or pixels.dtype.kind == "f":
+        return 0, 0
+    high = _high_bit(header)
+    below = (1 << max(0, high + 1 - stored)) - 1
+    if stored < high + 1 <= bits and not any((image & below).any() for image in pixels):
+        return bits - 1 - high, bits - stored
+    is_corrected = header.transfer_syntax in CORRECTED
+    return (0, 0) if is_corrected else (bits - stored, bits - stored)
+
+
+def _padding(header: Header) -> tuple[float, float, int] | None:
+    """Return what stored pixels mean "outside of the image", PS3.3 C.7.5.1.1.2.
+
+    A value may be written as signed beside unsigned pixels, and the other way round: the same bits
+    are meant. One that the stored bits have no place for is looked for in the whole cell.
+
+    Returns:
+        The first value, how many more follow it, and of how many bits they are, 0 for floats; None
+        where nothing is padding, or where no pixel can have the value.
+    """
+    for keyword in ("FloatPixelPadding", "DoubleFloatPixelPadding"):
+        if (value := header.number(f"{keyword}Value")) is not None:
+            limit = header.number(f"{keyword}RangeLimit")
+            limit = value if limit is None else limit
+            return min(value, limit), abs(limit - value), 0
+    value, limit = header.integer("PixelPaddingValue"), header.integer("PixelPaddingRangeLimit")
+    cell = header.cell_type
+    if value is None or cell is None:
         return None
-    ends = [_as_stored(end, header) for end in (value, value if limit is None else limit)]
-    return min(ends), max(ends)
-
-
-def _as_stored(value: float, header: Header) -> float:
-    """Return a value of signed pixels as stored, also if it was written unsigned (63536: -2000)."""
-    bits = header.integer("BitsAllocated") or 16
-    is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
-    return value - 2**bits if is_wrapped else value
+    limit = value if limit is None else limit
+    for bits in (header.integer("BitsStored"), cell.itemsize * 8):
+        if all(-(1 << bits - 1) <= end < 1 << bits for end in (value, limit)):
+            n_more = (limit - value) % (1 << bits)
+            is_upward = n_more < 1 << bits - 1  # the shorter way round
+            return (value, n_more, bits) if is_upward else (limit, (1 << bits) - n_more, bits)
+    return None
 
 
 def _facts(header: Header) -> dict[str, Any]:

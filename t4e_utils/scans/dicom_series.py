@@ -35,7 +35,8 @@ def read_dicom_series(folder: str | Path) -> Volume:
         **stack.facts,
         "problems": stack.problems,
     }
-    return in_display(values_of(stack.frames), stack.affine, plane_of(stack.affine), meta)
+    plane = plane_of(stack.affine)
+    return in_display(*values_of(stack.frames, stack.affine, plane), plane, meta)
 
 
 def dicom_series_header(folder: str | Path) -> dict[str, Any]:

@@ -44,6 +44,7 @@ CODES = {
     "out_of_range": "the values do not fit into the format",
     "same_position": "several slices lie at one position",
     "shape_differs": "a scan is not on the grid of its annotation",
+    "too_large": "the file says that it holds more pixels than are read",
     "truncated": "the file ends too early",
     "uneven_spacing": "the slices are not equally far apart",
     "unknown_labels": "a label map has labels that were not expected",

@@ -37,10 +37,12 @@ class Frame:
     slice_mm: float | None = None  # as stated; used only where positions do not tell
     slope: float = 1.0
     intercept: float = 0.0
-    # lowest and highest stored value that means "outside of the image"
-    padding: tuple[float, float] | None = None
+    # pixels that mean "outside of the image": the first, how many more, of how many bits (0: float)
+    padding: tuple[float, float, int] | None = None
     is_inverted: bool = False  # the highest value is black (MONOCHROME1)
     pixels: np.ndarray | None = None  # (H, W) as stored
+    bits: tuple[int, int] = (0, 0)  # shift pixels up and then down: what is beside them falls out
+    table: tuple[np.ndarray, int] | None = None  # what pixels mean, from which pixel on
 
     @property
     def normal(self) -> np.ndarray:

@@ -74,10 +74,14 @@ def test_a_table_of_values_is_looked_up(tmp_path):
     )
 
 
-def test_a_slope_of_zero_is_taken_as_written(tmp_path):
-    folder = written(tmp_path / "s", array_of())
+def test_a_slope_of_zero_leaves_the_values_as_they_are_and_is_reported(tmp_path):
+    array = array_of()
+    folder = written(tmp_path / "s", array)
     edit(folder, setting(RescaleSlope=0, RescaleIntercept=3))
-    assert (read_dicom_series(folder).array == 3).all()
+    volume = read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, array + 3)
+    assert codes(volume) == ["bad_value"]
+    assert volume.meta["problems"] == series_header(folder)["problems"]
 
 
 def test_an_inverted_series_is_turned_over_between_its_own_ends(tmp_path):
