@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
@@ -43,6 +43,7 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 ELEMENT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+LONG = struct.Struct("<HH2s2xI")  # an element of `LONG_VRS`
 ORDINARY_SYNTAXES = frozenset(
     (
         ExplicitVRLittleEndian,
@@ -89,8 +90,13 @@ def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
         if start is not None:
             return _inflated(path, file.read(), problems, with_pixels)
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        return _header(dataset, syntax, path, problems, None if with_pixels else size - file.tell())
+        stored = size - file.tell()
+    if with_pixels:
+        pixels = [keyword for keyword in PIXEL_ELEMENTS if keyword in dataset]
+        stored = max((len(dataset[keyword].value or b"") for keyword in pixels), default=0)
+    has_pixels = bool(pixels if with_pixels else stored)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    return Header(dataset, syntax, path, problems, has_pixels, stored)
 
 
 def _deflated_from(head: bytes) -> int | None:
@@ -117,33 +123,26 @@ def _inflated(path: Path, data: bytes, problems: list[Problem], with_pixels: boo
     stream, syntax = zlib.decompressobj(-zlib.MAX_WBITS), DeflatedExplicitVRLittleEndian
     elements = BytesIO(stream.decompress(data, LONGEST_HEADER))
     dataset = read_dataset(elements, False, True, stop_when=_is_pixels)
-    rest = len(elements.read()) if not stream.unconsumed_tail else LARGEST_FILE
-    header = _header(dataset, syntax, path, problems, rest)
-    header.refuse_too_large()
-    if not with_pixels:
-        return header
-    # the element itself has 12 bytes more
-    elements.write(stream.decompress(stream.unconsumed_tail, header.pixel_bytes + 12))
-    elements.seek(0)
-    dataset = read_dataset(elements, False, True)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
-    return _header(dataset, syntax, path, problems, None)
+    rest = elements.read()
+    stored = LARGEST_FILE if stream.unconsumed_tail else len(rest)
+    header = Header(dataset, syntax, path, problems, bool(rest), stored)
+    header.refuse_too_large()
+    if not (with_pixels and rest):
+        return header
+    pixels = rest + stream.decompress(stream.unconsumed_tail, header.pixel_bytes + LONG.size)
+    group, element, vr, length = LONG.unpack_from(pixels)
+    pixels = pixels[LONG.size :][: min(length, header.pixel_bytes + 1)]
+    if length > len(pixels) >= header.pixel_bytes:
+        sentence = f"{length} bytes of pixels are stored, and those that are no pixel left out."
+        problems.append(Problem("bad_value", str(path), sentence))
+    dataset.add_new((group, element), vr.decode(), pixels)
+    return header._replace(stored_bytes=len(pixels))
 
 
 def _is_pixels(tag: int, vr: str | None, length: int) -> bool:
     return tag in PIXEL_TAGS
-
-
-def _header(
-    dataset: Dataset, syntax: UID | None, path: Path, problems: list[Problem], rest: int | None
-) -> Header:
-    """Return elements as a header; `rest` bytes follow them, None if the pixels are among them."""
-    pixels = [dataset[keyword].value or b"" for keyword in PIXEL_ELEMENTS if keyword in dataset]
-    has_pixels, stored = (
-        (bool(pixels), max(map(len, pixels), default=0)) if rest is None else (rest > 0, rest)
-    )
-    return Header(dataset, syntax, path, problems, has_pixels, stored)
 
 
 def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | None:

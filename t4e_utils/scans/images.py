@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.limits import refuse_too_large
 from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
 from t4e_utils.scans.stacks import Frame, largest_group
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
@@ -84,6 +88,7 @@ def _jpeg(path: Path) -> np.ndarray:
     data = path.read_bytes()
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
         raise VolumeError("truncated", path, "The image ends too early: get the file again.")
+    _refuse_too_large(path, data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     except cv2.error:
@@ -91,3 +96,19 @@ def _jpeg(path: Path) -> np.ndarray:
     if image is None:
         raise VolumeError("damaged", path, "The image cannot be decoded: get the file again.")
     return image
+
+
+def _refuse_too_large(path: Path, data: bytes) -> None:
+    """Refuse what has too many pixels, before it is decoded; what has no known size is left."""
+    try:
+        with warnings.catch_warnings():  # Pillow has a limit of its own
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = Image.open(BytesIO(data)).size
+    except Image.DecompressionBombError as error:
+        sentence = f"The image is too large to be read ({error}): take it out of the folder."
+        raise VolumeError("too_large", path, sentence) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise VolumeError(
+            "damaged", path, "The image cannot be decoded: get the file again."
+        ) from error
+    refuse_too_large(path, 1, height, width, 1)
