@@ -64,20 +64,22 @@ def read_file(
         header = _image_header(path, problems, with_pixels)
         pixels = _pixels(header) if with_pixels else None
         values = {
+            "shape": _shape(header),
             "padding": _padding(header),
             "is_inverted": header.text("PhotometricInterpretation") == "MONOCHROME1",
             "bits": (0, 0) if pixels is None else _bits(header, pixels),
             "table": _table(header),
         }
+        n_frames = header.n_frames
         frames = [
             _frame(
                 header.of_frame(i),
                 i,
-                is_only=header.n_frames == 1,
+                is_only=n_frames == 1,
                 pixels=None if pixels is None else pixels[i],
                 **values,
             )
-            for i in range(header.n_frames)
+            for i in range(n_frames)
         ]
         return frames, _facts(header)
 
@@ -85,7 +87,7 @@ def read_file(
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if not (header.has_pixels and header.integer("Rows") and header.integer("Columns")):
+    if not (header.has_pixels and all(_shape(header))):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
@@ -94,15 +96,11 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
             "grey images are scans."
         )
         raise VolumeError("colour_image", path, sentence)
-    header.refuse_too_large()
-    if header.transfer_syntax in NATIVE and header.stored_bytes < header.pixel_bytes:
-        raise VolumeError(
-            "truncated",
-            path,
-            f"The file has {header.stored_bytes} of {header.pixel_bytes} bytes of pixels: "
-            "get it again.",
-        )
-    if _high_bit(header) != (header.integer("BitsStored") or 0) - 1:
+    stored, n_bytes = header.stored_bytes, header.size_within_limits()
+    if stored < n_bytes and header.transfer_syntax in NATIVE:
+        sentence = f"The file has {stored} of {n_bytes} bytes of pixels: get it again."
+        raise VolumeError("truncated", path, sentence)
+    if (high := header.integer("HighBit")) is not None and high != _usual_high_bit(header):
         sentence = "HighBit is not the highest of BitsStored: what is stored shows which is right."
         problems.append(Problem("bad_value", str(path), sentence))
     if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
@@ -171,10 +169,9 @@ def _frame(header: Header, i: int, *, is_only: bool, **values: Any) -> Frame:
     position = header.numbers("ImagePositionPatient", 3)
     cosines = header.numbers("ImageOrientationPatient", 6)
     spacing = header.numbers("PixelSpacing", 2)
-    slope, intercept = _rescale(header)
+    slope, intercept = (1.0, 0.0) if values["table"] else _rescale(header)
     return Frame(
         path=str(header.path),
-        shape=_shape(header),
         series=header.text("SeriesInstanceUID"),
         number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
@@ -221,8 +218,6 @@ def _shape(header: Header) -> tuple[int, int]:
 
 def _rescale(header: Header) -> tuple[float, float]:
     """Return slope and intercept, PS3.3 C.11.1.1.2; a table, if there is one, stands for both."""
-    if value_of(header.dataset, "ModalityLUTSequence"):
-        return 1.0, 0.0
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept") or 0.0
     if slope == 0:  # of anonymisers and converters; GDCM and ITK read it the same way
         sentence = "RescaleSlope is 0, which would leave one value everywhere: 1 was taken."
@@ -249,10 +244,8 @@ def _table(header: Header) -> tuple[np.ndarray, int] | None:
     return entries, first - (1 << 16) if is_wrapped else first
 
 
-def _high_bit(header: Header) -> int:
-    """Return the place of the highest bit of a pixel; where it is not stated, the usual one."""
-    stated = header.integer("HighBit")
-    return (header.integer("BitsStored") or 0) - 1 if stated is None else stated
+def _usual_high_bit(header: Header) -> int:
+    return (header.integer("BitsStored") or 0) - 1
 
 
 def _bits(header: Header, pixels: np.ndarray) -> tuple[int, int]:
@@ -264,7 +257,7 @@ def _bits(header: Header, pixels: np.ndarray) -> tuple[int, int]:
     bits, stored = pixels.dtype.itemsize * 8, header.integer("BitsStored") or 0
     if header.cell_type is None or pixels.dtype.kind == "f":
         return 0, 0
-    high = _high_bit(header)
+    high = header.integer("HighBit") or 0
     below = (1 << max(0, high + 1 - stored)) - 1
     if stored < high + 1 <= bits and not any((image & below).any() for image in pixels):
         return bits - 1 - high, bits - stored
@@ -282,21 +275,27 @@ def _padding(header: Header) -> tuple[float, float, int] | None:
         The first value, how many more follow it, and of how many bits they are, 0 for floats; None
         where nothing is padding, or where no pixel can have the value.
     """
-    for keyword in ("FloatPixelPadding", "DoubleFloatPixelPadding"):
-        if (value := header.number(f"{keyword}Value")) is not None:
-            limit = header.number(f"{keyword}RangeLimit")
-            limit = value if limit is None else limit
-            return min(value, limit), abs(limit - value), 0
-    value, limit = header.integer("PixelPaddingValue"), header.integer("PixelPaddingRangeLimit")
-    cell = header.cell_type
-    if value is None or cell is None:
-        return None
+    value = header.integer("PixelPaddingValue")
+    if value is None or (cell := header.cell_type) is None:
+        return _float_padding(header)
+    limit = header.integer("PixelPaddingRangeLimit")
     limit = value if limit is None else limit
     for bits in (header.integer("BitsStored"), cell.itemsize * 8):
         if all(-(1 << bits - 1) <= end < 1 << bits for end in (value, limit)):
             n_more = (limit - value) % (1 << bits)
             is_upward = n_more < 1 << bits - 1  # the shorter way round
             return (value, n_more, bits) if is_upward else (limit, (1 << bits) - n_more, bits)
+    return None
+
+
+def _float_padding(header: Header) -> tuple[float, float, int] | None:
+    if (header.integer("BitsAllocated") or 0) < 32:
+        return None
+    for keyword in ("FloatPixelPadding", "DoubleFloatPixelPadding"):
+        if (value := header.number(f"{keyword}Value")) is not None:
+            limit = header.number(f"{keyword}RangeLimit")
+            limit = value if limit is None else limit
+            return min(value, limit), abs(limit - value), 0
     return None
 
 

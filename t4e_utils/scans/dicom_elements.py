@@ -129,8 +129,10 @@ class Header(NamedTuple):
     @property
     def pixel_bytes(self) -> int:
         """Return how many bytes the pixels take when they are not compressed."""
-        size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")]
-        return math.ceil(math.prod(size) * self.n_frames / 8)
+        rows, columns, bits = (
+            self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
+        )
+        return math.ceil(self.n_frames * rows * columns * bits / 8)
 
     @property
     def cell_type(self) -> np.dtype | None:
@@ -148,16 +150,18 @@ class Header(NamedTuple):
             return None
         return np.dtype(f"{'>' if is_big else '<'}{'ui'[sign]}{bits // 8}")
 
-    def refuse_too_large(self) -> None:
-        """Refuse the file if its header says that its pixels are more than `limits` allows.
+    def size_within_limits(self) -> int:
+        """Return `pixel_bytes` if that is no more than `limits` allows.
 
         Raises:
-            VolumeError: they are.
+            VolumeError: it is more.
         """
         rows, columns, bits = (
             self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
         )
-        refuse_too_large(self.path, self.n_frames, rows, columns, max(1, bits // 8))
+        n_frames = self.n_frames
+        refuse_too_large(self.path, n_frames, rows, columns, max(1, bits // 8))
+        return math.ceil(n_frames * rows * columns * bits / 8)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -223,7 +227,7 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
 
     Numbers and codes that are well formed are read here.
     """
-    tag, vr = tag_of(keyword), _vr(keyword)
+    tag, vr = _entry(keyword)
     element = dataset.get_item(tag)
     if element is None:
         return None
@@ -258,5 +262,6 @@ def _decimals(value: bytes) -> float | tuple[float, ...]:
 
 
 @cache
-def _vr(keyword: str) -> str:
-    return dictionary_VR(tag_of(keyword))
+def _entry(keyword: str) -> tuple[BaseTag, str]:
+    """Return tag and value representation."""
+    return tag_of(keyword), dictionary_VR(tag_of(keyword))

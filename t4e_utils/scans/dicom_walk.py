@@ -40,8 +40,8 @@ META_GROUP, SYNTAX_ELEMENT = 0x0002, 0x0010
 FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
 PIXEL_TAGS = frozenset(int(tag_of(keyword)) for keyword in PIXEL_ELEMENTS)
 UNDEFINED_LENGTH = 0xFFFFFFFF
-SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
-LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+SHORT_VRS = {str(vr).encode(): str(vr) for vr in EXPLICIT_VR_LENGTH_16}
+LONG_VRS = {str(vr).encode(): str(vr) for vr in EXPLICIT_VR_LENGTH_32}
 ELEMENT, LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
 LONG = struct.Struct("<HH2s2xI")  # an element of `LONG_VRS`
 ORDINARY_SYNTAXES = frozenset(
@@ -128,13 +128,13 @@ def _inflated(path: Path, data: bytes, problems: list[Problem], with_pixels: boo
     rest = elements.read()
     stored = LARGEST_FILE if stream.unconsumed_tail else len(rest)
     header = Header(dataset, syntax, path, problems, bool(rest), stored)
-    header.refuse_too_large()
+    n_bytes = header.size_within_limits()
     if not (with_pixels and rest):
         return header
-    pixels = rest + stream.decompress(stream.unconsumed_tail, header.pixel_bytes + LONG.size)
+    pixels = rest + stream.decompress(stream.unconsumed_tail, n_bytes + LONG.size)
     group, element, vr, length = LONG.unpack_from(pixels)
-    pixels = pixels[LONG.size :][: min(length, header.pixel_bytes + 1)]
-    if length > len(pixels) >= header.pixel_bytes:
+    pixels = pixels[LONG.size :][: min(length, n_bytes + 1)]
+    if length > len(pixels) >= n_bytes:
         sentence = f"{length} bytes of pixels are stored, and those that are no pixel left out."
         problems.append(Problem("bad_value", str(path), sentence))
     dataset.add_new((group, element), vr.decode(), pixels)
@@ -160,10 +160,10 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     while place + 8 <= len(head):
         group, element, vr, length = ELEMENT.unpack_from(head, place)
         tag = group << 16 | element
-        if vr in LONG_VRS and place + 12 <= len(head):
-            start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
-        elif vr in SHORT_VRS:
+        if (name := SHORT_VRS.get(vr)) is not None:
             start = place + 8
+        elif (name := LONG_VRS.get(vr)) is not None and place + 12 <= len(head):
+            start, (length,) = place + 12, LENGTH.unpack_from(head, place + 8)
         else:
             return None
         if tag >= FIRST_PIXEL_TAG:
@@ -180,7 +180,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
             if vr == b"SQ":
                 return None
             found[wanted] = RawDataElement(
-                wanted, vr.decode(), length, head[start:place], start, False, True
+                wanted, name, length, head[start:place], start, False, True
             )
         before = tag
     # a header without pixels, read to its end
