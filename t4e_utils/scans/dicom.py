@@ -280,6 +280,8 @@ def _padding(header: Header) -> tuple[float, float, int] | None:
         return _float_padding(header)
     limit = header.integer("PixelPaddingRangeLimit")
     limit = value if limit is None else limit
+    if cell.kind == "i":  # the attribute itself has 16 bits
+        value, limit = (end - (1 << 16) if end >= 1 << 15 else end for end in (value, limit))
     for bits in (header.integer("BitsStored"), cell.itemsize * 8):
         if all(-(1 << bits - 1) <= end < 1 << bits for end in (value, limit)):
             n_more = (limit - value) % (1 << bits)

@@ -36,6 +36,7 @@ PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in KEYWORDS}
 HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
 LONGEST_HEADER = 1 << 25  # bytes; that of an image with 1,000 frames has about a tenth
+LONGEST_FILE = LONGEST_HEADER + LARGEST_FILE  # bytes
 META_GROUP, SYNTAX_ELEMENT = 0x0002, 0x0010
 FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
 PIXEL_TAGS = frozenset(int(tag_of(keyword)) for keyword in PIXEL_ELEMENTS)
@@ -83,7 +84,7 @@ def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Return the header of any file as pydicom reads it."""
     with path.open("rb") as file:
         size, start = os.fstat(file.fileno()).st_size, _deflated_from(file.read(HEAD_BYTES))
-        if size > LARGEST_FILE + LONGEST_HEADER:
+        if size > LONGEST_FILE:
             sentence = f"The file has {size / 1e9:.1f} GB: take it out of the folder."
             raise VolumeError("too_large", path, sentence)
         file.seek(start or 0)
@@ -153,7 +154,9 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        head = file.read(HEAD_BYTES if size > LARGEST_FILE or not with_pixels else -1)
+        if size > LONGEST_FILE:
+            return None
+        head = file.read(-1 if with_pixels else HEAD_BYTES)
     if head[128:132] != b"DICM":
         return None
     found, place, before = Elements(), 132, 0
