@@ -35,7 +35,7 @@ from t4e_utils.scans.problems import Problem, VolumeError
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in KEYWORDS}
 HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
-LONGEST_HEADER = 1 << 25  # bytes; that of an image with 1,000 frames has about a tenth
+LONGEST_HEADER = 1 << 24  # bytes; that of an image with 1,000 frames has about a tenth
 LONGEST_FILE = LONGEST_HEADER + LARGEST_FILE  # bytes
 META_GROUP, SYNTAX_ELEMENT = 0x0002, 0x0010
 FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
@@ -97,6 +97,8 @@ def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
         stored = max((len(dataset[keyword].value or b"") for keyword in pixels), default=0)
     has_pixels = bool(pixels if with_pixels else stored)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not isinstance(syntax, str | None):
+        raise TypeError("several transfer syntaxes")
     return Header(dataset, syntax, path, problems, has_pixels, stored)
 
 
@@ -122,22 +124,27 @@ def _inflated(path: Path, data: bytes, problems: list[Problem], with_pixels: boo
     A file of 1 MB can be inflated to 1 GB; pydicom inflates all of it, also for a header.
     """
     stream, syntax = zlib.decompressobj(-zlib.MAX_WBITS), DeflatedExplicitVRLittleEndian
-    elements = BytesIO(stream.decompress(data, LONGEST_HEADER))
+    head = stream.decompress(data, LONGEST_HEADER)
+    elements = BytesIO(head)
     dataset = read_dataset(elements, False, True, stop_when=_is_pixels)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
-    rest = elements.read()
-    stored = LARGEST_FILE if stream.unconsumed_tail else len(rest)
-    header = Header(dataset, syntax, path, problems, bool(rest), stored)
+    start, tail = elements.tell() + LONG.size, stream.unconsumed_tail
+    stored = LARGEST_FILE if tail else max(0, len(head) - start)
+    header = Header(dataset, syntax, path, problems, stored > 0, stored)
     n_bytes = header.size_within_limits()
-    if not (with_pixels and rest):
+    if not stored:
         return header
-    pixels = rest + stream.decompress(stream.unconsumed_tail, n_bytes + LONG.size)
-    group, element, vr, length = LONG.unpack_from(pixels)
-    pixels = pixels[LONG.size :][: min(length, n_bytes + 1)]
-    if length > len(pixels) >= n_bytes:
-        sentence = f"{length} bytes of pixels are stored, and those that are no pixel left out."
+    group, element, vr, length = LONG.unpack_from(head, start - LONG.size)
+    if length > n_bytes + 1:  # an odd number is padded
+        sentence = f"{length} bytes of pixels are stored: {length - n_bytes} were left out."
         problems.append(Problem("bad_value", str(path), sentence))
+    if not with_pixels:
+        return header
+    n_wanted = min(length, n_bytes + 1)
+    pixels = head[start : start + n_wanted]
+    if len(pixels) < n_wanted:
+        pixels += stream.decompress(tail, n_wanted - len(pixels))
     dataset.add_new((group, element), vr.decode(), pixels)
     return header._replace(stored_bytes=len(pixels))
 
