@@ -52,6 +52,7 @@ KINDS = {
     "32 bits": {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31},
     "RLE": {},
     "one file": {},
+    "one file, RLE": {},
     "one file, MONOCHROME1, slope 2": {
         "PhotometricInterpretation": "MONOCHROME1",
         "RescaleSlope": 2,
@@ -130,7 +131,7 @@ def write_kind(name: str, plain: list[Path], folder: Path) -> None:
         if name == "32 bits":
             data = np.frombuffer(data, "<u2").astype("<u4").tobytes()
         dataset.PixelData = data
-        if name == "RLE":
+        if name.endswith("RLE"):
             dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         dataset.save_as(folder / f"Image-{i + 1}.dcm")
 

@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
-    JPEGLSTransferSyntaxes,
 )
 
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
-from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Header
+from t4e_utils.scans.dicom_values import (
+    lookup_table,
+    padding,
+    report_high_bit,
+    rescale,
+    stored_bits,
+)
 from t4e_utils.scans.dicom_walk import read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
@@ -40,7 +45,6 @@ NATIVE = {
     ImplicitVRLittleEndian,
     DeflatedExplicitVRLittleEndian,
 }
-CORRECTED = {*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes}  # their streams state the bits
 
 
 def read_file(
@@ -65,10 +69,10 @@ def read_file(
         pixels = _pixels(header) if with_pixels else None
         values = {
             "shape": _shape(header),
-            "padding": _padding(header),
+            "padding": padding(header),
             "is_inverted": header.text("PhotometricInterpretation") == "MONOCHROME1",
-            "bits": (0, 0) if pixels is None else _bits(header, pixels),
-            "table": _table(header),
+            "bits": (0, 0) if pixels is None else stored_bits(header, pixels),
+            "table": lookup_table(header),
         }
         n_frames = header.n_frames
         frames = [
@@ -100,9 +104,7 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
     if stored < n_bytes and header.transfer_syntax in NATIVE:
         sentence = f"The file has {stored} of {n_bytes} bytes of pixels: get it again."
         raise VolumeError("truncated", path, sentence)
-    if (high := header.integer("HighBit")) is not None and high != _usual_high_bit(header):
-        sentence = "HighBit is not the highest of BitsStored: what is stored shows which is right."
-        problems.append(Problem("bad_value", str(path), sentence))
+    report_high_bit(header)
     if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
         problems.append(
             Problem(
@@ -169,7 +171,7 @@ def _frame(header: Header, i: int, *, is_only: bool, **values: Any) -> Frame:
     position = header.numbers("ImagePositionPatient", 3)
     cosines = header.numbers("ImageOrientationPatient", 6)
     spacing = header.numbers("PixelSpacing", 2)
-    slope, intercept = (1.0, 0.0) if values["table"] else _rescale(header)
+    slope, intercept = (1.0, 0.0) if values["table"] else rescale(header)
     return Frame(
         path=str(header.path),
         series=header.text("SeriesInstanceUID"),
@@ -214,91 +216,6 @@ def _slice_mm(header: Header) -> float | None:
 
 def _shape(header: Header) -> tuple[int, int]:
     return header.integer("Rows") or 0, header.integer("Columns") or 0
-
-
-def _rescale(header: Header) -> tuple[float, float]:
-    """Return slope and intercept, PS3.3 C.11.1.1.2; a table, if there is one, stands for both."""
-    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept") or 0.0
-    if slope == 0:  # of anonymisers and converters; GDCM and ITK read it the same way
-        sentence = "RescaleSlope is 0, which would leave one value everywhere: 1 was taken."
-        header.problems.append(Problem("bad_value", str(header.path), sentence))
-    return slope or 1.0, intercept
-
-
-def _table(header: Header) -> tuple[np.ndarray, int] | None:
-    """Return the table in which stored pixels are looked up, PS3.3 C.11.1.1.1, if there is one.
-
-    Returns:
-        What the pixels mean, and the pixel that has the first entry.
-    """
-    try:
-        if not (tables := value_of(header.dataset, "ModalityLUTSequence")):
-            return None
-        n, first, _ = tables[0].LUTDescriptor
-        entries = apply_modality_lut(np.arange(first, first + (n or 1 << 16)), header.dataset)
-    except READ_ERRORS as error:
-        sentence = f"Its table of values cannot be used ({one_line(error)}): get the file again."
-        raise VolumeError("damaged", header.path, sentence) from error
-    cell = header.cell_type  # written as unsigned beside signed pixels, the same bits are meant
-    is_wrapped = cell is not None and cell.kind == "i" and first >= 1 << 15
-    return entries, first - (1 << 16) if is_wrapped else first
-
-
-def _usual_high_bit(header: Header) -> int:
-    return (header.integer("BitsStored") or 0) - 1
-
-
-def _bits(header: Header, pixels: np.ndarray) -> tuple[int, int]:
-    """Return how far a cell is to be shifted up and then down to leave the stored bits only.
-
-    Bits beside those stored say nothing about the value (PS3.5 8.1.1). Older editions of the
-    standard allowed them below; but many files have a wrong HighBit, and bits in that place.
-    """
-    bits, stored = pixels.dtype.itemsize * 8, header.integer("BitsStored") or 0
-    if header.cell_type is None or pixels.dtype.kind == "f":
-        return 0, 0
-    high = header.integer("HighBit") or 0
-    below = (1 << max(0, high + 1 - stored)) - 1
-    if stored < high + 1 <= bits and not any((image & below).any() for image in pixels):
-        return bits - 1 - high, bits - stored
-    is_corrected = header.transfer_syntax in CORRECTED
-    return (0, 0) if is_corrected else (bits - stored, bits - stored)
-
-
-def _padding(header: Header) -> tuple[float, float, int] | None:
-    """Return what stored pixels mean "outside of the image", PS3.3 C.7.5.1.1.2.
-
-    A value may be written as signed beside unsigned pixels, and the other way round: the same bits
-    are meant. One that the stored bits have no place for is looked for in the whole cell.
-
-    Returns:
-        The first value, how many more follow it, and of how many bits they are, 0 for floats; None
-        where nothing is padding, or where no pixel can have the value.
-    """
-    value = header.integer("PixelPaddingValue")
-    if value is None or (cell := header.cell_type) is None:
-        return _float_padding(header)
-    limit = header.integer("PixelPaddingRangeLimit")
-    limit = value if limit is None else limit
-    if cell.kind == "i":  # the attribute itself has 16 bits
-        value, limit = (end - (1 << 16) if end >= 1 << 15 else end for end in (value, limit))
-    for bits in (header.integer("BitsStored"), cell.itemsize * 8):
-        if all(-(1 << bits - 1) <= end < 1 << bits for end in (value, limit)):
-            n_more = (limit - value) % (1 << bits)
-            is_upward = n_more < 1 << bits - 1  # the shorter way round
-            return (value, n_more, bits) if is_upward else (limit, (1 << bits) - n_more, bits)
-    return None
-
-
-def _float_padding(header: Header) -> tuple[float, float, int] | None:
-    if (header.integer("BitsAllocated") or 0) < 32:
-        return None
-    for keyword in ("FloatPixelPadding", "DoubleFloatPixelPadding"):
-        if (value := header.number(f"{keyword}Value")) is not None:
-            limit = header.number(f"{keyword}RangeLimit")
-            limit = value if limit is None else limit
-            return min(value, limit), abs(limit - value), 0
-    return None
 
 
 def _facts(header: Header) -> dict[str, Any]:
