@@ -93,11 +93,15 @@ def test_inverted_images_with_slopes_of_their_own_meet_the_black_of_the_others(t
         (np.int16, 16, -1995, ("US", 63536), ("US", 63546)),
         (np.uint16, 16, 65530, ("SS", -2000), ("SS", 0)),  # over the end and on from 0
         (np.uint8, 8, 255, ("SS", -1), None),
+        (np.uint8, 8, 60, ("US", 0), ("US", 90)),
+        (np.uint8, 8, 90, ("US", 130), ("US", 0)),
+        (np.uint16, 16, 63540, ("SS", -2000), ("US", 63546)),
+        (np.int16, 16, -1995, ("SS", -2000), ("US", 63546)),
         (np.uint32, 32, 2**32 - 7, ("SS", -7), None),
     ],
 )
 def test_padding_is_found_however_its_sign_is_written(tmp_path, dtype, bits, cell, value, limit):
-    array = array_of(low=100, high=120).astype(dtype)
+    array = array_of(low=140, high=160).astype(dtype)
     array[:, 0] = np.array(cell).astype(dtype)
     folder = of_cells(tmp_path / "s", array, BitsStored=bits, HighBit=bits - 1)
     edit(folder, tagged(PixelPaddingValue=value))
@@ -183,6 +187,19 @@ def test_a_high_bit_that_the_pixels_disprove_is_reported_and_left_out(tmp_path, 
     volume = read_dicom_series(folder)
     np.testing.assert_array_equal(volume.array, array)
     assert codes(volume) == ["bad_value"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_bits_above_those_stored_are_left_out_and_reported(tmp_path, dtype):
+    array = array_of(dtype=dtype, high=2048)
+    cells = array.copy()
+    cells[2, 0] |= 1 << 14  # such as an overlay
+    folder = written(tmp_path / "s", cells)
+    edit(folder, TWELVE)
+    volume = read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, array)
+    assert codes(volume) == ["bad_value"]
+    assert "BitsStored" in volume.meta["problems"][0].sentence
 
 
 def with_table(entries: list[int], first: tuple[str, int], bits: int = 16):
