@@ -6,7 +6,7 @@ good part of the memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ def values_of(frames: list[Frame], affine: np.ndarray, plane: str) -> tuple[np.n
     Integers stay integers where slope and intercept are whole (int16 or uint16), otherwise float32.
     Inverted images are turned over, highest brightest: between the smallest and largest value if
     all are inverted, otherwise so that what is black is as in the others. Padding becomes 0, or the
-    smallest value if that is below 0.
+    smallest value if that is below 0; what covers every image is none.
 
     Args:
         frames: the images; used up, so that their pixels need no memory beside their values.
@@ -52,11 +52,13 @@ class _Look(NamedTuple):
     background: float = 0
 
 
-def _look(frames: Sequence[Frame]) -> _Look:
+def _look(frames: list[Frame]) -> _Look:
     """Find the type that holds all values, and where inverted images are turned over."""
     types = {frame.pixels.dtype.newbyteorder("=") for frame in frames}
     if len(types) == 1 and max(types).itemsize <= 2 and all(map(_is_plain, frames)):
         return _Look(types.pop())
+    if not any(map(_ends, frames)):  # what covers every image is no padding
+        frames[:] = [replace(frame, padding=None) for frame in frames]
     upright, inverted, pivot = [], [], 0
     for frame in frames:
         (inverted if frame.is_inverted else upright).extend(_ends(frame))

@@ -131,6 +131,13 @@ def test_what_cannot_be_padding_is_none(tmp_path, dtype, bits, value):
     np.testing.assert_array_equal(read_dicom_series(folder).array, array)
 
 
+def test_a_range_that_covers_every_image_is_no_padding(tmp_path):
+    array = array_of()
+    folder = written(tmp_path / "s", array)
+    edit(folder, tagged(PixelPaddingValue=("US", 0), PixelPaddingRangeLimit=("US", 4095)))
+    np.testing.assert_array_equal(read_dicom_series(folder).array, array)
+
+
 def test_each_image_has_its_own_padding(tmp_path):
     array = array_of(low=100, high=900)
     array[0, 0], array[1, 0], array[2, 0] = 65535, 7, 7
