@@ -159,7 +159,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated,
     no sequence among the elements wanted, and exactly as many grey pixels as the header says.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size > LONGEST_FILE:
             return None
