@@ -10,20 +10,27 @@ that is not compressed nibabel only maps the bytes and reads none of them; there
 copied into memory, as reading means here. Runs take turns; the ratio is that of the medians, beside
 the smallest and the largest of a turn. Times are those of the processor for headers, and of the
 clock for all others.
+
+Memory: the same 200 slices as files of several kinds, each read in a process of its own; how much
+its peak resident memory lies above that after the imports, beside the bytes of the array. The
+process that decodes compressed pixels is not counted; it holds one file at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
+from pydicom.uid import RLELossless
 
 from t4e_utils.scans.dicom_elements import KEYWORDS
 from t4e_utils.scans.dicom_series import read_dicom_series
@@ -34,6 +41,24 @@ from t4e_utils.scans.nifti import read_nifti, write_nifti
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.run import versions
 
+# what is changed in each file -> how the kind is called
+KINDS = {
+    "plain": {},
+    "12 bits stored": {"BitsStored": 12, "HighBit": 11},
+    "slope 2": {"RescaleSlope": 2, "RescaleIntercept": -1024},
+    "slope 0.5, float32": {"RescaleSlope": 0.5, "RescaleIntercept": 0},
+    "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
+    "padding": {},
+    "32 bits": {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31},
+    "RLE": {},
+    "one file": {},
+    "one file, RLE": {},
+    "one file, MONOCHROME1, slope 2": {
+        "PhotometricInterpretation": "MONOCHROME1",
+        "RescaleSlope": 2,
+        "RescaleIntercept": 0,
+    },
+}
 HEADER_SHAPE, N_HEADERS = (40, 64, 64), 2000
 DICOM_SHAPE, NIFTI_SHAPE = (200, 512, 512), (155, 240, 240)
 
@@ -91,6 +116,48 @@ def compare_headers(folder: Path, repeats: int) -> None:
     )
 
 
+def write_kind(name: str, plain: list[Path], folder: Path) -> None:
+    """Write a series as one of `KINDS`."""
+    datasets = [pydicom.dcmread(file) for file in plain]
+    pixels = [dataset.PixelData for dataset in datasets]
+    if name.startswith("one file"):
+        datasets = datasets[:1]
+        datasets[0].NumberOfFrames, pixels = len(pixels), [b"".join(pixels)]
+    for i, (dataset, data) in enumerate(zip(datasets, pixels, strict=True)):
+        for keyword, value in KINDS[name].items():
+            setattr(dataset, keyword, value)
+        if name == "padding":
+            dataset.add_new("PixelPaddingValue", "US", 0)
+        if name == "32 bits":
+            data = np.frombuffer(data, "<u2").astype("<u4").tobytes()
+        dataset.PixelData = data
+        if name.endswith("RLE"):
+            dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        dataset.save_as(folder / f"Image-{i + 1}.dcm")
+
+
+def peak_megabytes() -> float:
+    """Return the peak resident memory of this process; after a fork it is not the parent's."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
+
+
+def memory_of(folder: Path) -> tuple[float, float]:
+    """Return how far reading raises the peak of this process, and the size of the array, in MB."""
+    before = peak_megabytes()
+    array = read_dicom_series(folder).array
+    return peak_megabytes() - before, array.nbytes / 1e6
+
+
+def compare_memory(files: list[Path]) -> None:
+    print(f"{'peak memory':<32}{'MB':>8}{'array, MB':>12}{'ratio':>8}")
+    for name in KINDS:
+        with tempfile.TemporaryDirectory() as folder:
+            write_kind(name, files, Path(folder))
+            with get_context("spawn").Pool(1) as pool:
+                peak, size = pool.apply(memory_of, (Path(folder),))
+        print(f"{name:<32}{peak:>8.0f}{size:>12.0f}{peak / size:>8.2f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
@@ -126,6 +193,7 @@ def main() -> None:
                     ),
                     repeats,
                 )
+        compare_memory(files)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Scans: read from any file, know where they lie in the patient, write.
 
 * `volume`: a scan in memory; `geometry`: planes, display, spacing; `intensity`: 8 bits
-* `reading`: a series whatever form it has, from `dicom_series` or `images`; `nifti`: one
-  file, whose header `nifti_fields` reads
-* `dicom`: images of one file, from its header (`dicom_walk`, `dicom_elements`) and its pixels
-  (`dicom_decoding`); `stacks`: images in order; `dicom_writing`
-* `problems`: what is odd about a scan, and the error for one that cannot be read; `limits`: how
-  large an image and a file may be; `folders`
+* `reading`: a series whatever form it has, from `dicom_series` or `images`; `nifti`: one file,
+  whose header `nifti_fields` reads
+* `dicom`: images of one file, from its header (`dicom_walk`, `dicom_elements`, `dicom_values`) and
+  its pixels (`dicom_decoding`); `stacks`: images in order; `values`: what they show
+* `dicom_writing`: volumes as DICOM series; `folders`; `limits`: how large a file may be
+* `problems`: what is odd about a scan, and the error for one that cannot be read
 """

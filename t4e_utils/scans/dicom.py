@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,8 +24,15 @@ from pydicom.uid import (
 )
 
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
-from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
-from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Header
+from t4e_utils.scans.dicom_values import (
+    lookup_table,
+    padding,
+    report_high_bit,
+    rescale,
+    stored_bits,
+)
+from t4e_utils.scans.dicom_walk import read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
@@ -59,10 +66,24 @@ def read_file(
     """
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
-        pixels = _pixels(header) if with_pixels else [None] * header.n_frame_groups
+        pixels = _pixels(header) if with_pixels else None
+        values = {
+            "shape": _shape(header),
+            "padding": padding(header),
+            "is_inverted": header.text("PhotometricInterpretation") == "MONOCHROME1",
+            "bits": (0, 0) if pixels is None else stored_bits(header, pixels),
+            "table": lookup_table(header),
+        }
+        n_frames = header.n_frames
         frames = [
-            _frame(header.of_frame(i), i, image, is_only=len(pixels) == 1)
-            for i, image in enumerate(pixels)
+            _frame(
+                header.of_frame(i),
+                i,
+                is_only=n_frames == 1,
+                pixels=None if pixels is None else pixels[i],
+                **values,
+            )
+            for i in range(n_frames)
         ]
         return frames, _facts(header)
 
@@ -70,11 +91,7 @@ def read_file(
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if not (
-        (header.has_pixels or not with_pixels)
-        and header.integer("Rows")
-        and header.integer("Columns")
-    ):
+    if not (header.has_pixels and all(_shape(header))):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
@@ -83,6 +100,11 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
             "grey images are scans."
         )
         raise VolumeError("colour_image", path, sentence)
+    stored, n_bytes = header.stored_bytes, header.size_within_limits()
+    if stored < n_bytes and header.transfer_syntax in NATIVE:
+        sentence = f"The file has {stored} of {n_bytes} bytes of pixels: get it again."
+        raise VolumeError("truncated", path, sentence)
+    report_high_bit(header)
     if "MOSAIC" in header.text("ImageType"):  # of Siemens: many slices as the tiles of one image
         problems.append(
             Problem(
@@ -95,34 +117,35 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
 
 
 def _pixels(header: Header) -> np.ndarray:
-    """Return the values of all frames (N, H, W): as stored, or looked up in the file's table."""
+    """Return the pixels of all frames (N, H, W) as stored, also bits that are not part of them."""
     syntax = header.transfer_syntax
     try:
         pixels = (
             _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
         )
-        if value_of(header.dataset, "ModalityLUTSequence"):
-            pixels = apply_modality_lut(pixels, header.dataset)
+        pixels = pixels.reshape(header.n_frames, *_shape(header))
     except (*READ_ERRORS, DecodingError) as error:
         raise VolumeError(
             "damaged",
             header.path,
             f"The pixels cannot be decoded ({one_line(error)}): get the file again.",
         ) from error
-    return pixels.reshape(-1, *pixels.shape[-2:])
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        sentence = "Some values are not finite: they were set to 0."
+        header.problems.append(Problem("not_finite", str(header.path), sentence))
+        pixels = np.where(np.isfinite(pixels), pixels, 0)
+    return pixels
 
 
 def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
-    if header.pixels is not None:
-        return plain_pixels(header)
-    stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
-    if stored < header.pixel_bytes:
-        raise VolumeError(
-            "truncated",
-            header.path,
-            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
-        )
-    return get_decoder(syntax).as_array(header.dataset)[0]
+    data, cell = header.pixels, header.cell_type
+    if data is None and cell is not None:
+        data = header.dataset.get("PixelData")
+    # an odd number is padded
+    if data is not None and cell is not None and len(data) - header.pixel_bytes in (0, 1):
+        return np.frombuffer(data, cell, header.pixel_bytes // cell.itemsize)
+    options = {"allow_excess_frames": False, "correct_unused_bits": False}
+    return get_decoder(syntax).as_array(header.dataset, **options)[0]
 
 
 def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
@@ -134,7 +157,7 @@ def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
             "file exported uncompressed."
         )
         raise VolumeError("no_decoder", header.path, sentence)
-    return decode(header.path)
+    return decode(header.path, header.pixel_bytes, header.n_frames)
 
 
 def _has_decoder(syntax: UID) -> bool:
@@ -144,14 +167,13 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) -> Frame:
+def _frame(header: Header, i: int, *, is_only: bool, **values: Any) -> Frame:
     position = header.numbers("ImagePositionPatient", 3)
     cosines = header.numbers("ImageOrientationPatient", 6)
     spacing = header.numbers("PixelSpacing", 2)
-    slope = header.number("RescaleSlope")
+    slope, intercept = (1.0, 0.0) if values["table"] else rescale(header)
     return Frame(
         path=str(header.path),
-        shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
         series=header.text("SeriesInstanceUID"),
         number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
@@ -161,11 +183,9 @@ def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) 
         if spacing is None or (spacing <= 0).any()
         else (float(spacing[0]), float(spacing[1])),
         slice_mm=_slice_mm(header),
-        slope=1.0 if slope is None else slope,
-        intercept=header.number("RescaleIntercept") or 0.0,
-        padding=_padding(header),
-        is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
-        pixels=pixels,
+        slope=slope,
+        intercept=intercept,
+        **values,
     )
 
 
@@ -194,20 +214,8 @@ def _slice_mm(header: Header) -> float | None:
     return next((abs(mm) for mm in stated if mm), None)
 
 
-def _padding(header: Header) -> tuple[float, float] | None:
-    """Return the range of stored values outside of the image, DICOM PS3.3 C.7.5.1.1.2."""
-    value, limit = header.number("PixelPaddingValue"), header.number("PixelPaddingRangeLimit")
-    if value is None:
-        return None
-    ends = [_as_stored(end, header) for end in (value, value if limit is None else limit)]
-    return min(ends), max(ends)
-
-
-def _as_stored(value: float, header: Header) -> float:
-    """Return a value of signed pixels as stored, also if it was written unsigned (63536: -2000)."""
-    bits = header.integer("BitsAllocated") or 16
-    is_wrapped = header.integer("PixelRepresentation") == 1 and value >= 2 ** (bits - 1)
-    return value - 2**bits if is_wrapped else value
+def _shape(header: Header) -> tuple[int, int]:
+    return header.integer("Rows") or 0, header.integer("Columns") or 0
 
 
 def _facts(header: Header) -> dict[str, Any]:

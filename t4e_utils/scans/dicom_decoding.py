@@ -3,7 +3,7 @@
 Damaged bytes end that process and not the run: the decoders of JPEG, JPEG-LS and JPEG 2000 are C
 and C++ libraries that abort on some damaged streams. This file is both sides: imported it offers
 `decode`, run as a script it is the decoding process, which imports nothing of this package. A
-request is a path on a line, the answer a line of JSON and the bytes of the array.
+request is a path with its sizes on a line, the answer a line of JSON and the bytes of the array.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.pixels import get_decoder
 
-MEMORY_BYTES = 4 << 30  # address space of the decoding process, where the system can limit it
+# Address space of the decoding process, where the system can limit it: what it has before it
+# decodes, all pixels, several copies of one image (JPEG 2000 is decoded in 32 bits), and the rest.
+MEMORY_BYTES, IMAGE_COPIES, REST_BYTES = 4 << 30, 16, 256 << 20
 READY = b"ready\n"
 SECONDS, SECONDS_PER_MB = 4.0, 4.0  # a file may take so long; decoders are ten times faster
 
@@ -30,13 +33,20 @@ class DecodingError(Exception):
     """Pixels cannot be decoded: what the decoder said, or how its process ended."""
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path, n_bytes: int, n_images: int = 1) -> np.ndarray:
     """Return the pixels of a compressed DICOM file as pydicom decodes them, (H, W) or (N, H, W).
+
+    Bits above those stored are as they were compressed.
+
+    Args:
+        path: of the file.
+        n_bytes: of its decoded pixels; a stream that needs much more memory is not decoded.
+        n_images: how many images these are.
 
     Raises:
         DecodingError: damaged pixels, too large or too slow to decode, or no decoder for this kind.
     """
-    return _decoder(os.getpid()).decode(path)
+    return _decoder(os.getpid()).decode(path, n_bytes, n_images)
 
 
 @cache
@@ -51,7 +61,7 @@ class _Decoder:
         self._lock, self._process = threading.Lock(), None
         atexit.register(self._stop)
 
-    def decode(self, path: Path) -> np.ndarray:
+    def decode(self, path: Path, *size: int) -> np.ndarray:
         with self._lock:
             process = self._running()
             timer = threading.Timer(
@@ -59,7 +69,7 @@ class _Decoder:
             )
             timer.start()
             try:
-                return _ask(process, path)
+                return _ask(process, path, *size)
             except (BrokenPipeError, EOFError) as error:
                 self._stop()
                 raise DecodingError(
@@ -94,8 +104,8 @@ class _Decoder:
             process.communicate()
 
 
-def _ask(process: subprocess.Popen, path: Path) -> np.ndarray:
-    process.stdin.write(json.dumps(str(path.absolute())).encode() + b"\n")
+def _ask(process: subprocess.Popen, path: Path, *size: int) -> np.ndarray:
+    process.stdin.write(json.dumps([str(path.absolute()), *size]).encode() + b"\n")
     process.stdin.flush()
     line = process.stdout.readline()
     if not line.endswith(b"\n"):
@@ -115,32 +125,49 @@ def _serve() -> None:
     """Answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print must not run into the answers
-    _limit_memory()
+    _limit_memory(MEMORY_BYTES)
+    before = _address_space()
     answers.write(READY)
     answers.flush()
     for line in sys.stdin.buffer:
-        answer, pixels = _decoded(json.loads(line))
+        path, n_bytes, n_images = json.loads(line)
+        compressed = 2 * os.path.getsize(path)
+        needed = n_bytes + IMAGE_COPIES * n_bytes // n_images + compressed + REST_BYTES
+        answer, pixels = _decoded(path, min(before + needed, MEMORY_BYTES))
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.write(pixels)
         answers.flush()
 
 
-def _limit_memory() -> None:
+def _address_space() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        return MEMORY_BYTES
+
+
+def _limit_memory(limit: int) -> None:
     try:
         import resource
     except ImportError:  # Windows
         return
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _decoded(path: str) -> tuple[dict, bytes | memoryview]:
+def _decoded(path: str, memory: int) -> tuple[dict, bytes | memoryview]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            pixels = np.ascontiguousarray(pydicom.dcmread(path, force=True).pixel_array)
+            _limit_memory(MEMORY_BYTES)
+            dataset = pydicom.dcmread(path, force=True)
+            _limit_memory(memory)
+            decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+            pixels, _ = decoder.as_array(
+                dataset, allow_excess_frames=False, correct_unused_bits=False
+            )
             answer = {"shape": pixels.shape, "dtype": pixels.dtype.str}
         # whatever it is, it is the file's fault, and the next file is another one
         except Exception as error:

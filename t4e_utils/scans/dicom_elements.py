@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from t4e_utils.scans.limits import refuse_too_large
 from t4e_utils.scans.problems import Problem, VolumeError
 
 LARGEST = 1e10  # a larger number is not valid; the largest pixel of 32 bits is below
@@ -57,6 +58,11 @@ KEYWORDS = (
     "BitsAllocated",
     "BitsStored",
     "Columns",
+    "DoubleFloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
+    "HighBit",
     "ImageType",
     "InstanceNumber",
     "Modality",
@@ -92,7 +98,8 @@ class Header(NamedTuple):
     path: Path
     problems: list[Problem]
     has_pixels: bool
-    # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
+    stored_bytes: int  # of the pixels; where only the header was read, of what follows it
+    # little-endian, exactly as many as the header says; None where the pixels are elsewhere
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
     groups: tuple[Dataset, ...] = ()
@@ -115,22 +122,46 @@ class Header(NamedTuple):
         return ImplicitVRLittleEndian if is_implicit else explicit
 
     @property
-    def pixel_bytes(self) -> int:
-        """Return how many bytes the pixels take when they are not compressed."""
-        size = [
-            self.integer(keyword) or 1
-            for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")
-        ]
-        return math.prod(size) // 8
+    def n_frames(self) -> int:
+        """Return the number of images; 1 where the file does not say."""
+        return max(1, self.integer("NumberOfFrames") or 1)
 
     @property
-    def n_frame_groups(self) -> int:
-        """Return the number of frames that are described one by one; 1 for an ordinary image."""
-        try:
-            described = len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())
-            return max(1, min(described, self.integer("NumberOfFrames") or 1))
-        except READ_ERRORS:
-            return 1
+    def pixel_bytes(self) -> int:
+        """Return how many bytes the pixels take when they are not compressed."""
+        rows, columns, bits = (
+            self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
+        )
+        return math.ceil(self.n_frames * rows * columns * bits / 8)
+
+    @property
+    def cell_type(self) -> np.dtype | None:
+        """Return the type of a pixel as stored; None where it takes pydicom to read them."""
+        bits, stored = self.integer("BitsAllocated"), self.integer("BitsStored") or 0
+        sign, samples = self.integer("PixelRepresentation"), self.integer("SamplesPerPixel")
+        is_big = self.transfer_syntax == ExplicitVRBigEndian
+        if (
+            bits not in (8, 16, 32)
+            or not 0 < stored <= bits
+            or sign not in (0, 1)
+            or samples not in (None, 1)
+            or (is_big and bits == 8)  # its bytes are swapped where they pass for words
+        ):
+            return None
+        return np.dtype(f"{'>' if is_big else '<'}{'ui'[sign]}{bits // 8}")
+
+    def size_within_limits(self) -> int:
+        """Return `pixel_bytes` if that is no more than `limits` allows.
+
+        Raises:
+            VolumeError: it is more.
+        """
+        rows, columns, bits = (
+            self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
+        )
+        n_frames = self.n_frames
+        refuse_too_large(self.path, n_frames, rows, columns, max(1, bits // 8))
+        return math.ceil(n_frames * rows * columns * bits / 8)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -196,7 +227,7 @@ def value_of(dataset: Dataset | Elements, keyword: str) -> Any:
 
     Numbers and codes that are well formed are read here.
     """
-    tag, vr = tag_of(keyword), _vr(keyword)
+    tag, vr = _entry(keyword)
     element = dataset.get_item(tag)
     if element is None:
         return None
@@ -231,5 +262,6 @@ def _decimals(value: bytes) -> float | tuple[float, ...]:
 
 
 @cache
-def _vr(keyword: str) -> str:
-    return dictionary_VR(tag_of(keyword))
+def _entry(keyword: str) -> tuple[BaseTag, str]:
+    """Return tag and value representation."""
+    return tag_of(keyword), dictionary_VR(tag_of(keyword))

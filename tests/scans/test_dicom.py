@@ -20,7 +20,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
 )
 
-from benchmarks import fuzz_reading
+from benchmarks import fuzz_kinds
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.reading import series_header
@@ -74,10 +74,14 @@ def test_a_table_of_values_is_looked_up(tmp_path):
     )
 
 
-def test_a_slope_of_zero_is_taken_as_written(tmp_path):
-    folder = written(tmp_path / "s", array_of())
+def test_a_slope_of_zero_leaves_the_values_as_they_are_and_is_reported(tmp_path):
+    array = array_of()
+    folder = written(tmp_path / "s", array)
     edit(folder, setting(RescaleSlope=0, RescaleIntercept=3))
-    assert (read_dicom_series(folder).array == 3).all()
+    volume = read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, array + 3)
+    assert codes(volume) == ["bad_value"]
+    assert volume.meta["problems"] == series_header(folder)["problems"]
 
 
 def test_an_inverted_series_is_turned_over_between_its_own_ends(tmp_path):
@@ -229,14 +233,14 @@ def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
     assert series_header(folder)["problems"] == volume.meta["problems"]
 
 
-@pytest.mark.parametrize("name", fuzz_reading.COMPRESSED)
+@pytest.mark.parametrize("name", fuzz_kinds.COMPRESSED)
 def test_compressed_pixels_are_read(tmp_path, name):
     bits = fuzz_reading.BITS_STORED.get(name, 16)
     smooth = np.add.outer(np.arange(2), np.add.outer(np.arange(40), np.arange(30)))
     array = (smooth * 3).astype(np.uint8 if bits == 8 else np.uint16)
     folder = written(tmp_path / "s", array)
     for path in folder.iterdir():
-        fuzz_reading.compress(path, name)
+        fuzz_kinds.compress(path, name)
     volume = read_dicom_series(folder)
     assert volume.meta["transfer_syntax"] not in (None, "Explicit VR Little Endian")
     np.testing.assert_allclose(volume.array, array, atol=3 if bits == 8 else 0)  # 8 bits: lossy

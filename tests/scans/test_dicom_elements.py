@@ -31,14 +31,13 @@ def test_compressed_pixels_without_a_transfer_syntax_are_refused(tmp_path):
     assert refused.value.code == "no_decoder"
 
 
-@pytest.mark.parametrize("attributes", [{"NumberOfFrames": 2_000_000_000}, {"Rows": 65535}])
-def test_a_header_that_promises_more_than_the_file_has_costs_no_memory(tmp_path, attributes):
+@pytest.mark.parametrize("read", [read_dicom_series, series_header])
+def test_a_header_that_promises_more_than_the_file_has_is_refused(tmp_path, read):
     folder = written(tmp_path / "s", array_of((1, 4, 6)))
-    edit(folder, setting(**attributes))
-    with pytest.raises(VolumeError, match=r"The file has 48 of .* bytes of pixels") as refused:
-        read_dicom_series(folder)
+    edit(folder, setting(Rows=65535))
+    with pytest.raises(VolumeError, match=r"The file has 48 of 786420 bytes of pixels") as refused:
+        read(folder)
     assert refused.value.code == "truncated"
-    assert series_header(folder)["n_files"] == 1
 
 
 def test_nothing_that_identifies_a_person_is_kept(tmp_path):
