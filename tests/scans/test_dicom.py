@@ -235,7 +235,7 @@ def test_a_mosaic_of_slices_is_read_as_one_image_and_reported(tmp_path):
 
 @pytest.mark.parametrize("name", fuzz_kinds.COMPRESSED)
 def test_compressed_pixels_are_read(tmp_path, name):
-    bits = fuzz_reading.BITS_STORED.get(name, 16)
+    bits = fuzz_kinds.BITS_STORED.get(name, 16)
     smooth = np.add.outer(np.arange(2), np.add.outer(np.arange(40), np.arange(30)))
     array = (smooth * 3).astype(np.uint8 if bits == 8 else np.uint16)
     folder = written(tmp_path / "s", array)

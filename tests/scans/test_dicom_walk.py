@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from helpers.dicom_series import array_of, edit, setting, written
 
-from benchmarks import fuzz_kinds
+from benchmarks import fuzz_kinds, fuzzing
 from t4e_utils.scans import dicom, dicom_elements, dicom_values, dicom_walk
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.problems import VolumeError
@@ -37,12 +37,12 @@ def frames_of(path: Path, *, with_pixels: bool) -> object:
 def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged_files(
     tmp_path, monkeypatch
 ):
-    native = fuzz_reading.originals(tmp_path / "s")["dicom"]
+    native = fuzz_kinds.dicom(tmp_path / "s").files
     path, walk, n_walked = tmp_path / "mutant.dcm", dicom_walk._walked, 0
     for i in range(240):
         data = native[i % len(native)]
         path.write_bytes(
-            data if i < len(native) else fuzz_reading.mutant(data, np.random.default_rng([9, i]))
+            data if i < len(native) else fuzzing.mutant(data, np.random.default_rng([9, i]))
         )
         for with_pixels in (True, False):
             n_walked += walk(path, [], with_pixels) is not None

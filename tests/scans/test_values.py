@@ -350,7 +350,7 @@ def test_signed_and_unsigned_images_of_one_series_keep_their_values(tmp_path):
         (name, bits)
         for name in fuzz_kinds.COMPRESSED
         for bits in (8, 12, 16)
-        if bits == fuzz_reading.BITS_STORED.get(name, bits)
+        if bits == fuzz_kinds.BITS_STORED.get(name, bits)
     ],
 )
 def test_signed_pixels_keep_their_sign_and_padding_when_compressed(tmp_path, name, bits):
@@ -362,7 +362,7 @@ def test_signed_pixels_keep_their_sign_and_padding_when_compressed(tmp_path, nam
         fuzz_kinds.compress(path, name)
     edit(folder, tagged(PixelPaddingValue=("US", 65536 - 60)))
     array[:, :8, :8] = array[:, 8:].min()
-    is_lossy = name in fuzz_reading.BITS_STORED
+    is_lossy = name in fuzz_kinds.BITS_STORED
     np.testing.assert_allclose(read_dicom_series(folder).array, array, atol=2 if is_lossy else 0)
 
 
