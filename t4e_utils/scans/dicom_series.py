@@ -11,6 +11,7 @@ from t4e_utils.scans import dicom, stacks
 from t4e_utils.scans.folders import files_of
 from t4e_utils.scans.geometry import plane_of, spacing_of
 from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
+from t4e_utils.scans.values import values_of
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 
@@ -34,7 +35,7 @@ def read_dicom_series(folder: str | Path) -> Volume:
         **stack.facts,
         "problems": stack.problems,
     }
-    return in_display(stacks.values_of(stack.frames), stack.affine, plane_of(stack.affine), meta)
+    return in_display(values_of(stack.frames), stack.affine, plane_of(stack.affine), meta)
 
 
 def dicom_series_header(folder: str | Path) -> dict[str, Any]:
