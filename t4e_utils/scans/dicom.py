@@ -8,7 +8,8 @@ Orientation (Patient) is the direction of growing *column* index (DICOM PS3.3 C.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Hashable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,20 @@ from pydicom.uid import (
 )
 
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
-from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
-from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
+from t4e_utils.scans.dicom_elements import (
+    KEYWORDS,
+    READ_ERRORS,
+    TOLD_BY,
+    Elements,
+    Header,
+    tag_of,
+    value_of,
+)
+from t4e_utils.scans.dicom_walk import plain_pixels, read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
-from t4e_utils.scans.stacks import Frame
+from t4e_utils.scans.stacks import SLICE_MM, Frame
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 NATIVE = {
@@ -38,6 +47,12 @@ NATIVE = {
     ImplicitVRLittleEndian,
     DeflatedExplicitVRLittleEndian,
 }
+FRAME_BYTES = 8  # of a compressed image at least: what opens its first fragment, PS3.5 A.4
+# The distance of pixels in mm. Films are scanned with 0.04, micro-CT of animals measures 0.01 and
+# planar scintigraphy up to 10. Metres and micrometres fall out of this range.
+PIXEL_MM = (0.01, 50.0)
+LARGEST_POSITION_MM = 1e4  # no scanner is 10 m long
+TIMES = ("acquisition time", "content time")
 
 
 def read_file(
@@ -59,9 +74,11 @@ def read_file(
     """
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
-        pixels = _pixels(header) if with_pixels else [None] * header.n_frame_groups
+        n = header.n_frames
+        pixels = _pixels(header) if with_pixels else [None] * n
+        teller = _without_pixels(header)
         frames = [
-            _frame(header.of_frame(i), i, image, is_only=len(pixels) == 1)
+            _frame(header.of_frame(i), teller, image, None if n == 1 else i)
             for i, image in enumerate(pixels)
         ]
         return frames, _facts(header)
@@ -70,11 +87,7 @@ def read_file(
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if not (
-        (header.has_pixels or not with_pixels)
-        and header.integer("Rows")
-        and header.integer("Columns")
-    ):
+    if header.stored_bytes is None or not (header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
@@ -91,16 +104,39 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
                 "The image is a mosaic of slices, and was read as one: export one slice a file.",
             )
         )
+    _check_pixels(header)
     return header
+
+
+def _check_pixels(header: Header) -> None:
+    """Refuse pixels that are not whole or cannot be decoded, as far as a header shows it."""
+    syntax, stored = header.transfer_syntax, header.stored_bytes or 0
+    if syntax in NATIVE and stored < header.pixel_bytes:
+        raise VolumeError(
+            "truncated",
+            header.path,
+            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
+        )
+    if syntax in NATIVE:
+        return
+    if not _has_decoder(syntax) or (
+        syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8
+    ):
+        sentence = (
+            f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
+            "file exported uncompressed."
+        )
+        raise VolumeError("no_decoder", header.path, sentence)
+    if stored < header.n_frames * FRAME_BYTES:
+        sentence = f"There are no {header.n_frames} images in {stored} bytes: get the file again."
+        raise VolumeError("truncated", header.path, sentence)
 
 
 def _pixels(header: Header) -> np.ndarray:
     """Return the values of all frames (N, H, W): as stored, or looked up in the file's table."""
     syntax = header.transfer_syntax
     try:
-        pixels = (
-            _native_pixels(header, syntax) if syntax in NATIVE else _decoded_pixels(header, syntax)
-        )
+        pixels = _native_pixels(header, syntax) if syntax in NATIVE else decode(header.path)
         if value_of(header.dataset, "ModalityLUTSequence"):
             pixels = apply_modality_lut(pixels, header.dataset)
     except (*READ_ERRORS, DecodingError) as error:
@@ -115,26 +151,7 @@ def _pixels(header: Header) -> np.ndarray:
 def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
     if header.pixels is not None:
         return plain_pixels(header)
-    stored = max(len(value_of(header.dataset, name) or b"") for name in PIXEL_ELEMENTS)
-    if stored < header.pixel_bytes:
-        raise VolumeError(
-            "truncated",
-            header.path,
-            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
-        )
     return get_decoder(syntax).as_array(header.dataset)[0]
-
-
-def _decoded_pixels(header: Header, syntax: UID) -> np.ndarray:
-    if not _has_decoder(syntax) or (
-        syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8
-    ):
-        sentence = (
-            f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
-            "file exported uncompressed."
-        )
-        raise VolumeError("no_decoder", header.path, sentence)
-    return decode(header.path)
 
 
 def _has_decoder(syntax: UID) -> bool:
@@ -144,29 +161,64 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _frame(header: Header, i: int, pixels: np.ndarray | None, *, is_only: bool) -> Frame:
+def _frame(header: Header, teller: Header, pixels: np.ndarray | None, i: int | None) -> Frame:
+    """Return one image; `i` is its index in a multi-frame image."""
     position = header.numbers("ImagePositionPatient", 3)
+    if position is not None and max(map(abs, position.tolist())) > LARGEST_POSITION_MM:
+        position = header.left_out("ImagePositionPatient", "a place in a scanner")
     cosines = header.numbers("ImageOrientationPatient", 6)
-    spacing = header.numbers("PixelSpacing", 2)
     slope = header.number("RescaleSlope")
+    uid = header.text("SOPInstanceUID")
     return Frame(
         path=str(header.path),
         shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
         series=header.text("SeriesInstanceUID"),
-        number=header.integer("InstanceNumber") if is_only else i + 1,
+        uid=uid if i is None or not uid else f"{uid} {i}",
+        number=header.integer("InstanceNumber") if i is None else i + 1,
         file_number=last_number(header.path),
         position=None if position is None else position * LPS_TO_RAS,
         directions=None if cosines is None else _directions(header, *cosines.tolist()),
-        spacing_mm=None
-        if spacing is None or (spacing <= 0).any()
-        else (float(spacing[0]), float(spacing[1])),
+        spacing_mm=_pixel_mm(header),
         slice_mm=_slice_mm(header),
         slope=1.0 if slope is None else slope,
         intercept=header.number("RescaleIntercept") or 0.0,
         padding=_padding(header),
         is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
         pixels=pixels,
+        told=partial(_told, teller._replace(groups=header.groups), i),
     )
+
+
+def _without_pixels(header: Header) -> Header:
+    """Return a header that keeps no pixels in memory, with what tells images apart."""
+    dataset = header.dataset
+    if not isinstance(dataset, Elements):
+        tags = [tag_of(keyword) for keyword in KEYWORDS if tag_of(keyword) in dataset]
+        dataset = Elements({tag: dataset.get_item(tag) for tag in tags})
+    return header._replace(dataset=dataset, pixels=None)
+
+
+def _told(header: Header, i: int | None) -> dict[str, Hashable]:
+    """Return what tells an image from others at its place, see `TOLD_BY`."""
+    told = {}
+    for name, keywords in TOLD_BY.items():
+        values = next(filter(None, map(header.values, keywords)), ())
+        values = tuple(_comparable(value, is_time=name in TIMES) for value in values)
+        if name == "dimension index":  # one of them counts the slices
+            told |= {f"{name} {k + 1}": value for k, value in enumerate(values)}
+        elif values:
+            told[name] = values if name == "image type" or len(values) > 1 else values[0]
+    return told if i is None else {**told, "file": str(header.path)}
+
+
+def _comparable(value: object, *, is_time: bool) -> float | str:
+    """Return a number without what rounding adds to it, or a text."""
+    try:
+        number = float(str(value).replace(":", "")) if is_time else float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    is_whole = not math.isfinite(number) or number == int(number)
+    return number if is_time or is_whole else float(f"{number:.4g}")
 
 
 def _directions(header: Header, *cosines: float) -> np.ndarray | None:
@@ -189,9 +241,24 @@ def _unit_vectors(*cosines: float) -> np.ndarray | None:
     return directions
 
 
+def _pixel_mm(header: Header) -> tuple[float, float] | None:
+    spacing = header.numbers("PixelSpacing", 2)
+    if spacing is None:
+        return None
+    row_mm, column_mm = spacing.tolist()
+    if min(row_mm, column_mm) < PIXEL_MM[0] or max(row_mm, column_mm) > PIXEL_MM[1]:
+        return header.left_out("PixelSpacing", f"a distance of {PIXEL_MM[0]} to {PIXEL_MM[1]:g} mm")
+    return row_mm, column_mm
+
+
 def _slice_mm(header: Header) -> float | None:
-    stated = (header.number(keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
-    return next((abs(mm) for mm in stated if mm), None)
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        mm = abs(header.number(keyword) or 0.0)  # some write it negative
+        if SLICE_MM[0] <= mm <= SLICE_MM[1]:
+            return mm
+        if mm:
+            header.left_out(keyword, f"a distance of {SLICE_MM[0]} to {SLICE_MM[1]:g} mm")
+    return None
 
 
 def _padding(header: Header) -> tuple[float, float] | None:

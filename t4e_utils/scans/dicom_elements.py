@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,13 +52,49 @@ GROUP_OF = {
     "SpacingBetweenSlices": "PixelMeasuresSequence",
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "DimensionIndexValues": "FrameContentSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "FlipAngle": "MRTimingAndRelatedParametersSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+    "InversionTimes": "MRModifierSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "StackID": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+}
+# What images at one place differ in, and the attributes that say it: the first that is there. In
+# this order volumes are told apart.
+TOLD_BY = {
+    "image type": ("FrameType", "ImageType"),
+    "complex component": ("ComplexImageComponent",),
+    "echo time": ("EffectiveEchoTime", "EchoTime"),
+    "echo number": ("EchoNumbers",),
+    "inversion time": ("InversionTimes", "InversionTime"),
+    "b-value": ("DiffusionBValue",),
+    "gradient direction": ("DiffusionGradientOrientation",),
+    "kernel": ("ConvolutionKernel",),
+    "flip angle": ("FlipAngle",),
+    "slice thickness": ("SliceThickness",),
+    "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    "trigger time": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    "acquisition number": ("FrameAcquisitionNumber", "AcquisitionNumber"),
+    "series number": ("SeriesNumber",),
+    "stack": ("StackID",),
+    "dimension index": ("DimensionIndexValues",),
+    "slope": ("RescaleSlope",),
+    "intercept": ("RescaleIntercept",),
+    "acquisition time": ("FrameAcquisitionDateTime", "AcquisitionTime"),
+    "content time": ("ContentTime",),
 }
 KEYWORDS = (
-    *GROUP_OF,
+    *dict.fromkeys([*GROUP_OF, *(keyword for names in TOLD_BY.values() for keyword in names)]),
     "BitsAllocated",
     "BitsStored",
     "Columns",
-    "ImageType",
     "InstanceNumber",
     "Modality",
     "ModalityLUTSequence",
@@ -68,6 +105,7 @@ KEYWORDS = (
     "PixelPaddingValue",
     "PixelRepresentation",
     "Rows",
+    "SOPInstanceUID",
     "SamplesPerPixel",
     "SeriesInstanceUID",
     "SharedFunctionalGroupsSequence",
@@ -91,7 +129,8 @@ class Header(NamedTuple):
     stated_syntax: UID | None
     path: Path
     problems: list[Problem]
-    has_pixels: bool
+    # bytes of pixels in the file, compressed or not; None if it has none
+    stored_bytes: int | None
     # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
@@ -124,13 +163,9 @@ class Header(NamedTuple):
         return math.prod(size) // 8
 
     @property
-    def n_frame_groups(self) -> int:
-        """Return the number of frames that are described one by one; 1 for an ordinary image."""
-        try:
-            described = len(value_of(self.dataset, "PerFrameFunctionalGroupsSequence") or ())
-            return max(1, min(described, self.integer("NumberOfFrames") or 1))
-        except READ_ERRORS:
-            return 1
+    def n_frames(self) -> int:
+        """Return the number of frames; 1 for an ordinary image."""
+        return max(1, self.integer("NumberOfFrames") or 1)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -152,7 +187,7 @@ class Header(NamedTuple):
             numbers = np.empty(0)
         if len(numbers) == n and all(abs(number) < LARGEST for number in numbers):
             return numbers
-        return self._report(keyword, f"{n} numbers")
+        return self.left_out(keyword, f"{n} numbers")
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute of one number."""
@@ -163,12 +198,22 @@ class Header(NamedTuple):
             number = float(value)
         except READ_ERRORS:
             number = math.nan
-        return number if abs(number) < LARGEST else self._report(keyword, "a number")
+        return number if abs(number) < LARGEST else self.left_out(keyword, "a number")
 
     def integer(self, keyword: str) -> int | None:
         """Return an attribute of one number without its fraction."""
         found = self.number(keyword)
         return None if found is None else int(found)
+
+    def values(self, keyword: str) -> tuple:
+        """Return the values of an attribute as they are, none where it is missing or damaged."""
+        try:
+            value = self._find(keyword)
+        except READ_ERRORS:
+            return ()
+        if value is None or value == "":
+            return ()
+        return (value,) if isinstance(value, str) or not isinstance(value, Sequence) else (*value,)
 
     def text(self, keyword: str) -> str:
         """Return an attribute as text, empty where it is missing."""
@@ -177,7 +222,8 @@ class Header(NamedTuple):
         except READ_ERRORS:
             return ""
 
-    def _report(self, keyword: str, expected: str) -> None:
+    def left_out(self, keyword: str, expected: str) -> None:
+        """Report an attribute that is not what it should be."""
         self.problems.append(
             Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out.")
         )

@@ -7,14 +7,17 @@ are left to pydicom.
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
     JPEGLSTransferSyntaxes,
@@ -23,13 +26,14 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
-from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
+from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of, value_of
 from t4e_utils.scans.problems import Problem, VolumeError
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in KEYWORDS}
 HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
 FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
+PIXEL_TAGS = {(tag_of(name).group, tag_of(name).element) for name in PIXEL_ELEMENTS}
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -60,11 +64,7 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
         header = _walked(path, problems, with_pixels)
         if header is not None:
             return header
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not with_pixels)
-        has_pixels = any(keyword in dataset for keyword in PIXEL_ELEMENTS)
-        return Header(
-            dataset, dataset.file_meta.get("TransferSyntaxUID"), path, problems, has_pixels
-        )
+        return _parsed(path, problems, with_pixels)
     except READ_ERRORS as error:
         # pydicom's own text may quote raw bytes of the header, who the patient is among them
         what = getattr(error, "strerror", None) or type(error).__name__
@@ -94,6 +94,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     """
     with path.open("rb") as file:
         head = file.read() if with_pixels else file.read(HEAD_BYTES)
+        size = os.fstat(file.fileno()).st_size
     if head[128:132] != b"DICM":
         return None
     found, place, before = Elements(), 132, 0
@@ -108,7 +109,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
             return None
         if tag >= FIRST_PIXEL_TAG:
             header = (
-                _ordinary(found, path, problems)
+                _ordinary(found, path, problems, max(0, min(length, size - start)))
                 if tag == PIXEL_TAG and vr in (b"OB", b"OW")
                 else None
             )
@@ -127,17 +128,51 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         before = tag
     # a header without pixels, read to its end
     is_all = place == len(head) < HEAD_BYTES and not with_pixels
-    return _ordinary(found, path, problems) if is_all else None
+    return _ordinary(found, path, problems, None) if is_all else None
 
 
-def _ordinary(found: Elements, path: Path, problems: list[Problem]) -> Header | None:
+def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
+    """Return what pydicom reads."""
+    with path.open("rb") as file:
+        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        if with_pixels or syntax == DeflatedExplicitVRLittleEndian:
+            if not with_pixels:  # whether there are pixels is not seen in what was not inflated
+                dataset = pydicom.dcmread(path, force=True)
+            stored = [
+                len(value_of(dataset, name) or b"") for name in PIXEL_ELEMENTS if name in dataset
+            ]
+        else:
+            stored = _bytes_ahead(file, *dataset.original_encoding)
+        return Header(dataset, syntax, path, problems, max(stored, default=None))
+
+
+def _bytes_ahead(file: BinaryIO, is_implicit: bool, is_little: bool) -> list[int]:
+    """Return the length of the pixels that a file has from here on, in a list; empty if none.
+
+    Args:
+        file: where pydicom has stopped before the pixels.
+        is_implicit: no value representation is stated.
+        is_little: little-endian.
+    """
+    order = "<" if is_little else ">"
+    head = file.read(12)
+    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) not in PIXEL_TAGS:
+        return []
+    place = 4 if is_implicit else 8
+    start = file.tell() - len(head) + place + 4
+    (length,) = struct.unpack(f"{order}I", head[place : place + 4].ljust(4, b"\0"))
+    return [max(0, min(length, file.seek(0, os.SEEK_END) - start))]
+
+
+def _ordinary(
+    found: Elements, path: Path, problems: list[Problem], stored_bytes: int | None
+) -> Header | None:
     """Return the elements as a header if the transfer syntax is one of `ORDINARY_SYNTAXES`."""
     syntax = found.get(tag_of("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
     return (
-        Header(found, UID(uid), path, problems, has_pixels=True)
-        if uid in ORDINARY_SYNTAXES
-        else None
+        Header(found, UID(uid), path, problems, stored_bytes) if uid in ORDINARY_SYNTAXES else None
     )
 
 

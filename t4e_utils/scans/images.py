@@ -10,8 +10,9 @@ import numpy as np
 
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.grouping import largest_group
 from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
-from t4e_utils.scans.stacks import Frame, largest_group
+from t4e_utils.scans.stacks import Frame
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")

@@ -17,7 +17,7 @@ from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import series_header
 from t4e_utils.tables.store import write_table
 
-READER = 1  # grows when reading the same files gives other facts
+READER = 2  # grows when reading the same files gives other facts
 HEADER_FACTS = (
     "n_files",
     "n_slices",
