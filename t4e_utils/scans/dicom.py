@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import (
     UID,
@@ -34,7 +35,7 @@ from t4e_utils.scans.dicom_elements import (
     tag_of,
     value_of,
 )
-from t4e_utils.scans.dicom_walk import plain_pixels, read_header
+from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
@@ -74,12 +75,17 @@ def read_file(
     """
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
-        n = header.n_frames
-        pixels = _pixels(header) if with_pixels else [None] * n
-        teller = _without_pixels(header)
+        pixels = _pixels(header) if with_pixels else None
+        n, teller = header.n_frames, _without_pixels(header)
         frames = [
-            _frame(header.of_frame(i), teller, image, None if n == 1 else i)
-            for i, image in enumerate(pixels)
+            _frame(
+                header.of_frame(i),
+                i,
+                is_only=n == 1,
+                pixels=None if pixels is None else pixels[i],
+                teller=teller,
+            )
+            for i in range(n)
         ]
         return frames, _facts(header)
 
@@ -87,7 +93,7 @@ def read_file(
 def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Read a file and refuse it if it is no grey image."""
     header = read_header(path, problems, with_pixels=with_pixels)
-    if header.stored_bytes is None or not (header.integer("Rows") and header.integer("Columns")):
+    if not (header.has_pixels and header.integer("Rows") and header.integer("Columns")):
         raise VolumeError("no_pixels", path, "The file is no image: take it out of the folder.")
     kind = header.text("PhotometricInterpretation")
     if kind not in GREY or header.integer("SamplesPerPixel") not in (None, 1):
@@ -110,26 +116,63 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
 
 def _check_pixels(header: Header) -> None:
     """Refuse pixels that are not whole or cannot be decoded, as far as a header shows it."""
-    syntax, stored = header.transfer_syntax, header.stored_bytes or 0
-    if syntax in NATIVE and stored < header.pixel_bytes:
-        raise VolumeError(
-            "truncated",
-            header.path,
-            f"The file has {stored} of {header.pixel_bytes} bytes of pixels: get it again.",
-        )
-    if syntax in NATIVE:
-        return
-    if not _has_decoder(syntax) or (
-        syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8
+    path, syntax, stored = header.path, header.transfer_syntax, header.stored_bytes
+    is_native = syntax in NATIVE
+    if not is_native and (
+        not _has_decoder(syntax)
+        or (syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8)
     ):
         sentence = (
             f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
             "file exported uncompressed."
         )
-        raise VolumeError("no_decoder", header.path, sentence)
-    if stored < header.n_frames * FRAME_BYTES:
-        sentence = f"There are no {header.n_frames} images in {stored} bytes: get the file again."
-        raise VolumeError("truncated", header.path, sentence)
+        raise VolumeError("no_decoder", path, sentence)
+    _check_cells(header)
+    needed = header.pixel_bytes if is_native else header.n_frames * FRAME_BYTES
+    if is_native and stored not in (needed, needed + 1):  # an odd number is padded
+        needed = _count_frames(header)
+    if stored < needed:
+        sentence = f"The file has {stored} of {needed} bytes of pixels: get it again."
+        raise VolumeError("truncated", path, sentence)
+
+
+def _check_cells(header: Header) -> None:
+    """Refuse a header that does not say in what cells the pixels are stored, PS3.5 8.1.1."""
+    bits, stored = header.integer("BitsAllocated") or 0, header.integer("BitsStored") or 0
+    is_cell = bits == 1 or (bits > 0 and bits % 8 == 0)
+    is_float = bits in (32, 64)  # perhaps, and then the others are not stated
+    sign = header.integer("PixelRepresentation")
+    if not is_cell or not (is_float or (0 < stored <= bits and sign in (0, 1))):
+        sentence = (
+            "BitsAllocated, BitsStored or PixelRepresentation does not say how the pixels are "
+            "stored: get the file again."
+        )
+        raise VolumeError("damaged", header.path, sentence)
+
+
+def _count_frames(header: Header) -> int:
+    """Correct the number of images by the pixels that are there; leave out what is more than that.
+
+    Where `NumberOfFrames` is too small, the pixels may be those of a whole number of images.
+
+    Returns:
+        How many bytes the pixels take.
+    """
+    needed, stored, n_stated = header.pixel_bytes, header.stored_bytes, header.n_frames
+    n, rest = divmod(stored, needed // n_stated)
+    if stored < needed:
+        return needed
+    if n > n_stated and rest <= 1:
+        header.left_out("NumberOfFrames", f"{n}, of which there are pixels,", f"{n_stated}")
+        header.set_frames(n)
+        return header.pixel_bytes
+    sentence = f"{stored - needed} bytes of excess padding follow the pixels and were left out."
+    header.problems.append(Problem("warning", str(header.path), sentence))
+    for keyword in PIXEL_ELEMENTS:
+        if keyword in header.dataset:
+            element = header.dataset[keyword]
+            element.value = element.value[:needed]
+    return needed
 
 
 def _pixels(header: Header) -> np.ndarray:
@@ -151,7 +194,7 @@ def _pixels(header: Header) -> np.ndarray:
 def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
     if header.pixels is not None:
         return plain_pixels(header)
-    return get_decoder(syntax).as_array(header.dataset)[0]
+    return get_decoder(syntax).as_array(header.dataset, allow_excess_frames=False)[0]
 
 
 def _has_decoder(syntax: UID) -> bool:
@@ -161,8 +204,9 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _frame(header: Header, teller: Header, pixels: np.ndarray | None, i: int | None) -> Frame:
-    """Return one image; `i` is its index in a multi-frame image."""
+def _frame(
+    header: Header, i: int, *, is_only: bool, pixels: np.ndarray | None, teller: Header
+) -> Frame:
     position = header.numbers("ImagePositionPatient", 3)
     if position is not None and max(map(abs, position.tolist())) > LARGEST_POSITION_MM:
         position = header.left_out("ImagePositionPatient", "a place in a scanner")
@@ -173,8 +217,8 @@ def _frame(header: Header, teller: Header, pixels: np.ndarray | None, i: int | N
         path=str(header.path),
         shape=(header.integer("Rows") or 0, header.integer("Columns") or 0),
         series=header.text("SeriesInstanceUID"),
-        uid=uid if i is None or not uid else f"{uid} {i}",
-        number=header.integer("InstanceNumber") if i is None else i + 1,
+        uid=uid if is_only or not uid else f"{uid} {i}",
+        number=header.integer("InstanceNumber") if is_only else i + 1,
         file_number=last_number(header.path),
         position=None if position is None else position * LPS_TO_RAS,
         directions=None if cosines is None else _directions(header, *cosines.tolist()),
@@ -185,7 +229,7 @@ def _frame(header: Header, teller: Header, pixels: np.ndarray | None, i: int | N
         padding=_padding(header),
         is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
         pixels=pixels,
-        told=partial(_told, teller._replace(groups=header.groups), i),
+        told=partial(_told, teller, header.groups),
     )
 
 
@@ -195,12 +239,12 @@ def _without_pixels(header: Header) -> Header:
     if not isinstance(dataset, Elements):
         tags = [tag_of(keyword) for keyword in KEYWORDS if tag_of(keyword) in dataset]
         dataset = Elements({tag: dataset.get_item(tag) for tag in tags})
-    return header._replace(dataset=dataset, pixels=None)
+    return header._replace(dataset=dataset, pixels=None, problems=[])
 
 
-def _told(header: Header, i: int | None) -> dict[str, Hashable]:
+def _told(header: Header, groups: tuple[Dataset, ...]) -> dict[str, Hashable]:
     """Return what tells an image from others at its place, see `TOLD_BY`."""
-    told = {}
+    told, header = {}, header._replace(groups=groups)
     for name, keywords in TOLD_BY.items():
         values = next(filter(None, map(header.values, keywords)), ())
         values = tuple(_comparable(value, is_time=name in TIMES) for value in values)
@@ -208,7 +252,9 @@ def _told(header: Header, i: int | None) -> dict[str, Hashable]:
             told |= {f"{name} {k + 1}": value for k, value in enumerate(values)}
         elif values:
             told[name] = values if name == "image type" or len(values) > 1 else values[0]
-    return told if i is None else {**told, "file": str(header.path)}
+    if header.n_frames > 1:
+        told["number of the file"] = header.integer("InstanceNumber")
+    return told
 
 
 def _comparable(value: object, *, is_time: bool) -> float | str:
@@ -247,7 +293,8 @@ def _pixel_mm(header: Header) -> tuple[float, float] | None:
         return None
     row_mm, column_mm = spacing.tolist()
     if min(row_mm, column_mm) < PIXEL_MM[0] or max(row_mm, column_mm) > PIXEL_MM[1]:
-        return header.left_out("PixelSpacing", f"a distance of {PIXEL_MM[0]} to {PIXEL_MM[1]:g} mm")
+        stated = f"{row_mm:g} x {column_mm:g}"
+        return header.left_out("PixelSpacing", _distance(PIXEL_MM), stated)
     return row_mm, column_mm
 
 
@@ -257,8 +304,12 @@ def _slice_mm(header: Header) -> float | None:
         if SLICE_MM[0] <= mm <= SLICE_MM[1]:
             return mm
         if mm:
-            header.left_out(keyword, f"a distance of {SLICE_MM[0]} to {SLICE_MM[1]:g} mm")
+            header.left_out(keyword, _distance(SLICE_MM), f"{mm:g}")
     return None
+
+
+def _distance(limits: tuple[float, float]) -> str:
+    return f"a distance of {limits[0]:g} to {limits[1]:g} mm"
 
 
 def _padding(header: Header) -> tuple[float, float] | None:

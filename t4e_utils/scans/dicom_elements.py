@@ -129,8 +129,8 @@ class Header(NamedTuple):
     stated_syntax: UID | None
     path: Path
     problems: list[Problem]
-    # bytes of pixels in the file, compressed or not; None if it has none
-    stored_bytes: int | None
+    has_pixels: bool
+    stored_bytes: int  # of the pixels; where only the header was read, of those in the file
     # little-endian, of 8 or 16 bits each; None where pydicom or a decoder has to see to them
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
@@ -154,18 +154,20 @@ class Header(NamedTuple):
         return ImplicitVRLittleEndian if is_implicit else explicit
 
     @property
-    def pixel_bytes(self) -> int:
-        """Return how many bytes the pixels take when they are not compressed."""
-        size = [
-            self.integer(keyword) or 1
-            for keyword in ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")
-        ]
-        return math.prod(size) // 8
+    def n_frames(self) -> int:
+        """Return the number of images; 1 where the file does not say."""
+        return max(1, self.integer("NumberOfFrames") or 1)
 
     @property
-    def n_frames(self) -> int:
-        """Return the number of frames; 1 for an ordinary image."""
-        return max(1, self.integer("NumberOfFrames") or 1)
+    def pixel_bytes(self) -> int:
+        """Return how many bytes the pixels take when they are not compressed."""
+        size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")]
+        return math.ceil(math.prod(size) * self.n_frames / 8)
+
+    def set_frames(self, n: int) -> None:
+        """Correct the number of images."""
+        tag, text = tag_of("NumberOfFrames"), str(n).encode()
+        self.dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -222,11 +224,11 @@ class Header(NamedTuple):
         except READ_ERRORS:
             return ""
 
-    def left_out(self, keyword: str, expected: str) -> None:
-        """Report an attribute that is not what it should be."""
-        self.problems.append(
-            Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out.")
-        )
+    def left_out(self, keyword: str, expected: str, value: str = "") -> None:
+        """Report an attribute that is not what it should be, with its value if it is sound."""
+        stated = f"{keyword} of {value}" if value else keyword
+        sentence = f"{stated} is not {expected} and was left out."
+        self.problems.append(Problem("bad_value", str(self.path), sentence))
 
     def _find(self, keyword: str) -> Any:
         if self.groups and keyword in GROUP_OF:

@@ -26,14 +26,14 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
-from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of, value_of
+from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
 from t4e_utils.scans.problems import Problem, VolumeError
 
 PIXEL_ELEMENTS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 WANTED = {int(tag_of(keyword)): tag_of(keyword) for keyword in KEYWORDS}
 HEAD_BYTES = 1 << 15  # longer headers are left to pydicom
 FIRST_PIXEL_TAG, PIXEL_TAG = 0x7FE00008, 0x7FE00010
-PIXEL_TAGS = {(tag_of(name).group, tag_of(name).element) for name in PIXEL_ELEMENTS}
+PIXEL_TAGS = frozenset(int(tag_of(keyword)) for keyword in PIXEL_ELEMENTS)
 UNDEFINED_LENGTH = 0xFFFFFFFF
 SHORT_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -73,6 +73,37 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
         ) from error
 
 
+def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
+    """Return the header of any file as pydicom reads it."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian and not with_pixels:
+            # what follows the header is inflated with it
+            return _parsed(path, problems, with_pixels=True)
+        ahead = None if with_pixels else _pixels_ahead(file, size, *dataset.original_encoding)
+    if with_pixels:
+        pixels = [keyword for keyword in PIXEL_ELEMENTS if keyword in dataset]
+        ahead = max((len(dataset[keyword].value or b"") for keyword in pixels), default=None)
+    return Header(dataset, syntax, path, problems, ahead is not None, ahead or 0)
+
+
+def _pixels_ahead(file: BinaryIO, size: int, is_implicit: bool, is_little: bool) -> int | None:
+    """Return the bytes of the pixels at which pydicom has stopped; None if the file has none."""
+    order, start = "<" if is_little else ">", file.tell()
+    head = file.read(12)
+    if len(head) < 8:
+        return None
+    group, element = struct.unpack_from(f"{order}HH", head)
+    if group << 16 | element not in PIXEL_TAGS:
+        return None
+    # with a value representation of four characters, two of them empty
+    at = 4 if is_implicit else 8
+    (length,) = struct.unpack_from(f"{order}I", head.ljust(12, b"\0"), at)
+    return max(0, min(length, size - start - at - LENGTH.size))
+
+
 def plain_pixels(header: Header) -> np.ndarray:
     """Return the pixels of a header that has them, (N, H, W) as stored.
 
@@ -93,8 +124,8 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     no sequence among the elements wanted, and exactly as many grey pixels as the header says.
     """
     with path.open("rb") as file:
-        head = file.read() if with_pixels else file.read(HEAD_BYTES)
         size = os.fstat(file.fileno()).st_size
+        head = file.read() if with_pixels else file.read(HEAD_BYTES)
     if head[128:132] != b"DICM":
         return None
     found, place, before = Elements(), 132, 0
@@ -108,11 +139,9 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         else:
             return None
         if tag >= FIRST_PIXEL_TAG:
-            header = (
-                _ordinary(found, path, problems, max(0, min(length, size - start)))
-                if tag == PIXEL_TAG and vr in (b"OB", b"OW")
-                else None
-            )
+            if tag != PIXEL_TAG or vr not in (b"OB", b"OW"):
+                return None
+            header = _ordinary(found, path, problems, min(length, size - start))
             if header is None or not with_pixels:
                 return header
             return _with_pixels(header, memoryview(head)[start : start + length], length)
@@ -131,48 +160,19 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     return _ordinary(found, path, problems, None) if is_all else None
 
 
-def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
-    """Return what pydicom reads."""
-    with path.open("rb") as file:
-        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        if with_pixels or syntax == DeflatedExplicitVRLittleEndian:
-            if not with_pixels:  # whether there are pixels is not seen in what was not inflated
-                dataset = pydicom.dcmread(path, force=True)
-            stored = [
-                len(value_of(dataset, name) or b"") for name in PIXEL_ELEMENTS if name in dataset
-            ]
-        else:
-            stored = _bytes_ahead(file, *dataset.original_encoding)
-        return Header(dataset, syntax, path, problems, max(stored, default=None))
-
-
-def _bytes_ahead(file: BinaryIO, is_implicit: bool, is_little: bool) -> list[int]:
-    """Return the length of the pixels that a file has from here on, in a list; empty if none.
-
-    Args:
-        file: where pydicom has stopped before the pixels.
-        is_implicit: no value representation is stated.
-        is_little: little-endian.
-    """
-    order = "<" if is_little else ">"
-    head = file.read(12)
-    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) not in PIXEL_TAGS:
-        return []
-    place = 4 if is_implicit else 8
-    start = file.tell() - len(head) + place + 4
-    (length,) = struct.unpack(f"{order}I", head[place : place + 4].ljust(4, b"\0"))
-    return [max(0, min(length, file.seek(0, os.SEEK_END) - start))]
-
-
 def _ordinary(
-    found: Elements, path: Path, problems: list[Problem], stored_bytes: int | None
+    found: Elements, path: Path, problems: list[Problem], stored: int | None
 ) -> Header | None:
-    """Return the elements as a header if the transfer syntax is one of `ORDINARY_SYNTAXES`."""
+    """Return the elements as a header if the transfer syntax is one of `ORDINARY_SYNTAXES`.
+
+    `stored` are the bytes of the pixels, None where there are none.
+    """
     syntax = found.get(tag_of("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
     return (
-        Header(found, UID(uid), path, problems, stored_bytes) if uid in ORDINARY_SYNTAXES else None
+        Header(found, UID(uid), path, problems, stored is not None, stored or 0)
+        if uid in ORDINARY_SYNTAXES
+        else None
     )
 
 

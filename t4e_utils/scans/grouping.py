@@ -9,6 +9,7 @@ images differ a little or say nothing, most of them decide.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
@@ -70,7 +71,7 @@ def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
     )
     n_stated = max(4 - key.count(None) for key in keys)
     stated = Counter(key for key in keys if 4 - key.count(None) == n_stated)
-    (common, _), *_ = stated.most_common(1)
+    common = min(stated, key=lambda key: (-stated[key], _first_number(frames, keys, key)))
     differs_in = [next((i for i in range(4) if key[i] not in (common[i], None)), 4) for key in keys]
     problems = [
         Problem(
@@ -86,6 +87,11 @@ def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
         kept, odd = _with_common(kept, name, unit, path)
         problems += odd
     return kept, problems
+
+
+def _first_number(frames: Sequence[Frame], keys: Sequence[tuple], key: tuple) -> float:
+    numbers = [frame.number for frame, other in zip(frames, keys, strict=True) if other == key]
+    return min((number for number in numbers if number is not None), default=math.inf)
 
 
 def _labels(

@@ -43,6 +43,7 @@ COUNTED = {
     "series number",
     "acquisition time",
     "content time",
+    "number of the file",
 }
 # values that are not written into sentences
 UNSAID = {"acquisition time", "content time", "file", "file number", "instance number"}
@@ -70,7 +71,12 @@ def one_volume(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Pr
     places, n_places = places_of(frames)
     if n_places == len(frames) and _is_even(frames, places):
         return list(frames), []
-    images = [_Image(f, place, f.told()) for f, place in zip(frames, places, strict=True)]
+    files = {frame.path for frame in frames}
+    images = []
+    for frame, place in zip(frames, places, strict=True):
+        # of frames in several files, the file is the last to tell
+        told = {**frame.told(), "file": frame.path} if len(files) < len(frames) else frame.told()
+        images.append(_Image(frame, place, told))
     volumes = list(_volumes(images))
     best = min(volumes, key=_rank)
     kept = [image.frame for image in best.images]
@@ -204,9 +210,13 @@ def _runs(ordered: list[_Image]) -> list[list[_Image]]:
 def _passes(ordered: list[_Image]) -> list[list[_Image]]:
     """Cut where a place comes again."""
     groups: list[list[_Image]] = [[]]
+    seen: set[int] = set()
     for image in ordered:
-        if image.place is not None and image.place in _places(groups[-1]):
+        if image.place in seen:
             groups.append([])
+            seen = set()
+        if image.place is not None:
+            seen.add(image.place)
         groups[-1].append(image)
     return groups
 
