@@ -8,12 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+)
 
+from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.problems import CODES
+from t4e_utils.scans.reading import series_header
 from t4e_utils.scans.volume import Volume
 
 SPACING = (3.0, 0.5, 0.75)
@@ -64,3 +71,76 @@ def deflated(path: Path) -> bytes:
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(buffer)
     return buffer.getvalue()
+
+
+def enhanced_mr(
+    array: np.ndarray, order: list[int], *, slopes: list[float] | None = None
+) -> Dataset:
+    """Return an enhanced MR image with its frames in a given order, positions for each frame and
+    the rest shared.
+    """
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = EnhancedMRImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
+    dataset.Modality, dataset.NumberOfFrames = "MR", len(order)
+    dataset.Rows, dataset.Columns = array.shape[1:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = (
+        1,
+        "MONOCHROME2",
+        0,
+    )
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.75], 9.0
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = (
+        Sequence([orientation]),
+        Sequence([measures]),
+    )
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence()
+    for k in order:
+        position, frame = Dataset(), Dataset()
+        position.ImagePositionPatient = [-30 + 3 * k, 5, 7]
+        frame.PlanePositionSequence = Sequence([position])
+        if slopes:
+            values = Dataset()
+            values.RescaleSlope, values.RescaleIntercept = slopes[k], 1
+            frame.PixelValueTransformationSequence = Sequence([values])
+        dataset.PerFrameFunctionalGroupsSequence.append(frame)
+    dataset.PixelData = array[order].astype("<u2").tobytes()
+    return dataset
+
+
+def written_with(folder: Path, images: list[tuple[np.ndarray, dict]], **options) -> Path:
+    """Write images (H, W) as files `Image-1.dcm` and so on, each with attributes of its own.
+
+    An attribute that is None is left out. Slice k of a series that `written` writes lies at
+    `position(k)`.
+    """
+    written(folder, np.stack([pixels for pixels, _ in images]), **options)
+    for i, (_, attributes) in enumerate(images):
+        path = folder / f"Image-{i + 1}.dcm"
+        dataset = pydicom.dcmread(path)
+        for keyword, value in attributes.items():
+            if value is not None:
+                setattr(dataset, keyword, value)
+            elif keyword in dataset:
+                delattr(dataset, keyword)
+        dataset.save_as(path)
+    return folder
+
+
+def position(k: float) -> list[float]:
+    """Return where slice k of an axial series that `written` writes lies, in LPS mm."""
+    return [-40.0, 30.0, 20.0 + SPACING[0] * k]
+
+
+def read_alike(folder: Path) -> Volume:
+    """Read a series; what its headers say of it must be the same."""
+    volume, header = read_dicom_series(folder), series_header(folder)
+    assert header["n_slices"] == len(volume.array)
+    assert header["problems"] == volume.meta["problems"]
+    return volume

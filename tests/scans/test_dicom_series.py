@@ -76,7 +76,7 @@ def test_a_header_says_what_reading_says(tmp_path):
             lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)),
             "mixed_series",
         ),
-        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
+        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "missing_values"),
     ],
 )
 def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):

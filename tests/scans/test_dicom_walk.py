@@ -24,8 +24,10 @@ def frames_of(path: Path, *, with_pixels: bool) -> object:
     except VolumeError as error:
         return error.code
     fields = [
-        {name: np.array(value).tolist() for name, value in vars(frame).items()} for frame in frames
+        {name: np.array(value).tolist() for name, value in vars(frame).items() if name != "told"}
+        for frame in frames
     ]
+    fields.append([frame.told() for frame in frames])
     return (
         fields,
         facts,
