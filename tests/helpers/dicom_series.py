@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
 )
 
@@ -63,6 +64,15 @@ def codes(volume: Volume) -> list[str]:
     found = [problem.code for problem in volume.meta["problems"]]
     assert set(found) <= set(CODES)
     return found
+
+
+def as_syntax(path: Path, syntax: str) -> None:
+    """Write a DICOM file of 16 bits again in an uncompressed transfer syntax."""
+    dataset = pydicom.dcmread(path)
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, dataset)
 
 
 def deflated(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from math import cos, sin
 from pathlib import Path
 
 import numpy as np
