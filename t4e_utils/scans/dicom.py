@@ -8,52 +8,29 @@ Orientation (Patient) is the direction of growing *column* index (DICOM PS3.3 C.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, get_decoder
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGExtended12Bit,
-)
+from pydicom.uid import UID
 
+from t4e_utils.scans.dicom_checks import NATIVE, check_pixels
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
-from t4e_utils.scans.dicom_elements import (
-    KEYWORDS,
-    READ_ERRORS,
-    TOLD_BY,
-    Elements,
-    Header,
-    tag_of,
-    value_of,
-)
-from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS, plain_pixels, read_header
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Header, value_of
+from t4e_utils.scans.dicom_telling import told_by, without_pixels
+from t4e_utils.scans.dicom_walk import plain_pixels, read_header
 from t4e_utils.scans.folders import last_number
 from t4e_utils.scans.geometry import LPS_TO_RAS
 from t4e_utils.scans.problems import Problem, VolumeError, one_line, warnings_as_problems
 from t4e_utils.scans.stacks import SLICE_MM, Frame
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
-NATIVE = {
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    DeflatedExplicitVRLittleEndian,
-}
-FRAME_BYTES = 8  # of a compressed image at least: what opens its first fragment, PS3.5 A.4
 # The distance of pixels in mm. Films are scanned with 0.04, micro-CT of animals measures 0.01 and
 # planar scintigraphy up to 10. Metres and micrometres fall out of this range.
 PIXEL_MM = (0.01, 50.0)
 LARGEST_POSITION_MM = 1e4  # no scanner is 10 m long
-TIMES = ("acquisition time", "content time")
 
 
 def read_file(
@@ -76,7 +53,7 @@ def read_file(
     with warnings_as_problems(path, problems):
         header = _image_header(path, problems, with_pixels)
         pixels = _pixels(header) if with_pixels else None
-        n, teller = header.n_frames, _without_pixels(header)
+        n, teller = header.n_frames, without_pixels(header)
         frames = [
             _frame(
                 header.of_frame(i),
@@ -110,69 +87,8 @@ def _image_header(path: Path, problems: list[Problem], with_pixels: bool) -> Hea
                 "The image is a mosaic of slices, and was read as one: export one slice a file.",
             )
         )
-    _check_pixels(header)
+    check_pixels(header)
     return header
-
-
-def _check_pixels(header: Header) -> None:
-    """Refuse pixels that are not whole or cannot be decoded, as far as a header shows it."""
-    path, syntax, stored = header.path, header.transfer_syntax, header.stored_bytes
-    is_native = syntax in NATIVE
-    if not is_native and (
-        not _has_decoder(syntax)
-        or (syntax == JPEGExtended12Bit and (header.integer("BitsStored") or 0) > 8)
-    ):
-        sentence = (
-            f"There is no decoder for {syntax.name}: install python-gdcm, or have the "
-            "file exported uncompressed."
-        )
-        raise VolumeError("no_decoder", path, sentence)
-    _check_cells(header)
-    needed = header.pixel_bytes if is_native else header.n_frames * FRAME_BYTES
-    if is_native and stored not in (needed, needed + 1):  # an odd number is padded
-        needed = _count_frames(header)
-    if stored < needed:
-        sentence = f"The file has {stored} of {needed} bytes of pixels: get it again."
-        raise VolumeError("truncated", path, sentence)
-
-
-def _check_cells(header: Header) -> None:
-    """Refuse a header that does not say in what cells the pixels are stored, PS3.5 8.1.1."""
-    bits, stored = header.integer("BitsAllocated") or 0, header.integer("BitsStored") or 0
-    is_cell = bits == 1 or (bits > 0 and bits % 8 == 0)
-    is_float = bits in (32, 64)  # perhaps, and then the others are not stated
-    sign = header.integer("PixelRepresentation")
-    if not is_cell or not (is_float or (0 < stored <= bits and sign in (0, 1))):
-        sentence = (
-            "BitsAllocated, BitsStored or PixelRepresentation does not say how the pixels are "
-            "stored: get the file again."
-        )
-        raise VolumeError("damaged", header.path, sentence)
-
-
-def _count_frames(header: Header) -> int:
-    """Correct the number of images by the pixels that are there; leave out what is more than that.
-
-    Where `NumberOfFrames` is too small, the pixels may be those of a whole number of images.
-
-    Returns:
-        How many bytes the pixels take.
-    """
-    needed, stored, n_stated = header.pixel_bytes, header.stored_bytes, header.n_frames
-    n, rest = divmod(stored, needed // n_stated)
-    if stored < needed:
-        return needed
-    if n > n_stated and rest <= 1:
-        header.left_out("NumberOfFrames", f"{n}, of which there are pixels,", f"{n_stated}")
-        header.set_frames(n)
-        return header.pixel_bytes
-    sentence = f"{stored - needed} bytes of excess padding follow the pixels and were left out."
-    header.problems.append(Problem("warning", str(header.path), sentence))
-    for keyword in PIXEL_ELEMENTS:
-        if keyword in header.dataset:
-            element = header.dataset[keyword]
-            element.value = element.value[:needed]
-    return needed
 
 
 def _pixels(header: Header) -> np.ndarray:
@@ -195,13 +111,6 @@ def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
     if header.pixels is not None:
         return plain_pixels(header)
     return get_decoder(syntax).as_array(header.dataset, allow_excess_frames=False)[0]
-
-
-def _has_decoder(syntax: UID) -> bool:
-    try:
-        return get_decoder(syntax).is_available
-    except NotImplementedError:
-        return False
 
 
 def _frame(
@@ -229,42 +138,8 @@ def _frame(
         padding=_padding(header),
         is_inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
         pixels=pixels,
-        told=partial(_told, teller, header.groups),
+        told=partial(told_by, teller, header.groups),
     )
-
-
-def _without_pixels(header: Header) -> Header:
-    """Return a header that keeps no pixels in memory, with what tells images apart."""
-    dataset = header.dataset
-    if not isinstance(dataset, Elements):
-        tags = [tag_of(keyword) for keyword in KEYWORDS if tag_of(keyword) in dataset]
-        dataset = Elements({tag: dataset.get_item(tag) for tag in tags})
-    return header._replace(dataset=dataset, pixels=None, problems=[])
-
-
-def _told(header: Header, groups: tuple[Dataset, ...]) -> dict[str, Hashable]:
-    """Return what tells an image from others at its place, see `TOLD_BY`."""
-    told, header = {}, header._replace(groups=groups)
-    for name, keywords in TOLD_BY.items():
-        values = next(filter(None, map(header.values, keywords)), ())
-        values = tuple(_comparable(value, is_time=name in TIMES) for value in values)
-        if name == "dimension index":  # one of them counts the slices
-            told |= {f"{name} {k + 1}": value for k, value in enumerate(values)}
-        elif values:
-            told[name] = values if name == "image type" or len(values) > 1 else values[0]
-    if header.n_frames > 1:
-        told["number of the file"] = header.integer("InstanceNumber")
-    return told
-
-
-def _comparable(value: object, *, is_time: bool) -> float | str:
-    """Return a number without what rounding adds to it, or a text."""
-    try:
-        number = float(str(value).replace(":", "")) if is_time else float(value)
-    except (TypeError, ValueError):
-        return str(value)
-    is_whole = not math.isfinite(number) or number == int(number)
-    return number if is_time or is_whole else float(f"{number:.4g}")
 
 
 def _directions(header: Header, *cosines: float) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import pytest
 from helpers.dicom_series import array_of, edit, setting, written
 
 from benchmarks import fuzz_reading
-from t4e_utils.scans import dicom, dicom_elements, dicom_walk
+from t4e_utils.scans import dicom, dicom_checks, dicom_elements, dicom_telling, dicom_walk
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.problems import VolumeError
 
@@ -57,7 +57,8 @@ def test_the_quick_way_through_a_header_finds_what_pydicom_finds_also_in_damaged
 
 def test_the_quick_way_keeps_every_attribute_that_is_used():
     source = "".join(
-        Path(module.__file__).read_text() for module in (dicom, dicom_elements, dicom_walk)
+        Path(module.__file__).read_text()
+        for module in (dicom, dicom_checks, dicom_elements, dicom_telling, dicom_walk)
     )
     used = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(
         re.findall(r'value_of\([\w.]+, "(\w+)"', source)
