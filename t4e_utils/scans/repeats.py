@@ -95,6 +95,9 @@ def one_volume(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Pr
             "them apart: the first of each place was kept."
         )
         problems.append(Problem("several_volumes", path, sentence))
+    if not n_places and len(kept) < len(frames):  # without the others, positions may say something
+        kept, more = one_volume(kept, path)
+        problems += more
     return kept, problems
 
 

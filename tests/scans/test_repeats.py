@@ -214,6 +214,21 @@ def test_echoes_are_told_apart_where_positions_say_nothing(tmp_path, place):
     assert "several_volumes" in codes(volume)
 
 
+def test_positions_that_make_sense_without_the_other_echo_are_used(tmp_path):
+    """Two repetitions of one echo, and an echo whose positions move along its plane."""
+    repeated = [
+        (SCANS[v, k], {"ImagePositionPatient": position(k), "EchoTime": 20})
+        for v, k in product(range(2), range(N))
+    ]
+    scattered = [
+        (SCANS[1, k], {"ImagePositionPatient": [900 * k, 0, 20 + 4 * k], "EchoTime": 90})
+        for k in range(N)
+    ]
+    volume = read_alike(written_with(tmp_path / "s", repeated + scattered))
+    np.testing.assert_array_equal(volume.array, SCANS[0])
+    assert codes(volume) == ["several_volumes", "several_volumes"]
+
+
 def test_images_of_one_slice_at_several_times_are_no_stack(tmp_path):
     images = [
         (pixels, {"ImagePositionPatient": position(0), "TriggerTime": 40.0 * i})
