@@ -16,6 +16,9 @@ from t4e_utils.scans.geometry import display_affine, display_directions, plane_o
 from t4e_utils.scans.problems import Problem
 
 SAME_POSITION_MM = 0.01
+# Images are at one place also if they are nearer than this, and than this share of the distance of
+# slices: 12.3 and 12.3456 are one position that was written twice.
+ROUNDED_MM, SAME_SHARE = 0.1, 0.05
 ONE_PLACE_MM = 0.001  # all positions within this are one: what a decimal number loses
 UNEVEN = 0.1  # of the usual distance; scanners round positions
 TILT_DEGREES = 1.0
@@ -69,13 +72,27 @@ def places_of(frames: Sequence[Frame]) -> tuple[list[int | None], int]:
         return places, 0
     distances = slice_positions(frames, known)
     order = np.argsort(distances, kind="stable")
-    extent = np.ptp(distances)
-    # slices nearer than this are so in all the series: its positions are in another unit
-    nearest = min(SAME_POSITION_MM, extent / len(known) / 2) if extent > ONE_PLACE_MM else np.inf
-    numbers = np.cumsum(np.diff(distances[order], prepend=distances[order[0]]) >= nearest)
+    numbers = _numbers_of_places(distances[order])
     for i, number in zip(order, numbers.tolist(), strict=True):
         places[known[i]] = number
     return places, int(numbers[-1]) + 1
+
+
+def _numbers_of_places(distances: np.ndarray) -> np.ndarray:
+    """Number the places of sorted distances along the normal."""
+    extent, steps = distances[-1] - distances[0], np.diff(distances)
+    if extent <= ONE_PLACE_MM:
+        return np.zeros(len(distances), dtype=int)
+    # positions may have been rounded to different digits
+    usual = float(np.median(steps[steps > steps.max() * UNEVEN]))
+    rounded = min(ROUNDED_MM, SAME_SHARE * usual)
+    numbers = np.cumsum(np.diff(distances, prepend=distances[0]) >= rounded)
+    is_first = np.diff(numbers, prepend=-1) > 0
+    if (distances - distances[is_first][numbers] < rounded).all():
+        return numbers
+    # slices nearer than this are so in all the series: its positions are in another unit
+    nearest = min(SAME_POSITION_MM, extent / len(distances) / 2)
+    return np.cumsum(np.diff(distances, prepend=distances[0]) >= nearest)
 
 
 def with_positions(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Problem]]:

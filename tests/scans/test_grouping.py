@@ -114,6 +114,32 @@ def test_copies_with_identifiers_of_their_own_are_left_out_too(tmp_path):
     assert codes(volume) == ["several_volumes"]
 
 
+def test_a_position_that_was_written_with_fewer_digits_is_the_same_place(tmp_path):
+    places = [[-40.0, 30.0, 12.3456 + 2.7 * k] for k in range(4)]
+    rounded = [[round(mm, 1) for mm in place] for place in places]
+    array = array_of((8, 4, 6))
+    images = [
+        (pixels, {"ImagePositionPatient": place})
+        for pixels, place in zip(array, places + rounded, strict=True)
+    ]
+    volume = read_alike(written_with(tmp_path / "s", images))
+    np.testing.assert_array_equal(volume.array, array[:4])
+    assert volume.spacing_mm[0] == pytest.approx(2.7)
+    assert codes(volume) == ["several_volumes"]
+
+
+def test_thin_slices_far_from_the_others_are_slices_of_their_own(tmp_path):
+    z = [0, 0.15, 0.3, 0.45, 90, 180]
+    array = array_of((6, 4, 6))
+    images = [
+        (pixels, {"ImagePositionPatient": [0, 0, mm]}) for pixels, mm in zip(array, z, strict=True)
+    ]
+    volume = read_alike(written_with(tmp_path / "s", images))
+    np.testing.assert_array_equal(volume.array, array)
+    assert volume.spacing_mm[0] == pytest.approx(0.15)
+    assert codes(volume) == ["gap"]
+
+
 def test_a_copied_file_of_many_frames_is_left_out(tmp_path):
     array = array_of()
     for name in ("a", "b"):
