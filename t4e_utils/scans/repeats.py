@@ -145,16 +145,16 @@ def _tells(groups: Sequence[list[_Image]]) -> bool:
 def _is_hidden(images: list[_Image], groups: Mapping[Any, list[_Image]]) -> bool:
     """Return whether groups are volumes that share no place, as far as this can be seen.
 
-    That is where slices are evenly spaced in the largest group and not in all, or where no
-    positions are stated.
+    That is where slices are evenly spaced in the largest group and not in all, or where several
+    images of a group state no position.
     """
-    sizes = sorted(len(group) for group in groups.values())
-    if len(sizes) < 2 or len(_places(images)) < len(images):
-        return len(sizes) > 1 and not _places(images) and sizes[-2] > 1
+    if len(_places(images)) < len(images):
+        several = [group for group in groups.values() if len(group) > 1]
+        return len(several) > 1 and not all(map(_places, several))
     largest = max(groups.values(), key=len)
     frames, part = [image.frame for image in images], [image.frame for image in largest]
     return (
-        sizes[-1] > 2
+        2 < len(largest) < len(images)
         and _is_even(part, [image.place for image in largest])
         and not _is_even(frames, [image.place for image in images])
     )
@@ -266,6 +266,7 @@ def _rank(volume: _Volume) -> tuple:
     parts = {*kind, told.get("complex component")}
     return (
         -(len(_places(volume.images)) or len(frames)),
+        not _places(volume.images),
         bool(parts & NOT_MAGNITUDE),
         "DERIVED" in parts,
         [_comparable(value) for name, value in volume.told_by if name in COUNTED],

@@ -167,10 +167,11 @@ def test_images_that_nothing_tells_apart_are_one_for_each_place(tmp_path):
     assert "5 images lie where another one lies, and their headers do not" in sentences(volume)
 
 
-def test_a_localizer_at_other_places_is_no_part_of_the_volume(tmp_path):
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_localizer_at_other_places_is_no_part_of_the_volume(tmp_path, n):
     scouts = [
         (SCANS[1, k], {"ImagePositionPatient": position(-20 + 7 * k), "ImageType": kind})
-        for k, kind in enumerate([["ORIGINAL", "PRIMARY", "LOCALIZER"]] * 3)
+        for k, kind in enumerate([["ORIGINAL", "PRIMARY", "LOCALIZER"]] * n)
     ]
     images = [
         (SCANS[0, k], {"ImagePositionPatient": position(k), "ImageType": ["ORIGINAL", "PRIMARY"]})
@@ -227,6 +228,16 @@ def test_positions_that_make_sense_without_the_other_echo_are_used(tmp_path):
     volume = read_alike(written_with(tmp_path / "s", repeated + scattered))
     np.testing.assert_array_equal(volume.array, SCANS[0])
     assert codes(volume) == ["several_volumes", "several_volumes"]
+
+
+def test_an_echo_without_positions_is_not_put_between_the_slices_of_the_other(tmp_path):
+    folder = two_volumes(
+        tmp_path / "s",
+        lambda v, i: {"EchoTime": [20, 90][v]} | ({} if v else {"ImagePositionPatient": None}),
+    )
+    volume = read_alike(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[1])
+    assert (volume.meta["sorted_by"], codes(volume)) == ("position", ["several_volumes"])
 
 
 def test_images_of_one_slice_at_several_times_are_no_stack(tmp_path):
