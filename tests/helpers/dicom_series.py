@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from io import BytesIO
 from pathlib import Path
 
@@ -124,22 +125,27 @@ def enhanced_mr(
     return dataset
 
 
-def written_with(folder: Path, images: list[tuple[np.ndarray, dict]], **options) -> Path:
-    """Write images (H, W) as files `Image-1.dcm` and so on, each with attributes of its own.
+def written_with(folder: Path, images: list[tuple[np.ndarray, dict]]) -> Path:
+    """Write images (H, W) of one axial series as `Image-1.dcm` and so on, as `written` does.
 
-    An attribute that is None is left out. Slice k of a series that `written` writes lies at
-    `position(k)`.
+    Each has attributes of its own; one that is None is left out.
     """
-    written(folder, np.stack([pixels for pixels, _ in images]), **options)
-    for i, (_, attributes) in enumerate(images):
-        path = folder / f"Image-{i + 1}.dcm"
-        dataset = pydicom.dcmread(path)
-        for keyword, value in attributes.items():
+    written(folder, images[0][0][None])
+    template = pydicom.dcmread(folder / "Image-1.dcm")
+    for i, (pixels, attributes) in enumerate(images):
+        dataset = copy(template)
+        own = {
+            "InstanceNumber": i + 1,
+            "SOPInstanceUID": f"1.2.826.0.1.{i + 1}",
+            "ImagePositionPatient": position(i),
+            "PixelData": pixels.astype("<u2").tobytes(),
+        }
+        for keyword, value in {**own, **attributes}.items():
             if value is not None:
                 setattr(dataset, keyword, value)
             elif keyword in dataset:
                 delattr(dataset, keyword)
-        dataset.save_as(path)
+        dataset.save_as(folder / f"Image-{i + 1}.dcm")
     return folder
 
 
