@@ -62,8 +62,8 @@ def _check_cells(header: Header) -> None:
     sign = header.integer("PixelRepresentation")
     if not is_cell or not (is_float or (0 < stored <= bits and sign in (0, 1))):
         sentence = (
-            "BitsAllocated, BitsStored or PixelRepresentation does not say how the pixels are "
-            "stored: get the file again."
+            "The pixels cannot be decoded, since BitsAllocated, BitsStored or PixelRepresentation "
+            "does not say how they are stored: get the file again."
         )
         raise VolumeError("damaged", header.path, sentence)
 
