@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,9 +53,46 @@ GROUP_OF = {
     "SpacingBetweenSlices": "PixelMeasuresSequence",
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
+    "ComplexImageComponent": "MRImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "DimensionIndexValues": "FrameContentSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "FlipAngle": "MRTimingAndRelatedParametersSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "FrameType": "MRImageFrameTypeSequence",
+    "InversionTimes": "MRModifierSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "StackID": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+}
+# What images at one place differ in, and the attributes that say it: the first that is there. In
+# this order volumes are told apart.
+TOLD_BY = {
+    "image type": ("FrameType", "ImageType"),
+    "complex component": ("ComplexImageComponent",),
+    "echo time": ("EffectiveEchoTime", "EchoTime"),
+    "echo number": ("EchoNumbers",),
+    "inversion time": ("InversionTimes", "InversionTime"),
+    "b-value": ("DiffusionBValue",),
+    "gradient direction": ("DiffusionGradientOrientation",),
+    "kernel": ("ConvolutionKernel",),
+    "flip angle": ("FlipAngle",),
+    "slice thickness": ("SliceThickness",),
+    "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    "trigger time": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    "acquisition number": ("FrameAcquisitionNumber", "AcquisitionNumber"),
+    "series number": ("SeriesNumber",),
+    "stack": ("StackID",),
+    "dimension index": ("DimensionIndexValues",),
+    "slope": ("RescaleSlope",),
+    "intercept": ("RescaleIntercept",),
+    "acquisition time": ("FrameAcquisitionDateTime", "AcquisitionTime"),
+    "content time": ("ContentTime",),
 }
 KEYWORDS = (
-    *GROUP_OF,
+    *dict.fromkeys([*GROUP_OF, *(keyword for names in TOLD_BY.values() for keyword in names)]),
     "BitsAllocated",
     "BitsStored",
     "Columns",
@@ -63,7 +101,6 @@ KEYWORDS = (
     "FloatPixelPaddingRangeLimit",
     "FloatPixelPaddingValue",
     "HighBit",
-    "ImageType",
     "InstanceNumber",
     "Modality",
     "ModalityLUTSequence",
@@ -74,6 +111,7 @@ KEYWORDS = (
     "PixelPaddingValue",
     "PixelRepresentation",
     "Rows",
+    "SOPInstanceUID",
     "SamplesPerPixel",
     "SeriesInstanceUID",
     "SharedFunctionalGroupsSequence",
@@ -98,7 +136,7 @@ class Header(NamedTuple):
     path: Path
     problems: list[Problem]
     has_pixels: bool
-    stored_bytes: int  # of the pixels; where only the header was read, of what follows it
+    stored_bytes: int  # of the pixels; where only the header was read, of those in the file
     # little-endian, exactly as many as the header says; None where the pixels are elsewhere
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
@@ -129,10 +167,8 @@ class Header(NamedTuple):
     @property
     def pixel_bytes(self) -> int:
         """Return how many bytes the pixels take when they are not compressed."""
-        rows, columns, bits = (
-            self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
-        )
-        return math.ceil(self.n_frames * rows * columns * bits / 8)
+        size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")]
+        return math.ceil(math.prod(size) * self.n_frames / 8)
 
     @property
     def cell_type(self) -> np.dtype | None:
@@ -150,8 +186,8 @@ class Header(NamedTuple):
             return None
         return np.dtype(f"{'>' if is_big else '<'}{'ui'[sign]}{bits // 8}")
 
-    def size_within_limits(self) -> int:
-        """Return `pixel_bytes` if that is no more than `limits` allows.
+    def refuse_too_large(self) -> None:
+        """Refuse what the header says of the size if it is more than `limits` allows.
 
         Raises:
             VolumeError: it is more.
@@ -159,9 +195,12 @@ class Header(NamedTuple):
         rows, columns, bits = (
             self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")
         )
-        n_frames = self.n_frames
-        refuse_too_large(self.path, n_frames, rows, columns, max(1, bits // 8))
-        return math.ceil(n_frames * rows * columns * bits / 8)
+        refuse_too_large(self.path, self.n_frames, rows, columns, max(1, bits // 8))
+
+    def set_frames(self, n: int) -> None:
+        """Correct the number of images."""
+        tag, text = tag_of("NumberOfFrames"), str(n).encode()
+        self.dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -183,7 +222,7 @@ class Header(NamedTuple):
             numbers = np.empty(0)
         if len(numbers) == n and all(abs(number) < LARGEST for number in numbers):
             return numbers
-        return self._report(keyword, f"{n} numbers")
+        return self.left_out(keyword, f"{n} numbers")
 
     def number(self, keyword: str) -> float | None:
         """Return an attribute of one number."""
@@ -194,12 +233,22 @@ class Header(NamedTuple):
             number = float(value)
         except READ_ERRORS:
             number = math.nan
-        return number if abs(number) < LARGEST else self._report(keyword, "a number")
+        return number if abs(number) < LARGEST else self.left_out(keyword, "a number")
 
     def integer(self, keyword: str) -> int | None:
         """Return an attribute of one number without its fraction."""
         found = self.number(keyword)
         return None if found is None else int(found)
+
+    def values(self, keyword: str) -> tuple:
+        """Return the values of an attribute as they are, none where it is missing or damaged."""
+        try:
+            value = self._find(keyword)
+        except READ_ERRORS:
+            return ()
+        if value is None or value == "":
+            return ()
+        return (value,) if isinstance(value, str) or not isinstance(value, Sequence) else (*value,)
 
     def text(self, keyword: str) -> str:
         """Return an attribute as text, empty where it is missing."""
@@ -208,10 +257,11 @@ class Header(NamedTuple):
         except READ_ERRORS:
             return ""
 
-    def _report(self, keyword: str, expected: str) -> None:
-        self.problems.append(
-            Problem("bad_value", str(self.path), f"{keyword} is not {expected} and was left out.")
-        )
+    def left_out(self, keyword: str, expected: str, value: str = "") -> None:
+        """Report an attribute that is not what it should be, with its value if it is sound."""
+        stated = f"{keyword} of {value}" if value else keyword
+        sentence = f"{stated} is not {expected} and was left out."
+        self.problems.append(Problem("bad_value", str(self.path), sentence))
 
     def _find(self, keyword: str) -> Any:
         if self.groups and keyword in GROUP_OF:

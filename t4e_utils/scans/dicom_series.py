@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t4e_utils.scans import dicom, stacks
+from t4e_utils.scans import dicom, grouping, repeats, stacks
 from t4e_utils.scans.folders import files_of
 from t4e_utils.scans.geometry import plane_of, spacing_of
 from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
@@ -18,8 +18,9 @@ from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 def read_dicom_series(folder: str | Path) -> Volume:
     """Read a folder of DICOM images, or one file, in the display orientation of its own plane.
 
-    Slices are sorted along their normal. Files that cannot be read, and images that do not belong
-    to the largest set of like images, are left out and reported.
+    Slices are sorted along their normal. Files that cannot be read, images that do not belong to
+    the largest set of like images, copies, and further volumes at the same places (echoes, phase,
+    repetitions) are left out and reported.
 
     Returns:
         Values after rescaling: int16 or uint16 where these are whole numbers, otherwise float32.
@@ -48,12 +49,11 @@ def dicom_series_header(folder: str | Path) -> dict[str, Any]:
         VolumeError: no folder, no files, no image.
     """
     stack = _stack(folder, with_pixels=False)
-    missing = {problem.code for problem in stack.problems}
-    spacing = (None,) * 3 if "no_spacing" in missing else spacing_of(stack.affine)
+    spacing = (None,) * 3 if "no_spacing" in stack.assumed else spacing_of(stack.affine)
     return {
         "n_files": stack.n_files,
         "n_slices": len(stack.frames),
-        "plane": None if "no_orientation" in missing else plane_of(stack.affine),
+        "plane": None if "no_orientation" in stack.assumed else plane_of(stack.affine),
         "rows": stack.frames[0].shape[0],
         "columns": stack.frames[0].shape[1],
         **dict(zip(SPACING_KEYS, spacing, strict=True)),
@@ -70,6 +70,7 @@ class _Stack(NamedTuple):
     sorted_by: str
     n_files: int
     facts: dict[str, Any]  # of the first image
+    assumed: set[str]  # codes of what the affine had to be made up from
     problems: tuple[Problem, ...]
 
 
@@ -86,8 +87,22 @@ def _stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
             problems.append(error.as_problem())
     if not frames:
         raise nothing_read(where, problems)
-    kept, mixed = stacks.largest_group(frames, where)
-    kept, sorted_by, odd_order = stacks.in_order(kept, where)
-    affine, odd_geometry = stacks.affine_of(kept, sorted_by, where)
-    problems += [*mixed, *odd_order, *odd_geometry]
-    return _Stack(kept, affine, sorted_by, len(files), facts[kept[0].path], merged(problems))
+    for choose in (
+        grouping.without_copies,
+        grouping.largest_group,
+        repeats.one_volume,
+        stacks.with_positions,
+    ):
+        frames, odd = choose(frames, where)
+        problems += odd
+    frames, sorted_by, odd = stacks.in_order(frames, where)
+    affine, assumed = stacks.affine_of(frames, sorted_by, where)
+    return _Stack(
+        frames,
+        affine,
+        sorted_by,
+        len(files),
+        facts[frames[0].path],
+        {problem.code for problem in assumed},
+        merged([*problems, *odd, *assumed]),
+    )

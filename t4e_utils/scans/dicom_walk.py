@@ -12,6 +12,7 @@ import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataelem import RawDataElement
@@ -91,15 +92,29 @@ def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
         if start is not None:
             return _inflated(path, file.read(), problems, with_pixels)
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
-        stored = size - file.tell()
+        ahead = None if with_pixels else _pixels_ahead(file, size, *dataset.original_encoding)
     if with_pixels:
         pixels = [keyword for keyword in PIXEL_ELEMENTS if keyword in dataset]
-        stored = max((len(dataset[keyword].value or b"") for keyword in pixels), default=0)
-    has_pixels = bool(pixels if with_pixels else stored)
+        ahead = max((len(dataset[keyword].value or b"") for keyword in pixels), default=None)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not isinstance(syntax, str | None):
         raise TypeError("several transfer syntaxes")
-    return Header(dataset, syntax, path, problems, has_pixels, stored)
+    return Header(dataset, syntax, path, problems, ahead is not None, ahead or 0)
+
+
+def _pixels_ahead(file: BinaryIO, size: int, is_implicit: bool, is_little: bool) -> int | None:
+    """Return the bytes of the pixels at which pydicom has stopped; None if the file has none."""
+    order, start = "<" if is_little else ">", file.tell()
+    head = file.read(12)
+    if len(head) < 8:
+        return None
+    group, element = struct.unpack_from(f"{order}HH", head)
+    if group << 16 | element not in PIXEL_TAGS:
+        return None
+    # with a value representation of four characters, two of them empty
+    at = 4 if is_implicit else 8
+    (length,) = struct.unpack_from(f"{order}I", head.ljust(12, b"\0"), at)
+    return max(0, min(length, size - start - at - LENGTH.size))
 
 
 def _deflated_from(head: bytes) -> int | None:
@@ -130,22 +145,21 @@ def _inflated(path: Path, data: bytes, problems: list[Problem], with_pixels: boo
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
     start, tail = elements.tell() + LONG.size, stream.unconsumed_tail
-    stored = LARGEST_FILE if tail else max(0, len(head) - start)
-    header = Header(dataset, syntax, path, problems, stored > 0, stored)
-    n_bytes = header.size_within_limits()
-    if not stored:
+    header = Header(dataset, syntax, path, problems, start <= len(head), 0)
+    header.refuse_too_large()
+    if not header.has_pixels:
         return header
     group, element, vr, length = LONG.unpack_from(head, start - LONG.size)
-    if length > n_bytes + 1:  # an odd number is padded
+    n_bytes = header.pixel_bytes
+    n_wanted = min(length, n_bytes + 1)  # an odd number is padded
+    if length > n_wanted:
         sentence = f"{length} bytes of pixels are stored: {length - n_bytes} were left out."
         problems.append(Problem("bad_value", str(path), sentence))
-    if not with_pixels:
-        return header
-    n_wanted = min(length, n_bytes + 1)
     pixels = head[start : start + n_wanted]
     if len(pixels) < n_wanted:
         pixels += stream.decompress(tail, n_wanted - len(pixels))
-    dataset.add_new((group, element), vr.decode(), pixels)
+    if with_pixels:
+        dataset.add_new((group, element), vr.decode(), pixels)
     return header._replace(stored_bytes=len(pixels))
 
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.grouping import largest_group
 from t4e_utils.scans.limits import LARGEST_IMAGE
 from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
-from t4e_utils.scans.stacks import Frame, largest_group
+from t4e_utils.scans.stacks import Frame
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -106,12 +107,14 @@ def _jpeg(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         sentence = f"The file cannot be read ({error.strerror}): correct the path or its rights."
-        raise VolumeError("no_files", path, sentence) from error
+        raise VolumeError("damaged", path, sentence) from error
     if data.startswith(JPEG_START) and JPEG_END not in data[-JPEG_TRAILER_BYTES:]:
         raise VolumeError("truncated", path, "The image ends too early: get the file again.")
     try:
         if _n_pixels(data) > LARGEST_IMAGE:
-            sentence = f"The image claims more than {LARGEST_IMAGE:,} pixels: get the file again."
+            sentence = (
+                f"The image claims more than {LARGEST_IMAGE:,} pixels: take it out of the folder."
+            )
             raise VolumeError("too_large", path, sentence)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except (cv2.error, OSError, SyntaxError, ValueError):  # the last three by Pillow

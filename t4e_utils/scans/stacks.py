@@ -1,13 +1,13 @@
-"""From single images to one stack: which belong together, in what order, and where they lie.
+"""From the images of one volume to a stack: in what order they are, and where they lie.
 
 Positions and directions are RAS in mm, and `None` where a header does not state them. Pure numpy:
-what a file format says has been read before.
+what a file format says has been read before, and `grouping` and `repeats` have chosen the images.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,19 @@ import numpy as np
 from t4e_utils.scans.geometry import display_affine, display_directions, plane_of
 from t4e_utils.scans.problems import Problem
 
-# largest difference of a direction cosine within a series, about half a degree
-SAME_DIRECTION = 0.01
 SAME_POSITION_MM = 0.01
+# Images are at one place also if they are nearer than this, and than this share of the distance of
+# slices: 12.3 and 12.3456 are one position that was written twice.
+ROUNDED_MM, SAME_SHARE = 0.1, 0.05
+ONE_PLACE_MM = 0.001  # all positions within this are one: what a decimal number loses
 UNEVEN = 0.1  # of the usual distance; scanners round positions
 TILT_DEGREES = 1.0
+# A gantry tilts by 30 degrees at most. Positions that move along the plane of the images were
+# written for another orientation.
+LARGEST_TILT_DEGREES = 75.0
+# The distance of slices in mm. The thinnest of microscopes for animals are 0.01 mm apart, and a
+# body of two metres has more than four slices. Metres and micrometres fall out of this range.
+SLICE_MM = (0.01, 500.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +37,7 @@ class Frame:
     path: str
     shape: tuple[int, int]  # rows, columns
     series: str = ""  # unique identifier of the series
+    uid: str = ""  # unique identifier of the image
     number: int | None = None  # of the image in the series
     file_number: int | None = None  # last number in the name of the file
     position: np.ndarray | None = None  # (3,) centre of the first pixel
@@ -43,6 +52,8 @@ class Frame:
     pixels: np.ndarray | None = None  # (H, W) as stored
     bits: tuple[int, int] = (0, 0)  # shift pixels up and then down: what is beside them falls out
     table: tuple[np.ndarray, int] | None = None  # what pixels mean, from which pixel on
+    # what tells it from other images at its place, by name; asked only where that is needed
+    told: Callable[[], Mapping[str, Hashable]] = dict
 
     @property
     def normal(self) -> np.ndarray:
@@ -50,37 +61,63 @@ class Frame:
         return np.cross(self.directions[:, 1], self.directions[:, 0])
 
 
-def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Problem]]:
-    """Keep the largest set of images that can be one stack, and report the others.
+def places_of(frames: Sequence[Frame]) -> tuple[list[int | None], int]:
+    """Return which images lie at one place, by the number of the place along the normal.
 
-    Images of one stack agree in matrix, series, pixel spacing and orientation. A series identifier
-    that differs in every file says nothing.
+    Returns:
+        A number for each image, None where it states no position, and how many places there are; 0
+        if the positions say nothing, so that no image has a place.
     """
-    names = ("matrix", "series", "pixel spacing", "orientation")
-    codes = ("mixed_sizes", "mixed_series", "mixed_spacing", "mixed_orientations")
-    series_of, orientation_of = _series_key(frames), _orientation_key()
-    keys = [
-        (
-            f.shape,
-            series_of(f),
-            f.spacing_mm and tuple(np.round(f.spacing_mm, 3)),
-            orientation_of(f),
-        )
-        for f in frames
+    known = [i for i, frame in enumerate(frames) if _has_position(frame)]
+    places: list[int | None] = [None] * len(frames)
+    if not known or _say_nothing([frames[i] for i in known]):
+        return places, 0
+    distances = slice_positions(frames, known)
+    order = np.argsort(distances, kind="stable")
+    numbers = _numbers_of_places(distances[order])
+    for i, number in zip(order, numbers.tolist(), strict=True):
+        places[known[i]] = number
+    return places, int(numbers[-1]) + 1
+
+
+def _numbers_of_places(distances: np.ndarray) -> np.ndarray:
+    """Number the places of sorted distances along the normal."""
+    extent, steps = distances[-1] - distances[0], np.diff(distances)
+    if extent <= ONE_PLACE_MM:
+        return np.zeros(len(distances), dtype=int)
+    # positions may have been rounded to different digits
+    usual = float(np.median(steps[steps > steps.max() * UNEVEN]))
+    rounded = min(ROUNDED_MM, SAME_SHARE * usual)
+    numbers = np.cumsum(np.diff(distances, prepend=distances[0]) >= rounded)
+    is_first = np.diff(numbers, prepend=-1) > 0
+    if (distances - distances[is_first][numbers] < rounded).all():
+        return numbers
+    # slices nearer than this are so in all the series: its positions are in another unit
+    nearest = min(SAME_POSITION_MM, extent / len(distances) / 2)
+    return np.cumsum(np.diff(distances, prepend=distances[0]) >= nearest)
+
+
+def with_positions(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Problem]]:
+    """Fill in the positions that some images lack, from those of the others.
+
+    An image lies where its number puts it between its neighbours, if the numbers of the others
+    follow their positions; else in the gap that they leave; else at the end.
+    """
+    lost = [i for i, frame in enumerate(frames) if not _has_position(frame)]
+    if not lost or places_of(frames)[1] < 2:
+        return list(frames), []
+    known = [i for i in range(len(frames)) if i not in set(lost)]
+    found, code, words = _by_number(frames, known), "missing_values", "taken from its neighbours"
+    if found is None:
+        found, is_gap = _by_gaps(frames, known)
+        if not is_gap:
+            code, words = "no_positions", "at the end of the others, which is a guess"
+    sentence = f"The position of {len(lost)} of {len(frames)} slices is not stated: {words}."
+    filled = [
+        dataclasses.replace(frame, position=found[i]) if i in found else frame
+        for i, frame in enumerate(frames)
     ]
-    (common, _), *_ = Counter(keys).most_common(1)
-    differs_in = Counter(
-        next(i for i in range(4) if key[i] != common[i]) for key in keys if key != common
-    )
-    problems = [
-        Problem(
-            codes[i],
-            path,
-            f"{n} of {len(frames)} images have another {names[i]} and were left out.",
-        )
-        for i, n in sorted(differs_in.items())
-    ]
-    return [frame for frame, key in zip(frames, keys, strict=True) if key == common], problems
+    return filled, [Problem(code, path, sentence)]
 
 
 def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list[Problem]]:
@@ -90,29 +127,28 @@ def in_order(frames: Sequence[Frame], path: str) -> tuple[list[Frame], str, list
         The images in order, what they were sorted by ("position", "instance number", "file number"
         or "file name"), and problems.
     """
-    if _have_positions(frames):
-        distances = _slice_positions(frames)
-        if len(frames) == 1 or np.ptp(distances) > SAME_POSITION_MM:
-            order = sorted(
-                range(len(frames)), key=lambda i: (round(distances[i], 2), frames[i].number or 0, i)
+    problem = Problem(
+        "no_positions", path, "The position of some slices is not stated: sorted by number."
+    )
+    if all(map(_has_position, frames)):
+        distances = slice_positions(frames)
+        if len(frames) == 1 or (
+            np.ptp(distances) > ONE_PLACE_MM and _tilt(frames) < LARGEST_TILT_DEGREES
+        ):
+            order = np.argsort(distances, kind="stable")
+            problems = _spacing_problems(distances[order], path)
+            return [frames[i] for i in order], "position", problems
+        sentence = f"All {len(frames)} slices are at one position: sorted by number."
+        if np.ptp([frame.position for frame in frames], axis=0).max() > SAME_POSITION_MM:
+            sentence = (
+                f"The positions of the {len(frames)} slices move along the plane of the images, "
+                "not across it: sorted by number."
             )
-            return (
-                [frames[i] for i in order],
-                "position",
-                _spacing_problems(np.sort(distances), path),
-            )
-        problem = Problem(
-            "same_position",
-            path,
-            f"All {len(frames)} slices are at one position: sorted by number.",
-        )
-    else:
-        problem = Problem(
-            "no_positions", path, "The position of some slices is not stated: sorted by number."
-        )
+        problem = Problem("same_position", path, sentence)
     for name, number in (("instance number", "number"), ("file number", "file_number")):
         numbers = [getattr(frame, number) for frame in frames]
-        if None not in numbers and len(set(numbers)) == len(numbers):
+        # most of them decide; those that share a number stay in the order of their names
+        if None not in numbers and len(set(numbers)) > len(numbers) / 2:
             return sorted(frames, key=lambda frame: getattr(frame, number)), name, [problem]
     return list(frames), "file name", [problem]
 
@@ -147,7 +183,7 @@ def affine_of(
     if first.position is not None:
         affine[:3, 3] = first.position
     if sorted_by == "position" and len(frames) > 1:
-        affine[:3, 0], tilt = _slice_step(frames)
+        affine[:3, 0], tilt = _slice_step(frames, path, problems)
         if tilt > TILT_DEGREES:
             sentence = (
                 f"The slices are stacked {tilt:.1f} degrees off their normal: a tilted "
@@ -159,52 +195,90 @@ def affine_of(
     return affine, problems
 
 
-def _series_key(frames: Sequence[Frame]) -> Callable[[Frame], object]:
-    is_useless = (
-        len({frame.series for frame in frames})
-        == len({frame.path for frame in frames})
-        == len(frames)
-    )
-    return lambda frame: None if is_useless else frame.series
+def slice_positions(frames: Sequence[Frame], which: Sequence[int] | None = None) -> np.ndarray:
+    """Return the distance in mm of images from the origin, along the normal of the first."""
+    chosen = frames if which is None else [frames[i] for i in which]
+    return np.array([frame.position for frame in chosen]) @ chosen[0].normal
 
 
-def _orientation_key() -> Callable[[Frame], object]:
-    """Return a function that names an orientation by the first one seen that is close to it."""
-    seen: list[np.ndarray] = []
-
-    def key(frame: Frame) -> int | None:
-        if frame.directions is None:
-            return None
-        for i, directions in enumerate(seen):
-            if np.abs(directions - frame.directions).max() < SAME_DIRECTION:
-                return i
-        seen.append(frame.directions)
-        return len(seen) - 1
-
-    return key
+def _has_position(frame: Frame) -> bool:
+    return frame.position is not None and frame.directions is not None
 
 
-def _have_positions(frames: Sequence[Frame]) -> bool:
-    return all(frame.position is not None and frame.directions is not None for frame in frames)
+def _say_nothing(frames: Sequence[Frame]) -> bool:
+    """Return whether positions are those of no scan: all at the origin, or along the plane."""
+    positions = np.array([frame.position for frame in frames])
+    if len(frames) == 1:
+        return False
+    if np.ptp(positions, axis=0).max() <= ONE_PLACE_MM:
+        return not np.any(np.abs(positions) > ONE_PLACE_MM)
+    return _tilt(frames) >= LARGEST_TILT_DEGREES
 
 
-def _slice_positions(frames: Sequence[Frame]) -> np.ndarray:
-    """Return the distance in mm of each image from the origin, along the normal of the first."""
-    return np.array([frame.position for frame in frames]) @ frames[0].normal
+def _tilt(frames: Sequence[Frame]) -> float:
+    """Return the angle in degrees between the way from first to last position and the normal."""
+    distances = slice_positions(frames)
+    first, last = np.argmin(distances), np.argmax(distances)
+    way = frames[last].position - frames[first].position
+    across = distances[last] - distances[first]
+    if across <= ONE_PLACE_MM / 100:
+        positions = np.array([frame.position for frame in frames])
+        return 90.0 if np.ptp(positions, axis=0).max() > ONE_PLACE_MM else 0.0
+    return float(np.degrees(np.arccos(min(1.0, across / np.linalg.norm(way)))))
+
+
+def _by_number(frames: Sequence[Frame], known: list[int]) -> dict[int, np.ndarray] | None:
+    """Return the positions of images that lack one, by index; None if no numbers follow them."""
+    distances = slice_positions(frames, known)
+    positions = np.array([frames[i].position for i in known])
+    for name in ("number", "file_number"):
+        numbers = [getattr(frame, name) for frame in frames]
+        if None in numbers or len(set(numbers)) < len(numbers):
+            continue
+        order = np.argsort([numbers[i] for i in known])
+        steps = np.diff(distances[order])
+        if (steps > 0).all() or (steps < 0).all():
+            at = np.array([numbers[i] for i in known], dtype=float)[order]
+            return {
+                i: _extended(numbers[i], at, positions[order])
+                for i in range(len(frames))
+                if not _has_position(frames[i])
+            }
+    return None
+
+
+def _extended(number: float, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return the position (3,) of a number between others, or beyond them in the usual steps."""
+    end = 0 if number < numbers[0] else -1 if number > numbers[-1] else None
+    if end is None:
+        return np.array([np.interp(number, numbers, axis) for axis in positions.T])
+    per_number = np.median(np.diff(positions, axis=0) / np.diff(numbers)[:, None], axis=0)
+    return positions[end] + per_number * (number - numbers[end])
+
+
+def _by_gaps(frames: Sequence[Frame], known: list[int]) -> tuple[dict[int, np.ndarray], bool]:
+    """Return positions in the gaps between others, or after them, and whether the gaps fit."""
+    distances = slice_positions(frames, known)
+    positions = np.array([frames[i].position for i in known])[np.argsort(distances)]
+    steps = np.diff(positions, axis=0)
+    usual = np.median(steps, axis=0)
+    lengths = np.linalg.norm(steps, axis=1) / np.linalg.norm(usual)
+    free = [
+        positions[i] + steps[i] * k / n
+        for i, n in enumerate(np.maximum(1, np.rint(lengths)).astype(int))
+        for k in range(1, n)
+    ]
+    lost = [i for i in range(len(frames)) if not _has_position(frames[i])]
+    is_gap = len(free) == len(lost) == 1
+    if not is_gap:
+        free = [positions[-1] + usual * (k + 1) for k in range(len(lost))]
+    return dict(zip(lost, free, strict=True)), is_gap
 
 
 def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
-    """Report slices at one position, missing slices and uneven steps of sorted distances."""
+    """Report missing slices and uneven steps of sorted distances."""
     steps = np.diff(distances)
-    is_double = steps < SAME_POSITION_MM
     problems = []
-    if is_double.any():
-        sentence = (
-            f"{int(is_double.sum())} of {len(distances)} slices lie where another one "
-            "lies: all were kept."
-        )
-        problems.append(Problem("same_position", path, sentence))
-    steps = steps[~is_double]
     usual = float(np.median(steps)) if len(steps) else 0.0
     wide = steps[steps > (2 - UNEVEN) * usual]
     if len(wide):
@@ -224,13 +298,21 @@ def _spacing_problems(distances: np.ndarray, path: str) -> list[Problem]:
     return problems
 
 
-def _slice_step(frames: Sequence[Frame]) -> tuple[np.ndarray, float]:
+def _slice_step(
+    frames: Sequence[Frame], path: str, problems: list[Problem]
+) -> tuple[np.ndarray, float]:
     """Return the step from slice to slice in mm, and its angle to the normal in degrees."""
-    distances = _slice_positions(frames)
-    steps = np.diff(distances)
+    distances = slice_positions(frames)
     per_mm = (frames[-1].position - frames[0].position) / (distances[-1] - distances[0])
-    step = per_mm * float(np.median(steps[steps >= SAME_POSITION_MM]))
-    return step, float(np.degrees(np.arccos(min(1.0, 1.0 / np.linalg.norm(per_mm)))))
+    usual_mm = float(np.median(np.diff(distances)))
+    if not SLICE_MM[0] <= usual_mm <= SLICE_MM[1]:
+        sentence = (
+            f"The slices are {usual_mm:.3g} mm apart by their positions, which is no distance of "
+            "slices: the stated one was taken."
+        )
+        problems.append(Problem("no_spacing", path, sentence))
+        usual_mm = _stated_slice_mm(frames[0], problems, path)
+    return per_mm * usual_mm, _tilt(frames)
 
 
 def _display_normal(frame: Frame) -> np.ndarray:

@@ -8,12 +8,20 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from helpers.dicom_series import SPACING, array_of, codes, deflated, edit, setting, written
-from pydicom.dataset import Dataset, FileMetaDataset
+from helpers.dicom_series import (
+    SPACING,
+    array_of,
+    codes,
+    deflated,
+    edit,
+    enhanced_mr,
+    setting,
+    written,
+)
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
-    EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -256,47 +264,6 @@ def test_a_jpeg_of_12_bits_has_no_decoder(tmp_path):
     ) as refused:
         read_dicom_series(folder)
     assert refused.value.code == "no_decoder"
-
-
-def enhanced_mr(
-    array: np.ndarray, order: list[int], *, slopes: list[float] | None = None
-) -> Dataset:
-    """Return an enhanced MR image with its frames in a given order, positions for each frame and
-    the rest shared.
-    """
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = EnhancedMRImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
-    dataset.Modality, dataset.NumberOfFrames = "MR", len(order)
-    dataset.Rows, dataset.Columns = array.shape[1:]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = (
-        1,
-        "MONOCHROME2",
-        0,
-    )
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
-    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.75], 9.0
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = (
-        Sequence([orientation]),
-        Sequence([measures]),
-    )
-    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
-    dataset.PerFrameFunctionalGroupsSequence = Sequence()
-    for k in order:
-        position, frame = Dataset(), Dataset()
-        position.ImagePositionPatient = [-30 + 3 * k, 5, 7]
-        frame.PlanePositionSequence = Sequence([position])
-        if slopes:
-            values = Dataset()
-            values.RescaleSlope, values.RescaleIntercept = slopes[k], 1
-            frame.PixelValueTransformationSequence = Sequence([values])
-        dataset.PerFrameFunctionalGroupsSequence.append(frame)
-    dataset.PixelData = array[order].astype("<u2").tobytes()
-    return dataset
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])

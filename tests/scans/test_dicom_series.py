@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.dicom_series import array_of, codes, deflated, edit, setting, without, written
+from helpers.dicom_series import (
+    array_of,
+    as_syntax,
+    codes,
+    deflated,
+    edit,
+    enhanced_mr,
+    read_alike,
+    setting,
+    without,
+    written,
+)
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.problems import VolumeError
 from t4e_utils.scans.reading import series_header
+
+SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +96,7 @@ def test_a_header_says_what_reading_says(tmp_path):
             lambda folder: edit(folder, setting(SeriesInstanceUID="1.2.3"), only=(8,)),
             "mixed_series",
         ),
-        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "no_positions"),
+        (lambda folder: edit(folder, without("ImagePositionPatient"), only=(2,)), "missing_values"),
     ],
 )
 def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):
@@ -86,6 +106,99 @@ def test_headers_show_the_problems_that_reading_shows(tmp_path, damage, code):
     assert header["problems"] == volume.meta["problems"]
     assert code in codes(volume)
     assert header["spacing_slice_mm"] == volume.spacing_mm[0]
+
+
+def bare(dataset, i):
+    del dataset.PixelData
+
+
+def without_pixels_at_the_end(folder):
+    """Take the pixels away, in a file whose header does not fit into what is read first."""
+    edit(folder, lambda dataset, i: dataset.add_new(0x00091001, "OB", bytes(40_000)), only=(4,))
+    edit(folder, bare, only=(4,))
+
+
+def cut(folder, n):
+    path = folder / "Image-5.dcm"
+    path.write_bytes(path.read_bytes()[:-n])
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(
+    ("damage", "n", "code"),
+    [
+        (lambda folder: edit(folder, bare, only=(4,)), 4, "no_pixels"),
+        (without_pixels_at_the_end, 4, "no_pixels"),
+        (lambda folder: edit(folder, setting(PixelData=b""), only=(4,)), 4, "truncated"),
+        (lambda folder: cut(folder, 1), 4, "truncated"),
+        (lambda folder: edit(folder, setting(Rows=5), only=(4,)), 4, "truncated"),
+        (lambda folder: edit(folder, setting(NumberOfFrames=3), only=(4,)), 4, "truncated"),
+        (lambda folder: edit(folder, without("BitsAllocated"), only=(4,)), 4, "damaged"),
+        (lambda folder: edit(folder, setting(BitsStored=17), only=(4,)), 4, "damaged"),
+        (lambda folder: edit(folder, without("PixelRepresentation"), only=(4,)), 4, "damaged"),
+        (lambda folder: edit(folder, setting(PixelData=bytes(58)), only=(4,)), 5, "warning"),
+    ],
+)
+def test_headers_count_the_slices_that_reading_gives(tmp_path, damage, n, code, syntax):
+    folder = written(tmp_path / "s", array_of())
+    for path in folder.iterdir():
+        as_syntax(path, syntax)
+    damage(folder)
+    volume = read_alike(folder)
+    assert (len(volume.array), codes(volume)) == (n, [code])
+
+
+def test_headers_show_a_compression_without_decoder(tmp_path):
+    def mpeg(dataset, i):
+        dataset.file_meta.TransferSyntaxUID = MPEG2MPML
+        dataset.PixelData = encapsulate([b"abcd"])
+        dataset["PixelData"].VR = "OB"
+
+    folder = written(tmp_path / "s", array_of())
+    edit(folder, mpeg, only=(4,))
+    volume = read_alike(folder)
+    assert (len(volume.array), codes(volume)) == (4, ["no_decoder"])
+
+
+def test_a_deflated_file_without_pixels_is_no_slice(tmp_path):
+    folder = written(tmp_path / "s", array_of())
+    edit(folder, bare, only=(4,))
+    for path in folder.iterdir():
+        path.write_bytes(deflated(path))
+    volume = read_alike(folder)
+    assert (len(volume.array), codes(volume)) == (4, ["no_pixels"])
+
+
+def test_compressed_images_cannot_be_more_than_their_bytes_can_hold(tmp_path):
+    folder = written(tmp_path / "s", array_of(), compress="rle")
+    edit(folder, setting(NumberOfFrames=50_000), only=(4,))
+    volume = read_alike(folder)
+    assert (len(volume.array), codes(volume)) == (4, ["truncated"])
+
+
+@pytest.mark.parametrize("n", [0, -3, 1, 4, None])
+def test_a_number_of_frames_that_is_too_small_is_corrected(tmp_path, n):
+    array = array_of()
+    dataset = enhanced_mr(array, [0, 1, 2, 3, 4])
+    dataset.NumberOfFrames = n
+    dataset.save_as(tmp_path / "IM1", enforce_file_format=True)
+    volume = read_alike(tmp_path)
+    np.testing.assert_array_equal(volume.array, array)
+    assert codes(volume) == ["bad_value"]
+    assert "is not 5, of which there are pixels" in volume.meta["problems"][0].sentence
+
+
+@pytest.mark.parametrize("n", [0, 2, 10])
+def test_frames_are_counted_by_their_pixels_not_by_what_describes_them(tmp_path, n):
+    array = array_of()
+    dataset = enhanced_mr(array, [0, 1, 2, 3, 4])
+    groups = list(dataset.PerFrameFunctionalGroupsSequence)
+    dataset.PerFrameFunctionalGroupsSequence = (groups + groups)[:n]
+    dataset.save_as(tmp_path / "IM1", enforce_file_format=True)
+    volume = read_alike(tmp_path)
+    np.testing.assert_array_equal(volume.array, array)
+    expected = {0: ["no_positions"], 2: ["missing_values"], 10: []}
+    assert codes(volume) == expected[n]
 
 
 def test_a_header_of_no_image_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.dicom_series import edit, setting
 
 from t4e_utils.scans.dicom_writing import write_dicom_series
 from t4e_utils.scans.geometry import display_affine
@@ -86,6 +87,29 @@ def test_the_inventory_reports_what_is_odd_in_a_series_that_can_be_read(tmp_path
     assert [(problem.code, problem.path) for problem in problems] == [
         ("no_pixels", str(tmp_path / "00001" / "Image-2.dcm"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "codes", "spacing_slice_mm"),
+    [
+        ({"PixelSpacing": [0.0005, 0.0005]}, ["bad_value", "no_spacing"], None),
+        ({"PixelSpacing": ["5e9", "5e9"]}, ["bad_value", "no_spacing"], None),
+        ({"ImagePositionPatient": ["2e9", 0, 0]}, ["bad_value", "no_positions"], 5.0),
+        ({"ImagePositionPatient": [0, 0, 0]}, ["same_position"], 5.0),
+    ],
+)
+def test_geometry_that_makes_no_sense_is_a_problem_of_its_series(
+    tmp_path, attributes, codes, spacing_slice_mm
+):
+    table = two_series(tmp_path)
+    edit(tmp_path / "00001", setting(**attributes))
+    found, problems = inventory.take_inventory(table, n_jobs=1)
+    assert found["n_slices"].tolist() == [3, 3]
+    assert [problem.code for problem in problems] == codes
+    assert all("00001" in problem.path for problem in problems)
+    assert found["spacing_slice_mm"][0] == 5.0
+    odd = found["spacing_slice_mm"][1]
+    assert pd.isna(odd) if spacing_slice_mm is None else odd == spacing_slice_mm
 
 
 @pytest.mark.parametrize(
