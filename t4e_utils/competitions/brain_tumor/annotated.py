@@ -120,8 +120,8 @@ def drop_others(found: pd.DataFrame, folder: Path) -> None:
         found: all slices, with study_id.
         folder: of the slices, in which each study has one.
     """
-    for own in folder.iterdir():
-        if own.name not in set(found["study_id"]):
+    for own in folder.glob("*/"):
+        if own.name not in set(found["study_id"]) and not own.is_symlink():
             shutil.rmtree(own)
 
 
