@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
@@ -93,6 +95,11 @@ def largest_slice(
     Raises:
         CatalogError: no slice was stored, or none of their scans can be read.
     """
+    if kept.empty:
+        raise CatalogError(
+            "No slice was stored, since none shows more tumour than min_tumour_share: lower it, or "
+            "see the problems of the files."
+        )
     ordered = kept.assign(is_first=kept["study_id"] == first)
     ordered = ordered.sort_values(["is_first", "wt_area"], ascending=False, kind="stable")
     for _, row in ordered.drop_duplicates(["study_id", "series"]).iterrows():
@@ -101,9 +108,21 @@ def largest_slice(
         if found and labels is not None:
             return row, found[row["series"]], labels
     raise CatalogError(
-        f"None of {kept['study_id'].nunique()} studies with stored slices can be read: where it is "
-        "0, no slice shows more tumour than min_tumour_share; otherwise fetch the data again."
+        f"None of {kept['study_id'].nunique()} studies with stored slices can be read any more "
+        f"(such as {kept['study_id'].iloc[0]}): fetch the data again."
     )
+
+
+def drop_others(found: pd.DataFrame, folder: Path) -> None:
+    """Delete the slices of studies that were cut earlier and are not among those of now.
+
+    Args:
+        found: all slices, with study_id.
+        folder: of the slices, in which each study has one.
+    """
+    for own in folder.glob("*/"):
+        if own.name not in set(found["study_id"]) and not own.is_symlink():
+            shutil.rmtree(own)
 
 
 def files_of_cut(found: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:

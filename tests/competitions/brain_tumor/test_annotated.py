@@ -84,10 +84,22 @@ def test_the_slice_with_most_tumour_is_of_a_scan_that_can_still_be_read(files):
     damage(own[own["series"] == "T2w"])
     assert annotated.largest_slice(kept, files, first=first, **SAID)[0].name == 3
     damage(own)
-    with pytest.raises(CatalogError, match="None of 2 studies with stored slices can be read"):
+    with pytest.raises(CatalogError, match="None of 2 studies with stored slices can be"):
         annotated.largest_slice(kept, files, **SAID)
-    with pytest.raises(CatalogError, match="where it is 0, no slice shows more tumour than"):
+    with pytest.raises(CatalogError, match="No slice was stored, since none shows more"):
         annotated.largest_slice(kept[:0], files, **SAID)
+
+
+def test_slices_of_a_study_that_is_no_longer_cut_are_deleted(tmp_path):
+    for study in ("00001-100", "00001-101", "00002"):
+        (tmp_path / study).mkdir()
+        (tmp_path / study / "FLAIR_axial_000.png").touch()
+    found = pd.DataFrame({"study_id": ["00001-101", "00002", "00002"]})
+    (tmp_path / "note.txt").touch()
+    annotated.drop_others(found, tmp_path)
+    annotated.drop_others(found, tmp_path / "nothing cut")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["00001-101", "00002", "note.txt"]
 
 
 def test_what_was_refused_has_no_file_in_the_table_of_patients():
