@@ -101,8 +101,8 @@ def test_arrays_that_are_no_picture_are_refused(tmp_path, channels):
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(SamplingError, match=r"7\.png cannot be read \(No such file"):
-        read_picture(tmp_path / "7.png")
+    with pytest.raises(SamplingError, match=r"7\.png is not there: run 04_cls"):
+        read_picture(tmp_path / "7.png", made_by="04_cls_data")
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "grey"])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from t4e_utils.tables import run, store
+from t4e_utils.tables import provenance, run, store
 
 TABLE = pd.DataFrame({"patient_id": ["00006", "00123"], "dice": [0.5, np.nan]})
 
@@ -70,7 +70,7 @@ def test_a_table_that_cannot_be_used_says_which_notebook_makes_it(tmp_path):
         store.read_table(path, made_by="02_seg_data", columns=["dice", "fold"])
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(
-        run.MissingInputError, match=r"cannot be read .*: delete it and run 02_seg_data again"
+        run.MissingInputError, match=r"is damaged .*: delete it and run 02_seg_data again"
     ):
         store.read_table(path, made_by="02_seg_data")
 
@@ -79,18 +79,18 @@ def test_a_finished_table_is_used_and_one_made_with_other_parameters_is_neither_
     tmp_path,
 ):
     path = tmp_path / "t.parquet"
-    assert not store.is_finished(path, {"seed": 1})
-    assert not store.is_current(path, {"seed": 1})
+    assert not provenance.is_finished(path, {"seed": 1})
+    assert not provenance.read_current(path, {"seed": 1})
     store.write_table(TABLE, path, provenance={"seed": 1, "planes": ("axial",)})
-    assert store.is_finished(path, {"seed": 1, "planes": ["axial"]})
-    assert store.is_current(path, {"seed": 1, "planes": ["axial"]})
-    assert not store.is_current(path, {"seed": 2, "planes": ["axial"]})
-    assert not store.is_finished(path, {"seed": 1}, overwrite=True)
+    assert provenance.is_finished(path, {"seed": 1, "planes": ["axial"]})
+    assert provenance.read_current(path, {"seed": 1, "planes": ["axial"]})
+    assert not provenance.read_current(path, {"seed": 2, "planes": ["axial"]})
+    assert not provenance.is_finished(path, {"seed": 1}, overwrite=True)
     with pytest.raises(
-        store.StaleResultError,
+        provenance.StaleResultError,
         match=r"seed was 1, is now 2\): set overwrite = True .* or choose another run_dir",
     ):
-        store.is_finished(path, {"seed": 2, "planes": ["axial"]})
+        provenance.is_finished(path, {"seed": 2, "planes": ["axial"]})
     pd.testing.assert_frame_equal(pd.read_parquet(path), TABLE)
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_table_is_no_finished_one(tmp_path):
     with pytest.raises(
         run.MissingInputError, match=r"is damaged .*: delete it, it will be made anew"
     ):
-        store.is_finished(path, {})
+        provenance.is_finished(path, {})
 
 
 def test_a_card_is_plain_json_and_what_is_not_finite_is_null(tmp_path):
@@ -193,7 +193,7 @@ def test_scores_come_back_as_written_and_what_is_not_finite_is_null(tmp_path):
         ),
         (
             "[]",
-            r"auc\.json holds no scores .*: delete it and run the stage that writes auc.json again",
+            r"auc\.json is damaged \(it holds list.*: delete it and run the stage that writes auc",
         ),
         ('{"title": "", "scores": []}', r"holds no scores \('notes'\)"),
         ('{"title": "", "scores": [{"auc": 1}], "notes": [], "summary": {}}', "holds no scores"),

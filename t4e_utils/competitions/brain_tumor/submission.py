@@ -13,6 +13,7 @@ import pandas as pd
 
 from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN, SUBMISSION
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.tables.provenance import require_current
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
@@ -32,6 +33,7 @@ def classifier_cards(
 
     Raises:
         MissingInputError: a contrast has no classifier, or not one of each given fold.
+        StaleResultError: the slices of the run were made anew since a classifier was trained.
     """
     cards = []
     for name in series:
@@ -42,7 +44,10 @@ def classifier_cards(
                 f"There is no classifier for {name} below {models}: run 05_train_cls, or leave "
                 f"{name} out of mri_types."
             )
-        cards += [read_json(path, made_by="05_train_cls") for path in found]
+        for path in found:
+            cards.append(read_json(path, made_by="05_train_cls"))
+            made, slices = cards[-1].get("provenance", {}), models / "cls" / "slices.parquet"
+            require_current(path, made, slices, made_by="05_train_cls")
     return cards
 
 
@@ -88,7 +93,7 @@ def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
     """
     made = [_preparation(card) for card in cards]
     for name in made[0]:
-        values = {json.dumps(one[name], sort_keys=True) for one in made}
+        values = {json.dumps(one.get(name), sort_keys=True) for one in made}
         if len(values) > 1:
             raise SubmissionError(
                 f"The classifiers differ in {name}, they cannot be averaged over one "
