@@ -105,7 +105,7 @@ def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.D
         if not IS_KIND[KINDS[name]](table[name]):
             raise MissingInputError(
                 f"The column {name} of {shown(path)} must hold {KINDS[name]}, not "
-                f"{table[name].dtype} such as {table[name].iloc[0]!r}: delete it and run "
+                f"{table[name].dtype} such as {table[name].tolist()[0]!r}: delete it and run "
                 f"{made_by} again."
             )
     return table

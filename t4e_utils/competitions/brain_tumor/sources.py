@@ -30,11 +30,11 @@ def of_slices(folders: data.DataFolders) -> dict[str, str]:
 
     A label that changes, of somebody who was named before, changes nothing here.
     """
-    named, volumes = data.classification_ids(folders.rsna), data.brats_files(folders.brats)
-    return {
-        "who is named in rsna_dir": fingerprint(sorted(named)),
-        "the volumes in brats_dir": state_of(volumes["path"], folders.brats),
-    }
+    found = {"who is named in rsna_dir": fingerprint(sorted(data.classification_ids(folders.rsna)))}
+    if folders.brats is not None:
+        volumes = data.brats_files(folders.brats)
+        found["the volumes in brats_dir"] = state_of(volumes["path"], folders.brats)
+    return found
 
 
 def of_sequences(
