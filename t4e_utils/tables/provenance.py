@@ -57,6 +57,11 @@ def is_finished(
     if not os.path.exists(path) or (overwrite and path.is_file()):
         return False
     before, now = provenance_of(path), as_stored(provenance)
+    if now and not before:
+        raise StaleResultError(
+            f"{shown(path)} does not say what it was made with, as if another program had saved "
+            "it: set overwrite = True to make it anew, or choose another run_dir."
+        )
     if changes := _changes(before, now):
         raise StaleResultError(
             f"{shown(path)} was made {'; '.join(changes)}: set overwrite = True to make it anew, "
@@ -105,7 +110,9 @@ def read_current(
 def require_current(
     path: Path, provenance: Mapping[str, Any], table: Path, *, made_by: str
 ) -> None:
-    """Check that a result was made from a table as it is now; a table that is gone says nothing.
+    """Check that a result was made from a table as it is now.
+
+    A table that is gone or damaged says nothing: the result does without it.
 
     Args:
         path: of the result, for the message.
@@ -115,11 +122,11 @@ def require_current(
 
     Raises:
         StaleResultError: the table was made anew, with other parameters or from other data.
-        MissingInputError: the table is damaged.
     """
-    if not os.path.exists(table):
+    try:
+        before, now = as_stored(provenance), provenance_of(table)
+    except MissingInputError:
         return
-    before, now = as_stored(provenance), provenance_of(table)
     shared = before.keys() & now.keys()
     before, now = ({name: own[name] for name in shared} for own in (before, now))
     if changes := _changes(before, now):

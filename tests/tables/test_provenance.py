@@ -72,6 +72,13 @@ def test_what_a_table_does_not_say_is_not_known_and_that_is_said(tmp_path, path,
     assert provenance.is_finished(path, {"seed": 1, "planes": ["axial"]})
 
 
+def test_a_table_that_another_program_saved_is_not_taken_for_a_result(path):
+    pd.read_parquet(path).to_parquet(path)
+    with pytest.raises(provenance.StaleResultError, match=r"t\.parquet does not say what it was"):
+        provenance.is_finished(path, made())
+    assert provenance.read_current(path, made()) is None
+
+
 def test_all_of_several_tables_are_looked_at(tmp_path, path):
     now = made(labels="aa", scans="b")
     assert provenance.are_finished([path, path], now)
@@ -129,7 +136,9 @@ def test_a_result_is_older_than_a_table_that_was_made_anew(path, tmp_path):
     provenance.require_current(card, made(labels="aa", scans="b"), path, **options)
     # what a card leaves out is not compared
     provenance.require_current(card, {"seed": 1}, path, **options)
-    provenance.require_current(card, made(seed=9), tmp_path / "gone.parquet", **options)
+    (tmp_path / "damaged.parquet").write_text("no table")
+    for name in ("gone.parquet", "damaged.parquet"):
+        provenance.require_current(card, made(seed=9), tmp_path / name, **options)
     for now, what in ((made(2, labels="aa"), "seed was 2, is now 1"), (made(labels="x"), "labels")):
         with pytest.raises(
             provenance.StaleResultError,

@@ -12,9 +12,17 @@ from typing import Any
 import pandas as pd
 
 from t4e_utils.competitions.brain_tumor import data
-from t4e_utils.tables.provenance import content_of, require_current, state_of
+from t4e_utils.tables.provenance import (
+    MADE_FROM,
+    StaleResultError,
+    content_of,
+    require_current,
+    state_of,
+)
 from t4e_utils.tables.run import resolve
-from t4e_utils.tables.store import fingerprint
+from t4e_utils.tables.store import fingerprint, shown
+
+SEGMENTER = "the weights of the segmenter"
 
 
 def of_inventory(
@@ -66,7 +74,31 @@ def of_segmenter(run: Path, card: Mapping[str, Any]) -> dict[str, str]:
     """
     path, slices = run / "seg" / "models" / f"fold{card['fold']}.json", run / "seg/slices.parquet"
     require_current(path, card["provenance"], slices, made_by="03_train_seg")
-    return {"the weights of the segmenter": content_of(run / card["weights"])}
+    return {SEGMENTER: content_of(run / card["weights"])}
+
+
+def require_classifiers(models: Path, cards: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Check that classifiers were trained on the slices and by the segmenter as they are now.
+
+    Args:
+        models: folder of their run; what is not there, as on Kaggle, says nothing.
+        cards: by their paths.
+
+    Raises:
+        StaleResultError: the slices or the segmenter were made anew since.
+    """
+    digits: dict[str, str] = {}
+    for path, card in cards.items():
+        made = card.get("provenance", {})
+        require_current(path, made, models / "cls" / "slices.parquet", made_by="05_train_cls")
+        before, weights = made.get(MADE_FROM, {}).get(SEGMENTER), made.get("segmenter", "")
+        if weights not in digits:
+            digits[weights] = content_of(models / weights)
+        if before and digits[weights] not in ("", before):
+            raise StaleResultError(
+                f"{shown(models / weights)} has changed since {shown(path)} was trained on its "
+                "masks: run 04_cls_data and 05_train_cls again."
+            )
 
 
 def of_submission(folders: data.DataFolders) -> dict[str, str]:

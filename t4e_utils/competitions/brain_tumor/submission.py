@@ -13,7 +13,7 @@ import pandas as pd
 
 from t4e_utils.competitions.brain_tumor.data import ID_COLUMN, LABEL_COLUMN, SUBMISSION
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
-from t4e_utils.tables.provenance import require_current
+from t4e_utils.competitions.brain_tumor.sources import require_classifiers
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_json
 from t4e_utils.tables.submission import SubmissionError
@@ -33,9 +33,9 @@ def classifier_cards(
 
     Raises:
         MissingInputError: a contrast has no classifier, or not one of each given fold.
-        StaleResultError: the slices of the run were made anew since a classifier was trained.
+        StaleResultError: the slices or the segmenter were made anew since one was trained.
     """
-    cards = []
+    cards: dict[Path, dict[str, Any]] = {}
     for name in series:
         wanted = [models / "cls" / "models" / f"{name}_fold{fold}.json" for fold in folds]
         found = wanted or sorted((models / "cls" / "models").glob(f"{name}_fold*.json"))
@@ -44,11 +44,9 @@ def classifier_cards(
                 f"There is no classifier for {name} below {models}: run 05_train_cls, or leave "
                 f"{name} out of mri_types."
             )
-        for path in found:
-            cards.append(read_json(path, made_by="05_train_cls"))
-            made, slices = cards[-1].get("provenance", {}), models / "cls" / "slices.parquet"
-            require_current(path, made, slices, made_by="05_train_cls")
-    return cards
+        cards |= {path: read_json(path, made_by="05_train_cls") for path in found}
+    require_classifiers(models, cards)
+    return list(cards.values())
 
 
 def bundled_parameters(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:
         SubmissionError: the classifiers do not agree.
     """
     made = [_preparation(card) for card in cards]
-    for name in made[0]:
+    for name in dict.fromkeys(name for one in made for name in one):
         values = {json.dumps(one.get(name), sort_keys=True) for one in made}
         if len(values) > 1:
             raise SubmissionError(

@@ -5,13 +5,18 @@ import pandas as pd
 import pytest
 from helpers.tiny_models import write_tiny_run
 
+from t4e_utils.competitions.brain_tumor.sources import SEGMENTER
 from t4e_utils.competitions.brain_tumor.submission import (
     PREVALENCE,
     assemble,
     bundled_files,
     bundled_parameters,
+    classifier_cards,
+    rule_of,
 )
+from t4e_utils.tables.provenance import StaleResultError, content_of
 from t4e_utils.tables.run import MissingInputError
+from t4e_utils.tables.store import read_json, write_json, write_table
 from t4e_utils.tables.submission import SubmissionError
 
 SERIES = ("FLAIR", "T1w")
@@ -86,6 +91,54 @@ def test_a_prevalence_and_weights_that_make_no_sense_are_refused():
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=1.5)
     with pytest.raises(SubmissionError, match="The contrast T1w has no weight"):
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5, weights={"FLAIR": 1.0})
+
+
+def say_what_they_are_made_from(run, **sources):
+    cards = {path: read_json(path, made_by="") for path in (run / "cls" / "models").glob("*.json")}
+    for path, card in cards.items():
+        card["provenance"]["made_from"] = sources
+        write_json(card, path)
+    return card["provenance"]
+
+
+def test_classifiers_are_refused_when_their_slices_were_made_anew(tmp_path):
+    run = write_tiny_run(tmp_path, series=("FLAIR",))
+    made = say_what_they_are_made_from(run, labels="aa")
+    slices = run / "cls" / "slices.parquet"
+    write_table(pd.DataFrame({"path": ["a"]}), slices, provenance=made)
+    assert len(classifier_cards(run, series=["FLAIR"])) == 1
+    anew = {**made, "made_from": {"labels": "bb"}}
+    write_table(pd.DataFrame({"path": ["a"]}), slices, provenance=anew)
+    with pytest.raises(StaleResultError, match=r"FLAIR_fold0\.json was made before .*run 05_train"):
+        classifier_cards(run, series=["FLAIR"])
+
+
+def test_classifiers_are_refused_when_another_segmenter_is_in_the_place_of_theirs(tmp_path):
+    run = write_tiny_run(tmp_path, series=("FLAIR",))
+    weights = run / "seg/models/fold0-a/best.safetensors"
+    say_what_they_are_made_from(run, **{SEGMENTER: content_of(weights)})
+    assert len(classifier_cards(run, series=["FLAIR"])) == 1
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        StaleResultError,
+        match=r"best\.safetensors has changed since .*FLAIR_fold0\.json was trained on its masks: "
+        "run 04_cls_data and 05_train_cls again",
+    ):
+        classifier_cards(run, series=["FLAIR"])
+
+
+def test_classifiers_of_other_labels_are_not_averaged_although_one_does_not_say_of_which(tmp_path):
+    cards = classifier_cards(write_tiny_run(tmp_path), series=["FLAIR", "T2w"])
+    rule_of(cards)
+    for k in (0, 1):
+        said = [{**card, "provenance": dict(card["provenance"])} for card in cards]
+        said[k]["provenance"]["made_from"] = {"train_labels.csv": "aa"}
+        said[1 - k]["provenance"]["made_from"] = {"train_labels.csv": "bb"}
+        with pytest.raises(SubmissionError, match="The classifiers differ in made_from"):
+            rule_of(said)
+        del said[1 - k]["provenance"]["made_from"]
+        with pytest.raises(SubmissionError, match="The classifiers differ in made_from"):
+            rule_of(said)
 
 
 def test_without_contrasts_those_of_the_run_are_bundled(tmp_path):
