@@ -274,8 +274,10 @@ def _checked(score: Score) -> Score:
     ends = [] if score.ci95 is None else _require(score.ci95, list, "ci95")
     if len(ends) not in (0, 2):
         raise TypeError(f"ci95 has {len(ends)} ends")
-    for value in (*ends, *(each for each in (score.value, score.n) if each is not None)):
+    for value in (*ends, *([] if score.value is None else [score.value])):
         float(_require(value, (int, float), score.name))  # a whole number can be too long for one
+    if score.n is not None:
+        _require(score.n, (int, float, str), "n")  # it is only shown
     return score
 
 

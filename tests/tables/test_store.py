@@ -307,6 +307,7 @@ SCORED = '{"title": "", "scores": [{%s}], "notes": [], "summary": {}}'
         (SCORED % '"name": "auc", "value": "0.7"', r"\(auc is str\)"),
         (SCORED % '"name": "auc", "value": true', r"\(auc is bool\)"),
         (SCORED % f'"name": "auc", "value": 1{"0" * 400}', "int too large"),
+        (SCORED % '"name": "auc", "value": 0.7, "n": [3]', r"\(n is list\)"),
         (SCORED % '"name": 3, "value": 0.7', r"\(a name or unit is int\)"),
         (SCORED % '"name": "auc", "value": 0.7, "ci95": 3', r"\(ci95 is int\)"),
         (SCORED % '"name": "auc", "value": 0.7, "ci95": [0.1]', r"\(ci95 has 1 ends\)"),

@@ -1,5 +1,7 @@
 """From the predictions of the contrasts to one probability per patient, and what Kaggle gets."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from t4e_utils.competitions.brain_tumor.submission import (
 )
 from t4e_utils.tables.provenance import StaleResultError, content_of
 from t4e_utils.tables.run import MissingInputError
-from t4e_utils.tables.store import read_json, write_json, write_table
+from t4e_utils.tables.store import read_json, read_table, write_json, write_table
 from t4e_utils.tables.submission import SubmissionError
 
 SERIES = ("FLAIR", "T1w")
@@ -91,6 +93,45 @@ def test_a_prevalence_and_weights_that_make_no_sense_are_refused():
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=1.5)
     with pytest.raises(SubmissionError, match="The contrast T1w has no weight"):
         assemble(SAMPLE, PREDICTIONS, series=SERIES, prevalence=0.5, weights={"FLAIR": 1.0})
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that nothing is wrong with."""
+    return write_tiny_run(tmp_path_factory.mktemp("whole") / "run", series=("FLAIR",))
+
+
+def read_results(run):
+    """Read what notebook 06 reads before it predicts, but for the weights."""
+    cards = classifier_cards(run, series=["FLAIR"])
+    summary = read_json(run / "cls" / "summary.json", made_by="05_train_cls")
+    oof = read_table(run / "cls" / "oof.parquet", made_by="05_train_cls", columns=("mean",))
+    return cards, summary, oof
+
+
+@pytest.mark.parametrize("name", ["models/FLAIR_fold0.json", "summary.json", "oof.parquet"])
+@pytest.mark.parametrize("damage", ["noise", "empty", "cut", "folder", "gone"])
+def test_each_damaged_result_is_named_with_the_notebook_that_makes_it_anew(
+    whole_run, tmp_path, name, damage
+):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    cards, summary, oof = read_results(run)
+    assert (cards[0]["fold"], summary["prevalence"], len(oof)) == (0, 0.4, 2)
+    path = run / "cls" / name
+    whole = path.read_bytes()
+    path.unlink()
+    noise = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "gone":
+        path.write_bytes({"noise": noise, "empty": b"", "cut": whole[: len(whole) // 2]}[damage])
+    is_left = [one for one in run.rglob("*") if one != path]
+    with pytest.raises(
+        MissingInputError, match=rf"({path.name}|no classifier for FLAIR) .*run 05_train_cls"
+    ) as found:
+        read_results(run)
+    assert "\n" not in str(found.value)
+    assert [one for one in run.rglob("*") if one != path] == is_left
 
 
 def say_what_they_are_made_from(run, **sources):
