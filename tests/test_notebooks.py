@@ -323,6 +323,24 @@ def test_what_is_done_is_shown_again_and_other_parameters_are_refused_without_lo
     assert table.read_bytes() == before
 
 
+def test_changed_labels_are_refused_by_name_and_a_lost_slice_is_written_again(finished, data):
+    labels = Path(data["rsna_dir"]) / "train_labels.csv"
+    before, lost = labels.read_text(), next((finished / "cls" / "slices").rglob("*.png"))
+    slice_was = lost.read_bytes()
+    given = {**data, "run_dir": str(finished), **SMALL["04_cls_data"]}
+    lost.unlink()
+    assert first_error("04_cls_data", **given) is None
+    assert lost.read_bytes() == slice_was
+    try:
+        labels.write_text(re.sub(r",(\d)", lambda found: f",{1 - int(found[1])}", before))
+        error = first_error("04_cls_data", **given)
+        assert first_error("02_seg_data", **given | SMALL["02_seg_data"]) is None
+    finally:
+        labels.write_text(before)
+    assert isinstance(error, T4EError)
+    assert re.search(r"from other data \(train_labels.csv changed since\): set over", str(error))
+
+
 def test_no_cell_prints_who_a_patient_is(data, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     root = tmp_path / "rsna"

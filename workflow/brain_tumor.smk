@@ -1,6 +1,7 @@
 """T4E: a segmenter (02, 03), then a classifier for each MRI type on slices it chooses (04, 05)."""
 
 from t4e_utils.competitions.brain_tumor.data import KAGGLE, STAGES
+from t4e_utils.competitions.brain_tumor.sources import of_stage
 
 NOTEBOOKS = "notebooks"
 PLAN = open_plan(STAGES)
@@ -40,6 +41,7 @@ rule eda:
         f"{R}/eda/problems.parquet",
     params:
         given=given("eda"),
+        made_from=sources("eda", of_stage),
     log:
         **logs("eda"),
     shell:
@@ -56,6 +58,7 @@ rule seg_data:
         f"{R}/seg/synthetic.parquet",
     params:
         given=given("seg_data"),
+        made_from=sources("seg_data", of_stage),
     log:
         **logs("seg_data"),
     threads: cores("seg_data", CORES)
@@ -111,6 +114,7 @@ rule cls_data:
         f"{R}/cls/patients.parquet",
     params:
         given=given("cls_data"),
+        made_from=sources("cls_data", of_stage),
     log:
         **logs("cls_data"),
     threads: cores("cls_data", max(1, CORES - 1))  # one is left for the segmenter's summary
@@ -178,6 +182,7 @@ rule submission:
         f"{R}/submission_problems.csv",
     params:
         given=lambda wildcards: BUNDLE_GIVEN,
+        made_from=sources("submission", of_stage),
     log:
         **logs("submission"),
     threads: cores("submission")

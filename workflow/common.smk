@@ -65,6 +65,15 @@ def logs(stage, suffix=""):
     return {"notebook": f"{R}/notebooks/{name}.ipynb", "text": f"{R}/logs/{name}.txt"}
 
 
+def sources(stage, collect):
+    """What a stage is made from, as a parameter; looked at when the rule's turn comes.
+
+    Its result must stay the same from run to run while nothing changes. `collect` is a function of
+    the leaf, see `Plan.sources`.
+    """
+    return lambda wildcards: PLAN.sources(stage, collect)
+
+
 def gpus(stage):
     """GPUs of a job; none where there are none."""
     return PLAN.processes(stage) if PLAN.stages[stage].uses_gpu and (IS_CLUSTER or N_GPUS) else 0

@@ -14,19 +14,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from t4e_utils.figures import slices, style
-from t4e_utils.sampling.pictures import Picture, picture_of
+from t4e_utils.sampling.pictures import MAKER, Picture, picture_of
 
 
-def pictures_of(rows: pd.DataFrame, root: Path) -> list[Picture]:
+def pictures_of(rows: pd.DataFrame, root: Path, *, made_by: str = MAKER) -> list[Picture]:
     """Read the pictures of a table of slices, each with the number of its slice as title.
 
     Args:
         rows: One row per slice, with the columns path, row_mm, column_mm, plane and slice.
         root: That the paths are relative to.
+        made_by: The notebook that wrote them, named in an error.
     """
     names = ("image", *style.palette().regions)
     return [
-        picture_of(row, root, names=names, title=f"slice {row['slice']}")
+        picture_of(row, root, names=names, title=f"slice {row['slice']}", made_by=made_by)
         for row in rows.to_dict("records")
     ]
 

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from t4e_utils.learning import TrainingError
 from t4e_utils.learning.augmentation import Augmentation, draw_seed, seed_draw
-from t4e_utils.sampling.pictures import MASK_THRESHOLD, choose_channels, read_picture
+from t4e_utils.sampling.pictures import MAKER, MASK_THRESHOLD, choose_channels, read_picture
 from t4e_utils.sampling.squares import Square, to_square
 
 KEYS = ["patient_id", "series"]
@@ -37,6 +37,7 @@ class PictureInput:
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0  # of the draws
     cache_mb: float = 1024  # bound on the memory for decoded pictures, in megabytes
+    made_by: str = MAKER  # the notebook that wrote them, for messages
 
 
 class PictureCache:
@@ -77,7 +78,10 @@ class PictureCache:
         return self._read(row)
 
     def _read(self, row: int) -> np.ndarray:
-        picture = read_picture(self.paths[row], n_channels=self.source.n_channels)
+        source = self.source
+        picture = read_picture(
+            self.paths[row], n_channels=source.n_channels, made_by=source.made_by
+        )
         if picture.dtype != np.uint8:
             raise TrainingError(
                 f"{self.paths[row]} has {picture.dtype.itemsize * 8} bits, but networks "

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from t4e_utils import T4EError
 from t4e_utils.learning import TrainingError
 from t4e_utils.learning.checkpoints import read_checkpoint
+from t4e_utils.learning.loaders import sentence_from_worker
 from t4e_utils.learning.plan import Progress, TrainConfig, check_plan, smaller_batch
 from t4e_utils.learning.processes import run_in_processes
 from t4e_utils.learning.scores import Score
@@ -62,6 +64,7 @@ def fit(
     Raises:
         TrainingError: fewer than two items; settings that do not go together, or differ from
             those of the run in `folder`; a loss that is not finite; too little memory.
+        T4EError: what an item says, such as SamplingError of a damaged picture.
     """
     folder = Path(folder)
     check_plan(
@@ -90,6 +93,10 @@ def fit(
                     " ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False
                 )
                 bar.update()
+    except T4EError as error:
+        if sentence := sentence_from_worker(error):
+            raise type(error)(sentence) from error
+        raise
     except torch.OutOfMemoryError as error:
         raise TrainingError(smaller_batch(config)) from error
     except ValueError as error:

@@ -113,6 +113,16 @@ def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the threads
 
 
+def sentence_from_worker(error: Exception) -> str:
+    """Return what an error of a worker process says; "" if it was raised in this process.
+
+    Such an error comes with all lines of the worker's traceback; its own sentence is the last.
+    """
+    lines = str(error).strip().splitlines()
+    is_from_worker = len(lines) > 1 and lines[0].startswith("Caught ")
+    return lines[-1].partition(": ")[2] if is_from_worker else ""
+
+
 def set_epoch(loader: DataLoader, epoch: int) -> None:
     """Tell a loader, its order and its data set which epoch comes next."""
     if hasattr(loader, "set_epoch"):  # Accelerate's loaders, which pass it on to the sampler

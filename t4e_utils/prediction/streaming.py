@@ -23,7 +23,8 @@ from tqdm import tqdm
 from t4e_utils.progress import PROGRESS_SECONDS, expected_finish
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.tables.inventory import files_fingerprint
-from t4e_utils.tables.store import is_current, read_table, write_table
+from t4e_utils.tables.provenance import read_current
+from t4e_utils.tables.store import write_table
 
 TABLE = "slices.parquet"  # of a scan, in its place
 N_TIMED = 3  # groups after which the expected finish is told
@@ -53,7 +54,7 @@ class Resume:
     provenance: Mapping[str, Any]  # what decides about a result beside the row's files
     source: str = "dicom"  # what the files are
     overwrite: bool = False  # work on every row anew
-    made_by: str = ""  # the notebook, for messages
+    root: Path | None = None  # of the files that a result names in its column path, if it does
 
 
 def for_each(
@@ -72,8 +73,8 @@ def for_each(
         work: takes the rows (named tuples) of a group that could be read, and what was read of
             each; gives a table and problems for each of them.
         walk: groups, readers and messages.
-        resume: rows whose result is there, without problems and from the same files, are not worked
-            on again; a group only if all of it is there.
+        resume: rows whose result is there, whole, without problems and from the same files, are not
+            worked on again; a group only if all of it is there.
 
     Returns:
         The results, one table, in the order of the rows (groups beside each other), without columns
@@ -82,9 +83,8 @@ def for_each(
     table = in_groups(table, walk.group_by)
     notes = [None] * len(table) if resume is None else _notes(table, resume, walk.group_by)
     rows = list(table.itertuples(index=False))
-    is_there = np.array(
-        [_is_there(row, note, resume) for row, note in zip(rows, notes, strict=True)], bool
-    )
+    known = [_known(row, note, resume) for row, note in zip(rows, notes, strict=True)]
+    is_there = np.array([found is not None for found in known], bool)
     if walk.group_by and len(table):
         whole = pd.Series(is_there, index=table.index).groupby(table[walk.group_by])
         is_there = whole.transform("all").to_numpy()
@@ -96,8 +96,7 @@ def for_each(
         if resume is not None and not result[1]:
             write_table(result[0], resume.place(rows[k]) / TABLE, provenance=notes[k])
     for k in np.flatnonzero(is_there):
-        known = read_table(resume.place(rows[k]) / TABLE, made_by=resume.made_by)
-        results[int(k)] = known, ()
+        results[int(k)] = known[k], ()
     return _joined([results[k] for k in range(len(rows))])
 
 
@@ -126,10 +125,10 @@ def _notes(table: pd.DataFrame, resume: Resume, group_by: str) -> list[dict[str,
     return [{**resume.provenance, "files": own} for own in files]
 
 
-def _is_there(row: Any, note: Mapping[str, Any] | None, resume: Resume | None) -> bool:
+def _known(row: Any, note: Mapping[str, Any] | None, resume: Resume | None) -> pd.DataFrame | None:
     if resume is None or resume.overwrite:
-        return False
-    return is_current(resume.place(row) / TABLE, note)
+        return None
+    return read_current(resume.place(row) / TABLE, note, root=resume.root)
 
 
 def _stream(

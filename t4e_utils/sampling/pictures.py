@@ -18,6 +18,8 @@ import numpy as np
 from t4e_utils.files import atomic_write
 from t4e_utils.sampling import SamplingError
 
+MAKER = "the notebook that writes it"  # where a caller does not name it
+SIGNATURE = b"\x89PNG\r\n\x1a\n"  # the first bytes of a PNG file
 MASK_THRESHOLD = 128  # of 255: resizing and turning blur the borders of masks
 TO_FILE = {1: [0], 2: [1, 0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}  # OpenCV orders colours B, G, R, A
 
@@ -49,7 +51,12 @@ class Picture:
 
 
 def picture_of(
-    row: Mapping[str, Any], root: Path, *, names: Sequence[str], title: str = ""
+    row: Mapping[str, Any],
+    root: Path,
+    *,
+    names: Sequence[str],
+    title: str = "",
+    made_by: str = MAKER,
 ) -> Picture:
     """Read the picture of a row of a table of slices.
 
@@ -58,11 +65,12 @@ def picture_of(
         root: that the path is relative to.
         names: of the channels.
         title: for drawings.
+        made_by: as for `read_picture`.
 
     Raises:
         SamplingError: as `read_picture`.
     """
-    channels = read_picture(root / row["path"], n_channels=len(names))
+    channels = read_picture(root / row["path"], n_channels=len(names), made_by=made_by)
     return Picture(channels, tuple(names), (row["row_mm"], row["column_mm"]), row["plane"], title)
 
 
@@ -103,27 +111,45 @@ def write_picture(path: str | Path, channels: np.ndarray) -> Path:
     return path
 
 
-def read_picture(path: str | Path, *, n_channels: int = 3) -> np.ndarray:
+def read_picture(path: str | Path, *, n_channels: int = 3, made_by: str = MAKER) -> np.ndarray:
     """Read a stored picture, (H, W, C) uint8 or uint16.
+
+    Args:
+        path: of the PNG file.
+        n_channels: that it must have.
+        made_by: the notebook that writes what is missing again, named in the error.
 
     Raises:
         SamplingError: the file is missing, damaged or has another number of channels.
     """
     try:
         data = np.fromfile(path, np.uint8)
+    except FileNotFoundError as error:
+        raise SamplingError(f"The slice {path} is not there: run {made_by} again.") from error
     except OSError as error:
         raise SamplingError(
-            f"The slice {path} cannot be read ({error.strerror}): run the notebook that writes it."
+            f"The slice {path} cannot be read ({error.strerror}): make it readable, or delete it "
+            f"and run {made_by} again."
         ) from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    image = _decoded(data)
     found = 0 if image is None else 1 if image.ndim == 2 else image.shape[2]
     if found != max(n_channels, 3 if n_channels == 2 else 1):
         raise SamplingError(
-            f"The slice {path} is damaged or no PNG of {n_channels} channels: delete it and "
-            "write it again."
+            f"The slice {path} is damaged or no PNG of {n_channels} channels: delete it and run "
+            f"{made_by} again, it writes what is missing."
         )
     image = image.reshape(*image.shape[:2], found)[..., TO_FILE[found]]
     return np.ascontiguousarray(image[..., :n_channels])
+
+
+def _decoded(data: np.ndarray) -> np.ndarray | None:
+    """Return what a PNG file holds; None if it is damaged or none: its checksums are looked at."""
+    if data[:8].tobytes() != SIGNATURE:
+        return None
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # it claims more pixels than OpenCV takes
+        return None
 
 
 def choose_channels(pictures: np.ndarray, chosen: Sequence[int]) -> np.ndarray:

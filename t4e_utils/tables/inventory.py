@@ -19,6 +19,7 @@ from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.reading import series_header
 from t4e_utils.scans.volume import Grid, off_grid
 from t4e_utils.tables.catalog import study_columns
+from t4e_utils.tables.provenance import read_current
 from t4e_utils.tables.store import write_table
 
 READER = 2  # grows when reading the same files gives other facts
@@ -51,11 +52,14 @@ def take_inventory(
         n_jobs: processes.
         cache: Parquet file that keeps what was found from call to call. A series is read again if
             a file was added, removed, renamed or written since (by size and time of change). So is
-            every series if `READER` has grown.
+            every series if `READER` has grown, and if the file is damaged.
 
     Returns:
         The table with the columns `HEADER_FACTS`, empty for series that cannot be read, and all
         problems that headers show.
+
+    Raises:
+        MissingInputError: something else than a file is in the place of the cache.
     """
     keys = [(path, files_fingerprint(path, source)) for path in table["path"]]
     known = _read_cache(cache)
@@ -139,19 +143,19 @@ def _seen(entry: os.DirEntry) -> tuple[str, int, int]:
 
 
 def _read_cache(cache: Path | None) -> dict[tuple[str, str], tuple[dict, list[Problem]]]:
-    if cache is None or not cache.is_file():
+    table = None if cache is None else read_current(cache, {})
+    if table is None:
         return {}
     try:
-        table = pd.read_parquet(cache, columns=["path", "mark", "header", "problems"])
-    except (ValueError, OSError, KeyError):  # damaged, or of another version: it is only a cache
+        return {
+            (row.path, row.mark): (
+                dict(json.loads(row.header)),
+                [Problem(*problem) for problem in json.loads(row.problems)],
+            )
+            for row in table.itertuples()
+        }
+    except (AttributeError, TypeError, ValueError, RecursionError):  # of another version
         return {}
-    return {
-        (row.path, row.mark): (
-            json.loads(row.header),
-            [Problem(*problem) for problem in json.loads(row.problems)],
-        )
-        for row in table.itertuples()
-    }
 
 
 def _write_cache(cache: Path, found: Mapping[tuple[str, str], tuple[dict, list[Problem]]]) -> None:

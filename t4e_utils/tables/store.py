@@ -1,7 +1,7 @@
 """Tables (Parquet) and cards (JSON) that are complete when they are there.
 
-A table is written last and atomically (temporary name, then rename), and carries the parameters it
-was made with.
+A table is written last and atomically (temporary name, then rename), and carries its provenance:
+what it was made with and from, see `tables.provenance`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from t4e_utils import T4EError
 from t4e_utils.files import atomic_write
+from t4e_utils.scans.problems import one_line
 from t4e_utils.tables.run import MissingInputError, project_root
 
 PROVENANCE = b"t4e_provenance"
-# What pyarrow and pandas raise on damaged files: of its pages, its footer, and the JSON in that.
-DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError)
-
-
-class StaleResultError(T4EError):
-    """A finished result was made with other parameters than the present ones."""
+LONGEST_REASON = 200  # letters of what a library says of a damaged file
+# What pyarrow, pandas and json raise on damaged files: of pages, the footer, and the JSON in that.
+DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
+TEXT, WHOLE, NUMBER, TRUTH = "text", "whole numbers", "numbers", "true or false"
+# What columns of these names hold in every table of a run.
+KINDS = {
+    **dict.fromkeys(("patient_id", "series", "path", "plane"), TEXT),
+    **dict.fromkeys(("fold", "start", "stop", "position"), WHOLE),
+    **dict.fromkeys(("label", "probability", "mean"), NUMBER),
+    "is_kept": TRUTH,
+}
+IS_KIND = {
+    WHOLE: pd.api.types.is_integer_dtype,
+    NUMBER: lambda values: pd.api.types.is_any_real_numeric_dtype(values.dtype),
+    TRUTH: pd.api.types.is_bool_dtype,
+    TEXT: lambda values: all(isinstance(value, str) for value in values),
+}
 
 
 def fingerprint(*parts: Any) -> str:
@@ -59,11 +72,12 @@ def write_table(
         provenance: what the table was made with, JSON-like; kept in the file.
     """
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    note = json.dumps(_as_stored(provenance or {}), sort_keys=True).encode()
+    note = json.dumps(as_stored(provenance or {}), sort_keys=True).encode()
     with atomic_write(path) as temporary:
         pq.write_table(
             arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), PROVENANCE: note}),
             temporary,
+            write_page_checksum=True,  # without, a damaged page is read as other values
         )
     return path
 
@@ -77,68 +91,93 @@ def read_table(path: Path, *, made_by: str, columns: Iterable[str] = ()) -> pd.D
         columns: columns that must be there.
 
     Raises:
-        MissingInputError: the file is missing, damaged, or lacks a column.
+        MissingInputError: the file is missing, damaged, lacks a column, or holds something else in
+            a column of `KINDS`.
     """
-    if not path.is_file():
-        raise MissingInputError(
-            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
-            "this table."
-        )
-    try:
-        table = pd.read_parquet(path)
-    except DAMAGED as error:
-        raise MissingInputError(
-            f"{_shown(path)} cannot be read ({error}): delete it and run {made_by} again."
-        ) from error
+    read = partial(pd.read_parquet, page_checksum_verification=True)
+    table = _read(path, read, made_by, "this table")
     if missing := [column for column in columns if column not in table.columns]:
         raise MissingInputError(
-            f"{_shown(path)} has no column {', '.join(missing)} (it has "
-            f"{', '.join(table.columns)}): run {made_by} again with overwrite = True."
+            f"{shown(path)} has no column {', '.join(missing)} (it has "
+            f"{', '.join(map(str, table.columns))}): run {made_by} again with overwrite = True."
         )
+    for name in KINDS.keys() & set(table.columns) if len(table) else ():
+        if not IS_KIND[KINDS[name]](table[name]):
+            raise MissingInputError(
+                f"The column {name} of {shown(path)} must hold {KINDS[name]}, not "
+                f"{table[name].dtype} such as {table[name].tolist()[0]!r}: delete it and run "
+                f"{made_by} again."
+            )
     return table
 
 
-def is_finished(path: Path, provenance: Mapping[str, Any], *, overwrite: bool = False) -> bool:
-    """Return whether the table is there and was made with these parameters.
-
-    Raises:
-        StaleResultError: it is there, but was made with other parameters and `overwrite` is off.
-    """
-    if overwrite or not path.is_file():
-        return False
-    before, now = provenance_of(path), _as_stored(provenance)
-    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    if changed:
-        differences = "; ".join(
-            f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in changed
-        )
-        raise StaleResultError(
-            f"{_shown(path)} was made with other parameters ({differences}): set overwrite = "
-            "True to make it anew, or choose another run_dir."
-        )
-    return True
-
-
-def is_current(path: Path, provenance: Mapping[str, Any]) -> bool:
-    """Return whether the table is there and was made with these parameters.
-
-    For what may be made anew without asking.
-    """
-    return path.is_file() and provenance_of(path) == _as_stored(provenance)
-
-
-def provenance_of(path: Path) -> dict[str, Any]:
-    """Return the parameters that a table was made with.
-
-    Raises:
-        MissingInputError: the file is damaged.
-    """
+def _read(path: Path, read: Callable[[Path], Any], made_by: str, what: str = "it") -> Any:
+    """Read a file of a run; what keeps it from being read becomes one sentence."""
+    name = shown(path)
+    anew = f"delete it and run {made_by} again" if made_by else "delete it, it will be made anew"
     try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(PROVENANCE, b"{}"))
-    except DAMAGED as error:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise MissingInputError(f"{name} is no file: {anew}.")
+        return read(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        maker = made_by or "the notebook that makes it"
         raise MissingInputError(
-            f"{_shown(path)} is damaged ({error}): delete it, it will be made anew."
+            f"{name} is not there: run {maker} with the same run_dir first, it makes {what}."
         ) from error
+    except PermissionError as error:
+        raise MissingInputError(
+            f"{name} cannot be read ({error.strerror}): make it readable, or {anew}."
+        ) from error
+    except DAMAGED as error:
+        reason = one_line(error)[:LONGEST_REASON] or type(error).__name__
+        raise MissingInputError(f"{name} is damaged ({reason}): {anew}.") from error
+
+
+class Provenance(dict[str, Any]):
+    """What a table was made with and from; a key that it lacks becomes a sentence."""
+
+    def __init__(self, content: Mapping[str, Any], path: Path, made_by: str):
+        super().__init__(content)
+        self.path, self.made_by = path, made_by
+
+    def __missing__(self, key: str) -> Any:
+        """Raise: another program has saved the table, or it is of an earlier version."""
+        raise MissingInputError(
+            f"{shown(self.path)} does not say with which {key} it was made: delete it and run "
+            f"{self.made_by or 'the notebook that makes it'} again."
+        )
+
+
+def provenance_of(path: Path, made_by: str = "") -> Provenance:
+    """Return what a table was made with and from.
+
+    Args:
+        path: of the table.
+        made_by: the notebook that makes it, named in the error.
+
+    Raises:
+        MissingInputError: the table is missing or damaged; or it does not say what is asked for.
+    """
+
+    def read(path: Path) -> Provenance:
+        note = (pq.read_schema(path).metadata or {}).get(PROVENANCE, b"{}")
+        return Provenance(_plain_object(note), path, made_by)
+
+    return _read(path, read, made_by)
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} is no finite number")
+    return float(number)
+
+
+def _plain_object(text: str | bytes) -> dict[str, Any]:
+    """Return names with values; every number is finite, as `write_json` writes them."""
+    content = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds {type(content).__name__}, not names with values")
+    return content
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> Path:
@@ -148,23 +187,25 @@ def write_json(content: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
+def read_json(path: Path, *, made_by: str, keys: Iterable[str] = ()) -> dict[str, Any]:
     """Read a JSON card that a notebook made.
 
+    Args:
+        path: of the card.
+        made_by: the notebook that makes it, named in the error.
+        keys: what must stand in it.
+
     Raises:
-        MissingInputError: the file is missing or damaged.
+        MissingInputError: the file is missing, damaged, no JSON object, or lacks a key.
     """
-    if not path.is_file():
+    content = _read(
+        path, lambda there: _plain_object(there.read_text("utf-8")), made_by, "this file"
+    )
+    if missing := [key for key in keys if key not in content]:
         raise MissingInputError(
-            f"{_shown(path)} is not there: run {made_by} with the same run_dir first, it makes "
-            "this file."
+            f"{shown(path)} has no {', '.join(missing)}: delete it and run {made_by} again."
         )
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, or no text at all
-        raise MissingInputError(
-            f"{_shown(path)} is damaged ({error}): delete it and run {made_by} again."
-        ) from error
+    return content
 
 
 @dataclass(frozen=True)
@@ -214,28 +255,40 @@ def read_scores(path: Path) -> dict[str, Any]:
     maker = f"the stage that writes {path.name}"
     content = read_json(path, made_by=maker)
     try:
-        rows = [asdict(_score(**row)) for row in content["scores"]]
-        title, notes, summary = str(content["title"]), content["notes"], dict(content["summary"])
-        notes = [str(note) for note in ([notes] if isinstance(notes, str) else notes)]
-        return {"title": title, "notes": notes, "summary": summary, "scores": rows}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        rows = [asdict(_checked(Score(**row))) for row in content["scores"]]
+        found = {name: content[name] for name in ("title", "notes", "summary")}
+        _require(found["title"], str, "title")
+        _require(found["summary"], dict, "summary")
+        for note in _require(found["notes"], list, "notes"):
+            _require(note, str, "a note")
+        return {**found, "scores": rows}
+    except (KeyError, TypeError, OverflowError) as error:
         raise MissingInputError(
-            f"{_shown(path)} holds no scores ({error}): delete it and run {maker} again."
+            f"{shown(path)} holds no scores ({error}): delete it and run {maker} again."
         ) from error
 
 
-def _score(name: Any, value: Any, ci95: Any = None, n: Any = None, unit: Any = "") -> Score:
-    """Return a score as it is written: numbers are finite or missing, an interval is whole."""
-    value = None if value is None else float(value)
-    ends = [float("nan") if end is None else float(end) for end in ci95 or ()]
+def _checked(score: Score) -> Score:
+    for text in (score.name, score.unit):
+        _require(text, str, "a name or unit")
+    ends = [] if score.ci95 is None else _require(score.ci95, list, "ci95")
     if len(ends) not in (0, 2):
-        raise ValueError(f"ci95 = {ci95!r} has {len(ends)} ends")
-    is_interval = bool(ends) and all(map(math.isfinite, ends))
-    value = value if value is not None and math.isfinite(value) else None
-    return Score(str(name), value, ends if is_interval else None, n, str(unit))
+        raise TypeError(f"ci95 has {len(ends)} ends")
+    for value in (*ends, *([] if score.value is None else [score.value])):
+        float(_require(value, (int, float), score.name))  # a whole number can be too long for one
+    if score.n is not None:
+        _require(score.n, (int, float, str), "n")  # it is only shown
+    return score
 
 
-def _as_stored(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _require(value: Any, kind: type | tuple[type, ...], name: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return value
+
+
+def as_stored(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a provenance as it comes back from a file."""
     return json.loads(json.dumps(provenance, default=str))
 
 
@@ -251,6 +304,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """Return a path for a message, from the project's root if it is below that."""
     root = project_root()
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

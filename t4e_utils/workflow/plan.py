@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from t4e_utils import printable
+from t4e_utils import T4EError, printable
 from t4e_utils.tables.parameters import ParameterError, typed
 from t4e_utils.tables.run import MissingInputError
 
@@ -56,6 +57,26 @@ class Plan:
             sort_keys=True,
             width=float("inf"),
         ).strip()
+
+    def sources(self, stage: str, collect: Callable[..., Mapping[str, str]]) -> str:
+        """Return what the data of a user look like to a stage, as one line.
+
+        As a parameter of its rule it makes Snakemake run the stage again when, and only when, it
+        changes: times of change alone would miss an older file put in place of a newer one.
+
+        Args:
+            stage: of this plan.
+            collect: takes the stage, and a function that gives the value of its parameters; gives
+                digits by name, see `tables.provenance`.
+
+        Returns:
+            "" where the data are not there or not usable: the notebook says why.
+        """
+        try:
+            found = collect(stage, partial(self.value, stage))
+        except (T4EError, OSError):
+            return ""
+        return ", ".join(f"{name}: {digits}" for name, digits in found.items())
 
     @property
     def run_dir(self) -> str:

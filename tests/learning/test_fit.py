@@ -1,6 +1,7 @@
 """The training loop against one written by hand, and what it leaves in its folder."""
 
 import gc
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from torch.utils.data import Subset
 from t4e_utils.learning import TrainingError
 from t4e_utils.learning.loaders import EpochSampler
 from t4e_utils.learning.weights import load_weights, read_card
+from t4e_utils.sampling import SamplingError
 
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -143,6 +145,16 @@ def test_bf16_trains_weights_that_stay_float32(tmp_path):
 def test_workers_change_nothing(tmp_path):
     histories = [train_points(tmp_path / str(n), num_workers=n, epochs=3).history for n in (0, 2)]
     assert histories[0].equals(histories[1])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_picture_is_one_sentence_from_worker_processes_too(cases, tmp_path, num_workers):
+    shutil.copytree(cases, tmp_path / "cases")
+    for path in (tmp_path / "cases").glob("*.png"):
+        path.write_bytes(b"noise")
+    with pytest.raises(SamplingError, match=r"^The slice \S+\.png is damaged .*\.$") as found:
+        train_stage("segmentation", tmp_path / "cases", tmp_path / "run", num_workers=num_workers)
+    assert "\n" not in str(found.value)
 
 
 def test_nothing_piles_up_over_the_epochs(tmp_path):

@@ -205,6 +205,45 @@ def test_only_the_row_whose_file_changed_is_worked_on_again(tmp_path):
     assert found["text"].drop_duplicates().tolist() == ["text of a", "another text", "text of c"]
 
 
+@pytest.mark.parametrize("damage", ["noise", "empty", "cut", "page", "saved by another program"])
+def test_a_damaged_result_is_made_again_and_no_other(tmp_path, damage):
+    table, resume = table_of(tmp_path / "in", list("abc")), resume_in(tmp_path / "out")
+    found, _ = Toy().go(table, resume=resume)
+    place = tmp_path / "out" / "b" / "slices.parquet"
+    whole = place.read_bytes()
+    page = bytearray(whole)
+    page[20] ^= 0xFF  # its end, and so what it was made with, is whole
+    contents = {"noise": b"no table", "empty": b"", "cut": whole[:-30], "page": bytes(page)}
+    if damage in contents:
+        place.write_bytes(contents[damage])
+    else:
+        pd.read_parquet(place).assign(text="another").to_parquet(place)
+    again = Toy()
+    same, problems = again.go(table, resume=resume)
+    assert (again.groups, problems) == ([["b"]], [])
+    pd.testing.assert_frame_equal(same, found)
+    assert place.read_bytes() == whole
+
+
+def test_a_result_whose_files_are_gone_is_made_again_and_no_other(tmp_path):
+    class Writer(Toy):
+        def work(self, rows, scans):
+            results = super().work(rows, scans)
+            for row, (found, _) in zip(rows, results, strict=True):
+                (tmp_path / f"{row.name}.png").write_text("picture")
+                found["path"] = ["", f"{row.name}.png"]
+            return results
+
+    table = table_of(tmp_path / "in", ["a", "b"])
+    resume = resume_in(tmp_path / "out", root=tmp_path)
+    Writer().go(table, resume=resume)
+    (tmp_path / "b.png").unlink()
+    again, nothing = Writer(), Writer()
+    again.go(table, resume=resume)
+    nothing.go(table, resume=resume)
+    assert (again.groups, nothing.groups) == ([["b"]], [])
+
+
 @pytest.mark.parametrize(
     "change", [{"provenance": {"rule": 2}}, {"provenance": {"segmenter": "x"}}, {"overwrite": True}]
 )

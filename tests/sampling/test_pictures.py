@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -101,18 +103,47 @@ def test_arrays_that_are_no_picture_are_refused(tmp_path, channels):
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    with pytest.raises(SamplingError, match=r"7\.png cannot be read \(No such file"):
-        read_picture(tmp_path / "7.png")
+    with pytest.raises(SamplingError, match=r"7\.png is not there: run 04_cls"):
+        read_picture(tmp_path / "7.png", made_by="04_cls_data")
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "text", "grey"])
-def test_a_damaged_picture_is_refused(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "grey", "jpeg", "floats", "claim"])
+def test_a_damaged_picture_is_refused_with_the_notebook_that_writes_it_again(tmp_path, damage):
     path = write_picture(tmp_path / "1.png", np.zeros((40, 40, 3), np.uint8))
-    grey = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
-    path.write_bytes(
-        {"empty": b"", "cut": path.read_bytes()[:-30], "text": b"no image", "grey": grey}[damage]
-    )
-    with pytest.raises(SamplingError, match="damaged or no PNG of 3 channels: delete it"):
+    colours = np.zeros((4, 4, 3), np.uint8)
+    claim = bytearray(path.read_bytes())  # a header of 2^31 - 1 pixels a side, with its checksum
+    claim[16:24] = b"\x7f\xff\xff\xff" * 2
+    claim[29:33] = zlib.crc32(claim[12:29]).to_bytes(4, "big")
+    contents = {
+        "empty": b"",
+        "cut": path.read_bytes()[:-30],
+        "text": b"no image",
+        "grey": cv2.imencode(".png", colours[..., 0])[1].tobytes(),
+        "jpeg": cv2.imencode(".jpg", colours)[1].tobytes(),
+        "floats": cv2.imencode(".tiff", colours.astype(np.float32))[1].tobytes(),
+        "claim": bytes(claim),
+    }
+    path.write_bytes(contents[damage])
+    with pytest.raises(
+        SamplingError,
+        match=r"1\.png is damaged or no PNG of 3 channels: delete it and run 04_cls_data again, it "
+        "writes what is missing",
+    ):
+        read_picture(path, made_by="04_cls_data")
+
+
+def test_a_folder_in_the_place_of_a_picture_is_named(tmp_path):
+    with pytest.raises(SamplingError, match=r"cannot be read .*delete it and run the notebook"):
+        read_picture(tmp_path)
+
+
+@pytest.mark.parametrize("place", range(9, 500, 61))
+def test_a_picture_with_a_wrong_bit_is_refused_and_never_another_picture(tmp_path, place):
+    path = write_picture(tmp_path / "1.png", noise((16, 16, 3)))
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SamplingError, match="is damaged"):
         read_picture(path)
 
 

@@ -17,6 +17,7 @@ from t4e_utils.scans.reading import series_header
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import inventory
 from t4e_utils.tables.catalog import problems_table
+from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import read_table, write_table
 
 
@@ -143,12 +144,34 @@ def test_only_a_series_that_changed_is_read_again(tmp_path, monkeypatch, change)
     pd.testing.assert_frame_equal(changed, inventory.take_inventory(table, n_jobs=1)[0])
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path):
+@pytest.mark.parametrize("damage", ["noise", "empty", "cut", "page", "columns", "header", "list"])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     table, cache = two_series(tmp_path / "data", 1), tmp_path / "cache.parquet"
-    cache.write_text("no table")
     first, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
-    assert cache.read_bytes().startswith(b"PAR1")
-    pd.testing.assert_frame_equal(inventory.take_inventory(table, n_jobs=1, cache=cache)[0], first)
+    whole, rows = cache.read_bytes(), pd.read_parquet(cache)
+    page = bytearray(whole)
+    page[20] ^= 0xFF
+    contents = {"noise": b"no table", "empty": b"", "cut": whole[:-30], "page": bytes(page)}
+    changed = {
+        "columns": rows[["path", "mark"]],
+        "header": rows.assign(header="[" * 100_000),
+        "list": rows.assign(header="[1, 2]", problems='[["gap"]]'),
+    }
+    if damage in contents:
+        cache.write_bytes(contents[damage])
+    else:
+        write_table(changed[damage], cache)
+    again, _ = inventory.take_inventory(table, n_jobs=1, cache=cache)
+    pd.testing.assert_frame_equal(again, first)
+    pd.testing.assert_frame_equal(pd.read_parquet(cache), rows)
+
+
+def test_a_folder_in_the_place_of_a_cache_is_named_before_anything_is_read(tmp_path):
+    (tmp_path / "cache.parquet").mkdir()
+    with pytest.raises(MissingInputError, match=r"cache\.parquet is no file: delete it"):
+        inventory.take_inventory(
+            pd.DataFrame({"path": []}), n_jobs=1, cache=tmp_path / "cache.parquet"
+        )
 
 
 def test_a_grown_reader_reads_everything_again(tmp_path, monkeypatch):

@@ -33,11 +33,12 @@ n_folds: int = 2
 seed: int = 0
 """
 OWN = {
-    "eda": "n_grid: int = 12",
+    "eda": "n_grid: int = 12\nexcluded_patients: list = []",
     "seg_data": 'min_tumour_share: float = 0.01\nplanes: list = ["axial"]',
     "train_seg": "folds: list = [0]\nlr: float = 1e-3\nnum_processes: int = 1\nsummarise: bool "
     "= True",
-    "cls_data": 'segmenter_fold: int = 0\nweights: dict = {"WT": {"FLAIR": 3}}',
+    "cls_data": 'segmenter_fold: int = 0\nweights: dict = {"WT": {"FLAIR": 3}}\n'
+    'excluded_patients: list = []\nfold_table: str = ""',
     "train_cls": 'mri_types: list = ["FLAIR", "T1w"]\nfolds: list = []\nlr: float = '
     "4e-3\nsummarise: bool = True",
     "submission": 'tta_zoom: float = 1.2\nmodels_dir: str = ""\nmri_types: list = []\nfolds: '
@@ -310,6 +311,27 @@ def test_a_run_is_done_once_and_a_changed_parameter_runs_only_what_depends_on_it
         "train_cls",
         "cls_summary",
     }
+
+
+def test_changed_labels_run_what_was_made_from_them_and_only_that_and_times_run_nothing(project):
+    rsna, head = project / "my data" / "rsna", "BraTS21ID,MGMT_value\n"
+    for split, patient in (("train", "00001"), ("train", "00002"), ("test", "00003")):
+        (rsna / split / patient / "T1w").mkdir(parents=True)
+        (rsna / split / patient / "T1w" / "Image-1.dcm").write_text("image")
+    volume = project / "my data/brats/BraTS2021_00007/BraTS2021_00007_flair.nii.gz"
+    volume.parent.mkdir(parents=True)
+    volume.write_text("volume")
+    labels = rsna / "train_labels.csv"
+    labels.write_text(f"{head}00001,0\n00002,1\n")
+    (rsna / "sample_submission.csv").write_text(f"{head}00003,0.5\n")
+    config = ["--config", "run_dir=runs/data", "rsna_dir=my data/rsna", "brats_dir=my data/brats"]
+    assert snakemake(project, "cls_data", *config).returncode == 0
+    os.utime(labels)
+    assert "Nothing to be done" in snakemake(project, "cls_data", *config).stderr
+    labels.write_text(f"{head}00001,1\n00002,1\n")
+    os.utime(labels, (1e9, 1e9))  # an older file, put in the place of a newer one
+    shown = snakemake(project, "--dry-run", "cls_data", *config).stdout
+    assert {name for name in STAGES if f"\n{name} " in shown} == {"cls_data"}
 
 
 def test_models_from_elsewhere_are_only_predicted_with_and_uploaded(project):

@@ -246,7 +246,7 @@ def test_a_run_without_one_part_has_a_report_that_names_it(run, missing, sentenc
             "scores/train_b.json",
             r"train_b\.json is damaged .* run the stage that writes train_b\.json",
         ),
-        ("eda/problems.parquet", r"problems\.parquet cannot be read .* run 01_look again"),
+        ("eda/problems.parquet", r"problems\.parquet is damaged .* run 01_look again"),
         ("submission_report.csv", "submission_report.csv has no column fallback: run 04_submit"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from t4e_utils.competitions.brain_tumor.classifier import predict_held_out
+from t4e_utils.competitions.brain_tumor.classifier import MADE_BY, predict_held_out
 from t4e_utils.competitions.brain_tumor.data import REGIONS
 from t4e_utils.learning.devices import slices_per_pass
 from t4e_utils.learning.networks import SequenceClassifier, load_network
@@ -19,7 +19,8 @@ from t4e_utils.prediction.out_of_fold import most_confident
 from t4e_utils.prediction.sequences import SequenceReading
 from t4e_utils.sampling.pictures import Picture, picture_of
 from t4e_utils.tables.folds import assert_disjoint
-from t4e_utils.tables.store import is_current, read_table, write_table
+from t4e_utils.tables.provenance import MADE_FROM, content_of, read_current
+from t4e_utils.tables.store import write_table
 
 Key = tuple[str, int]  # contrast and fold
 Influence = tuple[str, list[Picture], np.ndarray, list[int]]
@@ -70,7 +71,9 @@ class Classified:
             path = self.run / "cls" / "oof" / f"{series}_fold{fold}.parquet"
             views, control = list(self.reading.views), card["control"]
             made = {"weights": card["weights"], "views": views, "control": control}
-            if not is_current(path, made):
+            made[MADE_FROM] = {"the weights": content_of(self.run / card["weights"])}
+            found = read_current(path, made)
+            if found is None:
                 if card["select_on"] != "outer":
                     assert_disjoint(card["trained_on"], card["held_out"], what="the scoring")
                 own = slices[slices["series"] == series]
@@ -83,8 +86,9 @@ class Classified:
                     control=control,
                     seed=self.seed,
                 )
-                write_table(found.assign(series=series, fold=fold), path, provenance=made)
-            tables.append(read_table(path, made_by="05_train_cls"))
+                found = found.assign(series=series, fold=fold)
+                write_table(found, path, provenance=made)
+            tables.append(found)
         return pd.concat(tables, ignore_index=True)
 
     def influences(self, table: pd.DataFrame, slices: pd.DataFrame) -> Iterator[Influence]:
@@ -103,8 +107,8 @@ class Classified:
                 case["series"]
             )
             own = slices[is_own].sort_values("position")
-            names = ("image", *REGIONS)
-            pictures = [picture_of(row, self.run, names=names) for row in own.to_dict("records")]
+            look = {"names": ("image", *REGIONS), "made_by": MADE_BY}
+            pictures = [picture_of(row, self.run, **look) for row in own.to_dict("records")]
             network = self.networks[case["series"], case["fold"]]
             channels = [picture.channels for picture in pictures]
             influence = occlusion_influence(network, channels, self.reading)

@@ -25,6 +25,7 @@ from t4e_utils.prediction.sequences import SequenceReading, classify_sequence
 from t4e_utils.progress import PROGRESS_SECONDS
 from t4e_utils.sampling.pictures import choose_channels, read_picture
 
+MADE_BY = "04_cls_data"  # the stored slices
 CONTROLS = ("none", "shuffled labels", "shuffled order", "masks only")
 ALL_CHANNELS, MASKS_ONLY = (0, 1, 2), (-1, 1, 2)
 
@@ -125,7 +126,7 @@ def dataset_of(
 ) -> SequenceDataset:
     """Return chunks as the network of a recipe sees them; arguments as `train_classifier`."""
     drawn = AUGMENTATION if settings.augment else None
-    source = picture_input(recipe, root, seed=seed, augmentation=drawn)
+    source = picture_input(recipe, root, seed=seed, augmentation=drawn, made_by=MADE_BY)
     options = {"length": settings.sequence_length, "channels": settings.channels}
     return SequenceDataset(chunks, slices, source, **options)
 
@@ -180,7 +181,8 @@ def predict_held_out(
     channels = MASKS_ONLY if control == "masks only" else ALL_CHANNELS
     held_out = slices[slices["patient_id"].isin(patients)].groupby("patient_id")
     for patient, own in tqdm(held_out, desc="held-out patients", mininterval=PROGRESS_SECONDS):
-        stored = (read_picture(root / path) for path in own.sort_values("position")["path"])
+        paths = own.sort_values("position")["path"]
+        stored = (read_picture(root / path, made_by=MADE_BY) for path in paths)
         pictures = [choose_channels(picture, channels) for picture in stored]
         chunks = classify_sequence(classifier, pictures, reading)
         rows += [

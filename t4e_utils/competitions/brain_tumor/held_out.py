@@ -26,7 +26,8 @@ from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables.folds import assert_disjoint
-from t4e_utils.tables.store import is_current, read_table, write_table
+from t4e_utils.tables.provenance import MADE_FROM, content_of, read_current, state_of
+from t4e_utils.tables.store import write_table
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,12 @@ class HeldOut:
             path = self.run / "seg" / f"dice_fold{fold}.parquet"
             how = {"planes": list(planes), "max_scored_patients": most}
             made = {"weights": card["weights"], "convention": self.convention, **how}
-            if not is_current(path, made):
-                own = self.patients[self.patients["fold"] == fold]
-                ids = own["patient_id"].unique()
-                own = own[own["patient_id"].isin(ids[: most or len(ids)])]
+            own = self.patients[self.patients["fold"] == fold]
+            ids = own["patient_id"].unique()
+            own = own[own["patient_id"].isin(ids[: most or len(ids)])]
+            made |= {MADE_FROM: self._sources(own, card)}
+            scores = read_current(path, made)
+            if scores is None:
                 if card["select_on"] != "outer":
                     assert_disjoint(card["trained_on"], own["patient_id"], what="the scoring")
                 scores, odd = evaluation.evaluate_patients(
@@ -96,10 +99,17 @@ class HeldOut:
                     reading=self.reading,
                     read=self.read_labels,
                 )
-                write_table(scores.assign(fold=fold), path, provenance=made)
+                scores = scores.assign(fold=fold)
+                write_table(scores, path, provenance=made)
                 problems += odd
-            tables.append(read_table(path, made_by="03_train_seg"))
+            tables.append(scores)
         return pd.concat(tables, ignore_index=True), problems
+
+    def _sources(self, patients: pd.DataFrame, card: Mapping[str, Any]) -> dict[str, str]:
+        """Return the weights and the volumes that scores are made from."""
+        paths = patients[[name for name in (*CONTRASTS, "labels") if name in patients]]
+        volumes = state_of(paths.melt()["value"].dropna(), self.run)
+        return {"the weights": content_of(self.run / card["weights"]), "the volumes": volumes}
 
     def score_stored(
         self, slices: pd.DataFrame, fold: int, thresholds: Sequence[float] = (0.5,)

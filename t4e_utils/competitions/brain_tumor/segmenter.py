@@ -103,7 +103,12 @@ def train_segmenter(
 
 
 def picture_input(
-    recipe: Recipe, root: Path, *, seed: int = 0, augmentation: Augmentation | None = None
+    recipe: Recipe,
+    root: Path,
+    *,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    made_by: str = "02_seg_data",
 ) -> PictureInput:
     """Return how stored slices become what a network of this recipe sees.
 
@@ -112,9 +117,10 @@ def picture_input(
         root: that the paths are relative to.
         seed: of the draws.
         augmentation: what is drawn; None: nothing.
+        made_by: the notebook that stored the slices.
     """
     drawn = augmentation or Augmentation()
-    return PictureInput(root, recipe.square, augmentation=drawn, seed=seed)
+    return PictureInput(root, recipe.square, augmentation=drawn, seed=seed, made_by=made_by)
 
 
 def mix_slices(

@@ -257,7 +257,7 @@ def write_sequences(
         provenance={**asdict(rule), **provenance},
         source=rule.source,
         overwrite=overwrite,
-        made_by="04_cls_data",
+        root=root,
     )
     work = partial(_write_all, preparer=preparer, folder=folder, root=root)
     table, problems = for_each(series, preparer.read, work, walk=preparer.walk, resume=resume)

@@ -19,6 +19,7 @@ from t4e_utils.competitions.brain_tumor.data import (
     test_series,
 )
 from t4e_utils.competitions.brain_tumor.rules import SeriesRule
+from t4e_utils.competitions.brain_tumor.sources import require_classifiers
 from t4e_utils.competitions.brain_tumor.trained import read_classifier_card
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables.catalog import CatalogError, folder_names, problems_table
@@ -72,8 +73,9 @@ def classifier_cards(
     Raises:
         MissingInputError: a contrast has no classifier, or not one of each given fold.
         ModelError: a card does not describe one.
+        StaleResultError: the slices or the segmenter were made anew since one was trained.
     """
-    cards = []
+    cards: dict[Path, dict[str, Any]] = {}
     for name in series:
         wanted = [models / "cls" / "models" / f"{name}_fold{fold}.json" for fold in folds]
         found = wanted or sorted((models / "cls" / "models").glob(f"{name}_fold*.json"))
@@ -82,8 +84,9 @@ def classifier_cards(
                 f"There is no classifier for {name} below {models}: run 05_train_cls, or leave "
                 f"{name} out of mri_types."
             )
-        cards += [read_classifier_card(path, series=name) for path in found]
-    return cards
+        cards |= {path: read_classifier_card(path, series=name) for path in found}
+    require_classifiers(models, cards)
+    return list(cards.values())
 
 
 def rule_of(cards: Sequence[Mapping[str, Any]]) -> SeriesRule:

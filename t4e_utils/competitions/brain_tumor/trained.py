@@ -46,9 +46,11 @@ WeightsPath = Annotated[str, AfterValidator(_in_the_run)]  # relative to the run
 class SegmenterCard:
     """What is read of the card of a segmenter."""
 
+    fold: Annotated[int, Field(ge=0)]
     weights: WeightsPath
     trained_on: list[str]  # ids
     model: Mapping[str, Any]  # the recipe
+    provenance: Mapping[str, Any]  # of its slices
 
 
 @dataclass(frozen=True)

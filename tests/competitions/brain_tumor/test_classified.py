@@ -76,6 +76,23 @@ def test_each_patient_is_predicted_by_its_own_fold_and_what_is_finished_is_read(
     assert not other_views.predict(slices)["probability"].equals(table["probability"])
 
 
+@pytest.mark.parametrize("what", ["weights", "table", "table emptied"])
+def test_after_another_training_in_the_same_place_patients_are_predicted_again(
+    classified, slices, what
+):
+    table = classified.predict(slices)
+    if what == "weights":
+        (classified.run / "T2w0").write_bytes(b"trained again, in the same place")
+    else:
+        path = classified.run / "cls" / "oof" / "T2w_fold0.parquet"
+        path.write_bytes(b"noise" if what == "table" else b"")
+    other = {("T2w", 0): tiny_classifier(9)}  # the others are read
+    again = replace(classified, networks=other).predict(slices)
+    is_changed = table["probability"] != again["probability"]
+    assert is_changed.any()
+    assert is_changed.equals(table["series"] == "T2w")
+
+
 def test_a_patient_that_trained_the_classifier_is_not_predicted(classified, slices):
     card = {**classified.cards["FLAIR", 0], "trained_on": ["00001", "00002"]}
     with pytest.raises(LeakError, match="00001"):

@@ -78,6 +78,24 @@ def test_each_patient_is_scored_by_its_own_fold_and_what_is_finished_is_read(hel
     assert sorted(set(few["patient_id"])) == ["00000", "00001"]
 
 
+@pytest.mark.parametrize("what", ["weights", "a volume", "labels", "the table"])
+def test_whoever_is_scored_from_other_weights_or_volumes_is_scored_again(held_out, what):
+    table, _ = held_out.score(["axial"], most=0)
+    first = held_out.patients.iloc[0]
+    if what == "weights":
+        (held_out.run / "w0").write_bytes(b"trained again, in the same place")
+    elif what == "the table":
+        (held_out.run / "seg" / "dice_fold0.parquet").write_bytes(b"noise")
+    else:
+        path = Path(first["FLAIR" if what == "a volume" else "labels"])
+        path.write_bytes(path.read_bytes())  # as another volume of the same size would be
+    seen = [network.n_slices for network in held_out.networks.values()]
+    again, _ = held_out.score(["axial"], most=0)
+    pd.testing.assert_frame_equal(again, table)
+    more = [network.n_slices for network in held_out.networks.values()]
+    assert more == [2 * seen[0], seen[1]]  # fold 0 alone
+
+
 def test_a_patient_that_trained_the_segmenter_is_not_scored(held_out):
     cards = {0: {**held_out.cards[0], "trained_on": ["00001", "00002"]}}
     with pytest.raises(LeakError, match="00002"):

@@ -5,15 +5,22 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.tiny_models import write_tiny_run
 
+from t4e_utils.competitions.brain_tumor.sources import SEGMENTER
 from t4e_utils.competitions.brain_tumor.submission import (
     PREVALENCE,
     assemble,
+    classifier_cards,
     patients_to_predict,
     problems_by_series,
+    rule_of,
 )
 from t4e_utils.scans.problems import Problem
 from t4e_utils.tables import CatalogError
+from t4e_utils.tables.provenance import StaleResultError, content_of
+from t4e_utils.tables.run import MissingInputError
+from t4e_utils.tables.store import read_json, read_table, write_json, write_table
 from t4e_utils.tables.submission import SubmissionError
 
 SERIES = ("FLAIR", "T1w")
@@ -123,6 +130,93 @@ def test_each_problem_goes_to_its_series_and_codes_to_the_report_of_its_patient(
         "T1w: blank truncated",
         "FLAIR: missing_series; T1w: gap; T1wCE: mixed_sizes",
     ]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that nothing is wrong with."""
+    return write_tiny_run(tmp_path_factory.mktemp("whole") / "run", series=("FLAIR",))
+
+
+def read_results(run):
+    """Read what notebook 06 reads before it predicts, but for the weights."""
+    cards = classifier_cards(run, series=["FLAIR"])
+    summary = read_json(run / "cls" / "summary.json", made_by="05_train_cls")
+    oof = read_table(run / "cls" / "oof.parquet", made_by="05_train_cls", columns=("mean",))
+    return cards, summary, oof
+
+
+@pytest.mark.parametrize("name", ["models/FLAIR_fold0.json", "summary.json", "oof.parquet"])
+@pytest.mark.parametrize("damage", ["noise", "empty", "cut", "folder", "gone"])
+def test_each_damaged_result_is_named_with_the_notebook_that_makes_it_anew(
+    whole_run, tmp_path, name, damage
+):
+    run = shutil.copytree(whole_run, tmp_path / "run")
+    cards, summary, oof = read_results(run)
+    assert (cards[0]["fold"], summary["prevalence"], len(oof)) == (0, 0.4, 2)
+    path = run / "cls" / name
+    whole = path.read_bytes()
+    path.unlink()
+    noise = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "gone":
+        path.write_bytes({"noise": noise, "empty": b"", "cut": whole[: len(whole) // 2]}[damage])
+    is_left = [one for one in run.rglob("*") if one != path]
+    with pytest.raises(
+        MissingInputError, match=rf"({path.name}|no classifier for FLAIR) .*run 05_train_cls"
+    ) as found:
+        read_results(run)
+    assert "\n" not in str(found.value)
+    assert [one for one in run.rglob("*") if one != path] == is_left
+
+
+def say_what_they_are_made_from(run, **sources):
+    cards = {path: read_json(path, made_by="") for path in (run / "cls" / "models").glob("*.json")}
+    for path, card in cards.items():
+        card["provenance"]["made_from"] = sources
+        write_json(card, path)
+    return card["provenance"]
+
+
+def test_classifiers_are_refused_when_their_slices_were_made_anew(tmp_path):
+    run = write_tiny_run(tmp_path, series=("FLAIR",))
+    made = say_what_they_are_made_from(run, labels="aa")
+    slices = run / "cls" / "slices.parquet"
+    write_table(pd.DataFrame({"path": ["a"]}), slices, provenance=made)
+    assert len(classifier_cards(run, series=["FLAIR"])) == 1
+    anew = {**made, "made_from": {"labels": "bb"}}
+    write_table(pd.DataFrame({"path": ["a"]}), slices, provenance=anew)
+    with pytest.raises(StaleResultError, match=r"FLAIR_fold0\.json was made before .*run 05_train"):
+        classifier_cards(run, series=["FLAIR"])
+
+
+def test_classifiers_are_refused_when_another_segmenter_is_in_the_place_of_theirs(tmp_path):
+    run = write_tiny_run(tmp_path, series=("FLAIR",))
+    weights = run / "seg/models/fold0-a/best.safetensors"
+    say_what_they_are_made_from(run, **{SEGMENTER: content_of(weights)})
+    assert len(classifier_cards(run, series=["FLAIR"])) == 1
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        StaleResultError,
+        match=r"best\.safetensors has changed since .*FLAIR_fold0\.json was trained on its masks: "
+        "run 04_cls_data and 05_train_cls again",
+    ):
+        classifier_cards(run, series=["FLAIR"])
+
+
+def test_classifiers_of_other_labels_are_not_averaged_although_one_does_not_say_of_which(tmp_path):
+    cards = classifier_cards(write_tiny_run(tmp_path), series=["FLAIR", "T2w"])
+    rule_of(cards)
+    for k in (0, 1):
+        said = [{**card, "provenance": dict(card["provenance"])} for card in cards]
+        said[k]["provenance"]["made_from"] = {"train_labels.csv": "aa"}
+        said[1 - k]["provenance"]["made_from"] = {"train_labels.csv": "bb"}
+        with pytest.raises(SubmissionError, match="The classifiers differ in made_from"):
+            rule_of(said)
+        del said[1 - k]["provenance"]["made_from"]
+        with pytest.raises(SubmissionError, match="The classifiers differ in made_from"):
+            rule_of(said)
 
 
 def test_a_report_without_problems_has_an_empty_column():
