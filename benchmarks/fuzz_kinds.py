@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from t4e_utils.scans import dicom_series, dicom_writing, nifti, reading
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import store, user_tables
+from t4e_utils.tables.provenance import is_finished
 from t4e_utils.workflow import executed
 
 SHAPE = (3, 24, 20)
@@ -239,13 +240,16 @@ def model(folder: Path, *, suffix: str) -> Kind:
     import torch  # takes seconds, which the other kinds do not need
 
     from t4e_utils.learning import checkpoints, networks, weights
+    from t4e_utils.learning.plan import Progress
 
     network = networks.build(networks.Recipe(**RECIPE))
     best = folder / "best.safetensors"
     weights.save_weights(network, best, {"data": "phantoms"})
     torch.save(network.state_dict(), folder / "best.pth")
-    state = {"model": network.state_dict(), "epoch": 3, "random": checkpoints.random_states()}
-    checkpoints.write_checkpoint(folder, state)
+    progress = Progress(epoch=1, best_epoch=1, history=[{"epoch": 1, "valid_loss": 1.0}])
+    state = {"progress": asdict(progress), "about": {}, "model": network.state_dict()}
+    state |= {"phase": "all", "optimiser": {}, "schedule": None, "scaler": None}
+    checkpoints.write_checkpoint(folder, {**state, "random": checkpoints.random_states()})
     path = folder / checkpoints.LAST if suffix == ".pt" else best.with_suffix(suffix)
     readers = {
         ".safetensors": (networks.load_network, weights.read_weights),
@@ -274,7 +278,7 @@ KINDS = {
 
 
 def _is_finished(path: Path) -> bool:
-    return store.is_finished(path, {"seed": 0})
+    return is_finished(path, {"seed": 0}, root=path.parent)
 
 
 def _notebook_facts(path: Path) -> list:

@@ -9,7 +9,8 @@ CPU a run that was killed and started again ends with the same history and weigh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -83,16 +84,31 @@ def fit(
     run = TrainingRun(model, train, valid, loss, score, encoder, config, folder)
     run.resume(overwrite=overwrite)
     try:
-        options = {"desc": folder.name, "mininterval": BAR_SECONDS, "disable": not run.is_main}
-        with tqdm(total=config.epochs, initial=run.progress.epoch, **options) as bar:
-            while not run.progress.is_finished:
-                run.enter_phase()
-                row = {"train_loss": run.train_epoch(), **run.evaluate()}
-                run.close_epoch(row)
-                bar.set_postfix_str(
-                    " ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False
-                )
-                bar.update()
+        with _errors_in_words(config):
+            _train(run)
+    finally:
+        run.end()
+    return run.result()
+
+
+def _train(run: TrainingRun) -> None:
+    options = {"desc": run.folder.name, "mininterval": BAR_SECONDS, "disable": not run.is_main}
+    with tqdm(total=run.config.epochs, initial=run.progress.epoch, **options) as bar:
+        while not run.progress.is_finished:
+            run.enter_phase()
+            row = {"train_loss": run.train_epoch(), **run.evaluate()}
+            run.close_epoch(row)
+            bar.set_postfix_str(
+                " ".join(f"{name} {value:.3f}" for name, value in row.items()), refresh=False
+            )
+            bar.update()
+
+
+@contextmanager
+def _errors_in_words(config: TrainConfig) -> Iterator[None]:
+    """Say in one sentence what ended a training, where a user can help it."""
+    try:
+        yield
     except T4EError as error:
         if sentence := sentence_from_worker(error):
             raise type(error)(sentence) from error
@@ -106,9 +122,6 @@ def fit(
             "Batch norm cannot learn from one value per channel: take a batch_size of 2 or more "
             "for each process, or larger inputs."
         ) from error
-    finally:
-        run.end()
-    return run.result()
 
 
 def _is_finished(folder: Path) -> bool:

@@ -109,6 +109,7 @@ def test_a_card_that_is_no_object_is_one_sentence(run, content):
 
 def segmenter_card(run, **changes):
     card = {"weights": "seg/models/fold0-a/best.safetensors", "trained_on": ["00001"]}
+    card |= {"fold": 0, "provenance": {}}
     stated = json.loads((run / "seg/models/fold0-a/best.json").read_text())["model"]
     write_json({**card, "model": {**stated, **changes}}, run / "seg" / "models" / "fold0.json")
 
