@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from t4e_utils import T4EError
 
@@ -25,6 +27,27 @@ FULL_IN_WORDS = "No space left on device"
 
 class WriteError(T4EError):
     """A file cannot be written where it belongs."""
+
+
+def open_file(path: str | os.PathLike, *, buffering: int = -1) -> BinaryIO:
+    """Open a file to be read; whatever else lies there is an error, also a pipe.
+
+    The other end of a pipe would be waited for, and a device can have no end.
+
+    Raises:
+        OSError: it is not there, no file, or may not be read.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "a zero byte in the path", path) from error
+    kind = os.fstat(number).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(number)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise OSError(errno.EINVAL, "it is a pipe or a device", path)
+    return os.fdopen(number, "rb", buffering)
 
 
 @contextmanager

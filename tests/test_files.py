@@ -14,7 +14,7 @@ import torch
 from helpers.training_runs import state_of
 
 from t4e_utils.competitions.brain_tumor.phantoms import PhantomConfig, write_phantoms
-from t4e_utils.files import WriteError, atomic_write, is_disk_full, require_writable
+from t4e_utils.files import WriteError, atomic_write, is_disk_full, open_file, require_writable
 from t4e_utils.learning.checkpoints import read_checkpoint, write_checkpoint
 from t4e_utils.learning.weights import save_weights
 from t4e_utils.sampling.pictures import read_picture, stack_channels, write_picture
@@ -156,3 +156,18 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match=r"cannot be written \(.*choose a folder"):
         require_writable(tmp_path / "file" / "b.csv")
+
+
+def test_a_file_is_opened_and_nothing_else_is_waited_for(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    with open_file(tmp_path / "file") as file:
+        assert file.read() == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a pipe or a device"):
+        open_file(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a pipe or a device"):
+        open_file("/dev/zero")
+    with pytest.raises(OSError, match="Is a directory"):
+        open_file(tmp_path)
+    with pytest.raises(OSError, match="a zero byte in the path"):
+        open_file("a\0b")

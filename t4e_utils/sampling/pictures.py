@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from t4e_utils.files import atomic_write
+from t4e_utils.files import atomic_write, open_file
 from t4e_utils.sampling import SamplingError
 
 MAKER = "the notebook that writes it"  # where a caller does not name it
@@ -123,7 +123,8 @@ def read_picture(path: str | Path, *, n_channels: int = 3, made_by: str = MAKER)
         SamplingError: the file is missing, damaged or has another number of channels.
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        with open_file(path) as file:
+            data = np.fromfile(file, np.uint8)
     except FileNotFoundError as error:
         raise SamplingError(f"The slice {path} is not there: run {made_by} again.") from error
     except OSError as error:

@@ -29,6 +29,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
+from t4e_utils.files import open_file
 from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
 from t4e_utils.scans.limits import LARGEST_FILE
 from t4e_utils.scans.problems import Problem, VolumeError
@@ -83,7 +84,7 @@ def read_header(path: Path, problems: list[Problem], *, with_pixels: bool) -> He
 
 def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
     """Return the header of any file as pydicom reads it."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size, start = os.fstat(file.fileno()).st_size, _deflated_from(file.read(HEAD_BYTES))
         if size > LONGEST_FILE:
             sentence = f"The file has {size / 1e9:.1f} GB: take it out of the folder."
@@ -173,7 +174,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
     Ordinary is: preamble, explicit VR little endian, tags in ascending order, all lengths stated,
     no sequence among the elements wanted, and exactly as many grey pixels as the header says.
     """
-    with path.open("rb", buffering=0) as file:
+    with open_file(path, buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size > LONGEST_FILE:
             return None

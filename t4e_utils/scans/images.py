@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from t4e_utils.files import open_file
 from t4e_utils.scans.folders import files_of, last_number
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.grouping import largest_group
@@ -104,7 +105,8 @@ def _jpeg(path: Path) -> np.ndarray:
         VolumeError: no file, no image, a damaged one, or one of more than `LARGEST_IMAGE`.
     """
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
     except OSError as error:
         sentence = f"The file cannot be read ({error.strerror}): correct the path or its rights."
         raise VolumeError("damaged", path, sentence) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from t4e_utils import T4EError
 
@@ -78,17 +79,18 @@ def to_uint8(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return grey
 
 
-def window_to_uint8(array: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
+def window_to_uint8(array: ArrayLike, percentiles: Sequence[float]) -> np.ndarray:
     """Return a volume in 8 bits, windowed by its own percentiles: the one way to pictures.
 
     Args:
-        array: the whole volume.
+        array: the whole volume, (D, H, W); a `Volume` too.
         percentiles: low and high, as in `window_from_percentiles`.
 
     Raises:
         T4EError: percentiles that do not grow from 0 to 100.
     """
-    return to_uint8(array, window_from_percentiles(array, percentiles))
+    values = np.asarray(array)
+    return to_uint8(values, window_from_percentiles(values, percentiles))
 
 
 def _percentiles(values: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from t4e_utils.files import open_file
 from t4e_utils.scans.geometry import reorient, spacing_of
 from t4e_utils.scans.nifti_fields import EXTENSIONS_BYTES, HEADER_BYTES, Header, parse_header
 from t4e_utils.scans.problems import Problem, VolumeError, merged, one_line
@@ -127,7 +128,7 @@ class _File(NamedTuple):
 def _opened(path: Path) -> Iterator[_File]:
     """Open a file; whatever goes wrong with it is a VolumeError."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_packed = file.read(2) == GZIP_START
             length = os.fstat(file.fileno()).st_size
             if is_packed:

@@ -37,6 +37,10 @@ class Volume:
     # facts about the source; never who the patient is
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the values where numpy is given the volume itself."""
+        return np.array(self.array, dtype, copy=copy)
+
     @property
     def plane(self) -> str:
         """Return the plane of the slices."""

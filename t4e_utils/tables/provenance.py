@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from t4e_utils import T4EError
+from t4e_utils.files import open_file
 from t4e_utils.tables.run import MissingInputError
 from t4e_utils.tables.store import as_stored, fingerprint, provenance_of, read_table, shown
 
@@ -182,7 +183,7 @@ def content_of(path: str | os.PathLike) -> str:
     "" if it cannot be read: whoever reads it says why.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:8]
     except OSError:
         return ""

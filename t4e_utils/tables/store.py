@@ -29,9 +29,11 @@ LONGEST_REASON = 200  # letters of what a library says of a damaged file
 # What pyarrow, pandas and json raise on damaged files: of pages, the footer, and the JSON in that.
 DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError)
 TEXT, WHOLE, NUMBER, TRUTH = "text", "whole numbers", "numbers", "true or false"
+TEXT_OR_NOTHING = "text, or nothing"
 # What columns of these names hold in every table of a run.
 KINDS = {
-    **dict.fromkeys(("patient_id", "series", "path", "plane"), TEXT),
+    **dict.fromkeys(("patient_id", "series", "path"), TEXT),
+    "plane": TEXT_OR_NOTHING,  # of a series that could not be read
     **dict.fromkeys(("fold", "start", "stop", "position"), WHOLE),
     **dict.fromkeys(("label", "probability", "mean"), NUMBER),
     "is_kept": TRUTH,
@@ -41,6 +43,7 @@ IS_KIND = {
     NUMBER: lambda values: pd.api.types.is_any_real_numeric_dtype(values.dtype),
     TRUTH: pd.api.types.is_bool_dtype,
     TEXT: lambda values: all(isinstance(value, str) for value in values),
+    TEXT_OR_NOTHING: lambda values: all(isinstance(value, str) for value in values.dropna()),
 }
 
 

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from t4e_utils import printable
-from t4e_utils.files import atomic_write
+from t4e_utils.files import atomic_write, open_file
 from t4e_utils.workflow import PipelineError
 
 REPORT_TAG = "report"  # cells whose pictures the report shows
@@ -66,7 +66,8 @@ def read(path: Path) -> NotebookNode:
     """
     wrong: dict[str, Exception] = {}
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with open_file(path) as file:
+            text = file.read().decode("utf-8-sig")
         if "\\ud" in text.lower():  # halves of letters, which no page can hold
             whole = json.dumps(json.loads(text), ensure_ascii=False)
             text = whole.encode(errors="replace").decode()

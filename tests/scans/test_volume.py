@@ -8,6 +8,7 @@ from helpers.volumes import SIGNED_PERMUTATIONS, full_range, volume_of, write_se
 
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.geometry import display_affine
+from t4e_utils.scans.intensity import window_to_uint8
 from t4e_utils.scans.nifti import read_nifti, write_nifti
 from t4e_utils.scans.problems import Problem, VolumeError
 from t4e_utils.scans.volume import Grid, Volume, off_grid, require_same_grid
@@ -131,4 +132,16 @@ def test_a_grid_of_which_no_place_is_known_is_compared_by_its_shape():
         "shape_differs",
         "scan",
         "The shape is (4, 5, 6), that of its labels (4, 5, 7): they must be on one grid.",
+    )
+
+
+def test_numpy_takes_a_volume_for_its_values():
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = Volume(array, (1.0, 1.0, 1.0), np.eye(4))
+    assert np.asarray(volume) is array
+    copied = np.array(volume, dtype=float)
+    assert copied.dtype == float
+    assert not np.shares_memory(copied, array)
+    np.testing.assert_array_equal(
+        window_to_uint8(volume, (0, 100)), window_to_uint8(array, (0, 100))
     )

@@ -5,6 +5,7 @@ All of it is checked when it is read, so that no work is done for a run that can
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -181,7 +182,7 @@ def read_out_of_fold(
         PredictionError: a value is no probability, or no label.
     """
     path, made_by = run / "cls" / "oof.parquet", "05_train_cls"
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name can be too long
         return None
     needed = ("mean", "label", "fold", *series) if fit else ("mean",)
     table = read_table(path, made_by=made_by, columns=needed)
