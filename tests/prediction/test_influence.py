@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.tiny_models import tiny_classifier
+from tiny_models import tiny_classifier
 
 from t4e_utils.learning.networks import with_precision
 from t4e_utils.prediction.influence import occlusion_influence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.stand_ins import precisions_of
-from helpers.tiny_models import tiny_classifier
+from tiny_models import tiny_classifier
 
 from t4e_utils.learning import TrainingError
 from t4e_utils.learning.networks import load_network, with_precision

@@ -24,7 +24,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_models import write_tiny_run
+from tiny_models import write_tiny_run
 
 from t4e_utils import T4EError
 from t4e_utils.competitions.brain_tumor.data import KAGGLE

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_models import tiny_classifier
+from tiny_models import tiny_classifier
 
 from t4e_utils.competitions.brain_tumor.classified import Classified
 from t4e_utils.competitions.brain_tumor.classifier import predict_held_out

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from helpers.stand_ins import precisions_of
-from helpers.tiny_models import CLASSIFIER_SETTINGS as SETTINGS
-from helpers.tiny_models import WINDOW, tiny_classifier
+from tiny_models import CLASSIFIER_SETTINGS as SETTINGS
+from tiny_models import WINDOW, tiny_classifier
 
 from t4e_utils.competitions.brain_tumor.classifier import (
     predict_held_out,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers.small_heads import RULE, Counting, preparer, stand_in
 from helpers.stand_ins import precisions_of
-from helpers.tiny_models import CLASSIFIER, SEGMENTER, tiny_classifier, write_tiny_run
-from helpers.tiny_models import RULE as TINY_RULE
+from tiny_models import CLASSIFIER, SEGMENTER, tiny_classifier, write_tiny_run
+from tiny_models import RULE as TINY_RULE
 
 from t4e_utils.competitions.brain_tumor.classifier import predict_held_out
 from t4e_utils.competitions.brain_tumor.prediction import (

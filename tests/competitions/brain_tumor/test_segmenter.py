@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_models import SEGMENTER_SETTINGS as SETTINGS
+from tiny_models import SEGMENTER_SETTINGS as SETTINGS
 
 from t4e_utils.competitions.brain_tumor.data import REGIONS
 from t4e_utils.competitions.brain_tumor.rules import SliceRule

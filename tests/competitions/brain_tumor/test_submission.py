@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.tiny_models import write_tiny_run
+from tiny_models import write_tiny_run
 
 from t4e_utils.competitions.brain_tumor.sources import SEGMENTER
 from t4e_utils.competitions.brain_tumor.submission import (
