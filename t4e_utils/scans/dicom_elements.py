@@ -79,11 +79,15 @@ TOLD_BY = {
     "gradient direction": ("DiffusionGradientOrientation",),
     "kernel": ("ConvolutionKernel",),
     "flip angle": ("FlipAngle",),
+    "repetition time": ("RepetitionTime",),
+    "tube voltage": ("KVP",),
+    "sequence name": ("SequenceName",),
     "slice thickness": ("SliceThickness",),
     "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
     "trigger time": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
     "acquisition number": ("FrameAcquisitionNumber", "AcquisitionNumber"),
     "series number": ("SeriesNumber",),
+    "series description": ("SeriesDescription",),
     "stack": ("StackID",),
     "dimension index": ("DimensionIndexValues",),
     "slope": ("RescaleSlope",),
@@ -137,6 +141,7 @@ class Header(NamedTuple):
     problems: list[Problem]
     has_pixels: bool
     stored_bytes: int  # of the pixels; where only the header was read, of those in the file
+    pixels_at: int = 0  # where those that are compressed begin in the file
     # little-endian, exactly as many as the header says; None where the pixels are elsewhere
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
@@ -167,8 +172,12 @@ class Header(NamedTuple):
     @property
     def pixel_bytes(self) -> int:
         """Return how many bytes the pixels take when they are not compressed."""
+        return math.ceil(self._image_bits * self.n_frames / 8)
+
+    @property
+    def _image_bits(self) -> int:
         size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")]
-        return math.ceil(math.prod(size) * self.n_frames / 8)
+        return max(1, math.prod(size))
 
     @property
     def cell_type(self) -> np.dtype | None:
@@ -181,7 +190,6 @@ class Header(NamedTuple):
             or not 0 < stored <= bits
             or sign not in (0, 1)
             or samples not in (None, 1)
-            or (is_big and bits == 8)  # its bytes are swapped where they pass for words
         ):
             return None
         return np.dtype(f"{'>' if is_big else '<'}{'ui'[sign]}{bits // 8}")
@@ -197,10 +205,30 @@ class Header(NamedTuple):
         )
         refuse_too_large(self.path, self.n_frames, rows, columns, max(1, bits // 8))
 
-    def set_frames(self, n: int) -> None:
-        """Correct the number of images."""
+    def correct_frames(self, n: int) -> None:
+        """Take another number of images than the header says, and report it.
+
+        Raises:
+            VolumeError: these are more than `limits` allows.
+        """
+        expected = f"{n}, of which there are pixels,"
+        self.left_out("NumberOfFrames", expected, f"{self.n_frames}")
         tag, text = tag_of("NumberOfFrames"), str(n).encode()
         self.dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True)
+        self.refuse_too_large()
+
+    def count_frames(self, n_bytes: int) -> None:
+        """Correct a number of images that is too small for so many bytes of pixels.
+
+        That is where they are the pixels of a whole number of images, each of whole bytes.
+
+        Raises:
+            VolumeError: these are more than `limits` allows.
+        """
+        n, rest = divmod(8 * n_bytes, self._image_bits)
+        # an odd number is padded
+        if n > self.n_frames and rest in (0, 8) and self._image_bits % 8 == 0:
+            self.correct_frames(n)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""

@@ -61,6 +61,10 @@ TELL = {  # what differs, and which volume is the one to keep
     "trigger time": (lambda v, i: {"TriggerTime": [0, 31.5][v]}, 0),
     "acquisition number": (lambda v, i: {"AcquisitionNumber": 2 - v}, 1),
     "kernel": (lambda v, i: {"ConvolutionKernel": ["B70s", "B30s"][v]}, 0),
+    "repetition time": (lambda v, i: {"RepetitionTime": [2000, 500][v]}, 0),
+    "tube voltage": (lambda v, i: {"KVP": [140, 80][v]}, 0),
+    "sequence name": (lambda v, i: {"SequenceName": ["*ep_b0", "*ep_b1000#1"][v]}, 0),
+    "series description": (lambda v, i: {"SeriesDescription": ["T2", "T1"][v]}, 0),
     "slice thickness": (lambda v, i: {"SliceThickness": [5, 3][v]}, 0),
     "series number": (lambda v, i: {"SeriesNumber": 9 - v, "SeriesInstanceUID": f"1.2.{i}"}, 1),
     "slope": (lambda v, i: {"RescaleSlope": [2, 1][v], "RescaleIntercept": 0}, 0),
@@ -83,6 +87,16 @@ def test_of_two_volumes_one_is_kept_whatever_tells_them_apart(tmp_path, name, or
     np.testing.assert_allclose(volume.spacing_mm, SPACING)
     assert codes(volume) == ["several_volumes"]
     assert f"2 volumes, which differ in {name}: 5 of 10 images were kept" in sentences(volume)
+
+
+def test_what_tells_volumes_apart_goes_before_the_order_of_their_numbers(tmp_path):
+    numbers = [3, 9, 1, 12, 5, 7, 2, 11, 4, 10]  # of no order
+    folder = two_volumes(
+        tmp_path / "s", lambda v, i: {"KVP": [140, 80][v], "InstanceNumber": numbers[i]}
+    )
+    volume = read_alike(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[0])
+    assert "(tube voltage 140)" in sentences(volume)
 
 
 def test_what_was_measured_is_kept_rather_than_what_was_derived_from_it(tmp_path):
