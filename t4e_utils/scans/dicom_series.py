@@ -90,6 +90,7 @@ def _stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
     for choose in (
         grouping.without_copies,
         grouping.largest_group,
+        grouping.without_zeros,
         repeats.one_volume,
         stacks.with_positions,
     ):
