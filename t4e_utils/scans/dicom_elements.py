@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +128,10 @@ class Elements(dict):
 
     get_item = dict.get
 
+    def __init__(self, elements: Mapping[BaseTag, RawDataElement] | None = None) -> None:
+        super().__init__(elements or {})
+        self.integers: dict[str, int | None] = {}  # what was asked for before
+
     def __getitem__(self, tag: BaseTag) -> DataElement:
         return Dataset({tag: self.get(tag)})[tag]
 
@@ -215,6 +219,8 @@ class Header(NamedTuple):
         self.left_out("NumberOfFrames", expected, f"{self.n_frames}")
         tag, text = tag_of("NumberOfFrames"), str(n).encode()
         self.dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True)
+        if isinstance(self.dataset, Elements):
+            self.dataset.integers.clear()
         self.refuse_too_large()
 
     def count_frames(self, n_bytes: int) -> None:
@@ -245,10 +251,10 @@ class Header(NamedTuple):
             value = self._find(keyword)
             if value is None or value == "":
                 return None
-            numbers = np.array(value, dtype=float).reshape(-1)
+            numbers = _numbers(value if isinstance(value, tuple) else (*np.ravel(value),))
         except READ_ERRORS:
-            numbers = np.empty(0)
-        if len(numbers) == n and all(abs(number) < LARGEST for number in numbers):
+            numbers = None
+        if numbers is not None and len(numbers) == n:
             return numbers
         return self.left_out(keyword, f"{n} numbers")
 
@@ -265,8 +271,11 @@ class Header(NamedTuple):
 
     def integer(self, keyword: str) -> int | None:
         """Return an attribute of one number without its fraction."""
-        found = self.number(keyword)
-        return None if found is None else int(found)
+        known = self.dataset.integers if type(self.dataset) is Elements else {}
+        if keyword not in known:
+            found = self.number(keyword)
+            known[keyword] = None if found is None else int(found)
+        return known[keyword]
 
     def values(self, keyword: str) -> tuple:
         """Return the values of an attribute as they are, none where it is missing or damaged."""
@@ -337,6 +346,14 @@ def tag_of(keyword: str) -> BaseTag:
 def _decimals(value: bytes) -> float | tuple[float, ...]:
     numbers = tuple(float(part) for part in value.split(b"\\"))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+@lru_cache(maxsize=4096)
+def _numbers(values: tuple) -> np.ndarray | None:
+    """Return values as an array that is not to be changed, None if one of them is too large."""
+    numbers = np.array(values, dtype=float).reshape(-1)
+    numbers.flags.writeable = False
+    return numbers if all(abs(number) < LARGEST for number in numbers.tolist()) else None
 
 
 @cache

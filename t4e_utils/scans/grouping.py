@@ -95,15 +95,12 @@ def without_zeros(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
 
     Some programs write them where the position is lost.
     """
-    lost = [
-        i
-        for i, frame in enumerate(frames)
-        if frame.position is not None and not frame.position.any()
-    ]
-    others = [frame for frame in frames if frame.position is not None and frame.position.any()]
-    if not lost or len(others) < 2:
+    known = [i for i, frame in enumerate(frames) if frame.position is not None]
+    positions = np.array([frames[i].position for i in known]).reshape(-1, 3)
+    is_lost = ~positions.any(axis=1)
+    if not is_lost.any() or is_lost.sum() > len(known) - 2:
         return list(frames), []
-    positions = np.array([frame.position for frame in others])
+    lost, positions = {known[i] for i in np.flatnonzero(is_lost)}, positions[~is_lost]
     middle = positions.mean(axis=0)
     line = np.linalg.svd(positions - middle)[2][0]
     away = np.linalg.norm(np.cross(np.vstack([np.zeros(3), positions]) - middle, line), axis=1)
