@@ -1,7 +1,6 @@
 """What the header of a DICOM file says: attributes by keyword, of multi-frame images by frame.
 
-Some twenty attributes are used. Common kinds of value are converted here, all others are left to
-pydicom. Values that identify a person are never read.
+Common kinds of value are converted here, all others are left to pydicom.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from t4e_utils.scans.dicom_keywords import GROUP_OF
 from t4e_utils.scans.limits import refuse_too_large
 from t4e_utils.scans.problems import Problem, VolumeError
 
@@ -43,83 +43,6 @@ READ_ERRORS = (
     pydicom.errors.InvalidDicomError,
     struct.error,
     zlib.error,
-)
-# In which functional group of a multi-frame image an attribute is found, DICOM PS3.3 C.7.6.16.2.
-GROUP_OF = {
-    "ImagePositionPatient": "PlanePositionSequence",
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "SliceThickness": "PixelMeasuresSequence",
-    "SpacingBetweenSlices": "PixelMeasuresSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
-    "ComplexImageComponent": "MRImageFrameTypeSequence",
-    "ConvolutionKernel": "CTReconstructionSequence",
-    "DiffusionBValue": "MRDiffusionSequence",
-    "DimensionIndexValues": "FrameContentSequence",
-    "EffectiveEchoTime": "MREchoSequence",
-    "FlipAngle": "MRTimingAndRelatedParametersSequence",
-    "FrameAcquisitionDateTime": "FrameContentSequence",
-    "FrameAcquisitionNumber": "FrameContentSequence",
-    "FrameType": "MRImageFrameTypeSequence",
-    "InversionTimes": "MRModifierSequence",
-    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
-    "StackID": "FrameContentSequence",
-    "TemporalPositionIndex": "FrameContentSequence",
-}
-# What images at one place differ in, and the attributes that say it: the first that is there. In
-# this order volumes are told apart.
-TOLD_BY = {
-    "image type": ("FrameType", "ImageType"),
-    "complex component": ("ComplexImageComponent",),
-    "echo time": ("EffectiveEchoTime", "EchoTime"),
-    "echo number": ("EchoNumbers",),
-    "inversion time": ("InversionTimes", "InversionTime"),
-    "b-value": ("DiffusionBValue",),
-    "gradient direction": ("DiffusionGradientOrientation",),
-    "kernel": ("ConvolutionKernel",),
-    "flip angle": ("FlipAngle",),
-    "repetition time": ("RepetitionTime",),
-    "tube voltage": ("KVP",),
-    "sequence name": ("SequenceName",),
-    "slice thickness": ("SliceThickness",),
-    "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
-    "trigger time": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
-    "acquisition number": ("FrameAcquisitionNumber", "AcquisitionNumber"),
-    "series number": ("SeriesNumber",),
-    "series description": ("SeriesDescription",),
-    "stack": ("StackID",),
-    "dimension index": ("DimensionIndexValues",),
-    "slope": ("RescaleSlope",),
-    "intercept": ("RescaleIntercept",),
-    "acquisition time": ("FrameAcquisitionDateTime", "AcquisitionTime"),
-    "content time": ("ContentTime",),
-}
-KEYWORDS = (
-    *dict.fromkeys([*GROUP_OF, *(keyword for names in TOLD_BY.values() for keyword in names)]),
-    "BitsAllocated",
-    "BitsStored",
-    "Columns",
-    "DoubleFloatPixelPaddingRangeLimit",
-    "DoubleFloatPixelPaddingValue",
-    "FloatPixelPaddingRangeLimit",
-    "FloatPixelPaddingValue",
-    "HighBit",
-    "InstanceNumber",
-    "Modality",
-    "ModalityLUTSequence",
-    "NumberOfFrames",
-    "PerFrameFunctionalGroupsSequence",
-    "PhotometricInterpretation",
-    "PixelPaddingRangeLimit",
-    "PixelPaddingValue",
-    "PixelRepresentation",
-    "Rows",
-    "SOPInstanceUID",
-    "SamplesPerPixel",
-    "SeriesInstanceUID",
-    "SharedFunctionalGroupsSequence",
-    "TransferSyntaxUID",
 )
 
 

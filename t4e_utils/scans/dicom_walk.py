@@ -30,7 +30,8 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from t4e_utils.files import open_file
-from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Elements, Header, tag_of
+from t4e_utils.scans.dicom_keywords import KEYWORDS
 from t4e_utils.scans.limits import LARGEST_FILE
 from t4e_utils.scans.problems import Problem, VolumeError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,9 @@ from helpers.dicom_series import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
+from t4e_utils.scans import dicom_series
 from t4e_utils.scans.volume import Volume
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -368,3 +371,38 @@ def test_one_volume_is_left_as_it_is(tmp_path):
     volume = read_alike(written(tmp_path / "s", array))
     np.testing.assert_array_equal(volume.array, array)
     assert codes(volume) == []
+
+
+def test_of_a_large_series_only_the_pixels_that_are_kept_are_in_memory(tmp_path, monkeypatch):
+    array = array_of((10, 4, 256, 256))
+    images = [
+        (array[v, k], {"ImagePositionPatient": position(k), "TemporalPositionIdentifier": v + 1})
+        for v, k in product(range(10), range(4))
+    ]
+    folder = written_with(tmp_path / "s", images)
+    monkeypatch.setattr(dicom_series, "LARGE_SERIES", array.nbytes // 2)
+    tracemalloc.start()
+    volume = dicom_series.read_dicom_series(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(volume.array, array[0])
+    assert codes(volume) == ["several_volumes"]
+    assert peak < 3 * volume.array.nbytes
+
+
+def test_a_volume_with_damaged_pixels_gives_way_also_in_a_large_series(tmp_path, monkeypatch):
+    folder = two_volumes(tmp_path / "s", TELL["echo number"][0], BY_VOLUME)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        if path.name == "Image-2.dcm":
+            items = bytearray(dataset.PixelData)
+            # no image has so many segments
+            at = items.index(b"\xfe\xff\x00\xe0", 8) + 8
+            items[at] = 15
+            dataset.PixelData = bytes(items)
+        dataset.save_as(path)
+    monkeypatch.setattr(dicom_series, "LARGE_SERIES", 0)
+    volume = dicom_series.read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[1])
+    assert codes(volume) == ["damaged", "several_volumes"]
