@@ -32,7 +32,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import RLELossless
 
-from t4e_utils.scans.dicom_elements import KEYWORDS
+from t4e_utils.scans.dicom_keywords import KEYWORDS
 from t4e_utils.scans.dicom_series import read_dicom_series
 from t4e_utils.scans.dicom_walk import read_header
 from t4e_utils.scans.dicom_writing import write_dicom_series

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from t4e_utils.scans.dicom_checks import NATIVE, check_pixels
 from t4e_utils.scans.dicom_decoding import DecodingError, decode
@@ -134,8 +134,10 @@ def _native_pixels(header: Header, syntax: UID) -> np.ndarray:
     data, cell = header.pixels, header.cell_type
     if data is None and cell is not None:
         data = header.dataset.get("PixelData")
+    # bytes may be swapped in big endian, where they pass for words
+    is_plain = cell is not None and (cell.itemsize > 1 or syntax != ExplicitVRBigEndian)
     # an odd number is padded
-    if data is not None and cell is not None and len(data) - header.pixel_bytes in (0, 1):
+    if data is not None and is_plain and len(data) - header.pixel_bytes in (0, 1):
         return np.frombuffer(data, cell, header.pixel_bytes // cell.itemsize)
     options = {"allow_excess_frames": False, "correct_unused_bits": False}
     return get_decoder(syntax).as_array(header.dataset, **options)[0]

@@ -5,6 +5,9 @@ Reading and the inventory, which reads headers only, so count the same images.
 
 from __future__ import annotations
 
+import os
+import struct
+
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     UID,
@@ -13,8 +16,10 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGExtended12Bit,
+    RLELossless,
 )
 
+from t4e_utils.files import open_file
 from t4e_utils.scans.dicom_elements import Header
 from t4e_utils.scans.dicom_walk import PIXEL_ELEMENTS
 from t4e_utils.scans.problems import Problem, VolumeError
@@ -25,7 +30,8 @@ NATIVE = {
     ImplicitVRLittleEndian,
     DeflatedExplicitVRLittleEndian,
 }
-FRAME_BYTES = 8  # of a compressed image at least: what opens its first fragment, PS3.5 A.4
+ITEM, ITEM_TAG = struct.Struct("<HHI"), (0xFFFE, 0xE000)
+MOST_ITEMS = 1 << 20  # more than images are allowed
 
 
 def check_pixels(header: Header) -> None:
@@ -46,8 +52,11 @@ def check_pixels(header: Header) -> None:
         )
         raise VolumeError("no_decoder", path, sentence)
     _check_cells(header)
-    needed = header.pixel_bytes if is_native else header.n_frames * FRAME_BYTES
-    if is_native and stored not in (needed, needed + 1):  # an odd number is padded
+    if not is_native:
+        _check_items(header)
+        return
+    needed = header.pixel_bytes
+    if stored not in (needed, needed + 1):  # an odd number is padded
         needed = _count_frames(header)
     if stored < needed:
         sentence = f"The file has {stored} of {needed} bytes of pixels: get it again."
@@ -76,14 +85,11 @@ def _count_frames(header: Header) -> int:
     Returns:
         How many bytes the pixels take.
     """
-    needed, stored, n_stated = header.pixel_bytes, header.stored_bytes, header.n_frames
-    n, rest = divmod(stored, max(1, needed // n_stated))
-    if stored < needed:
+    stored = header.stored_bytes
+    header.count_frames(stored)
+    needed = header.pixel_bytes
+    if stored <= needed + 1:
         return needed
-    if n > n_stated and rest <= 1:
-        header.left_out("NumberOfFrames", f"{n}, of which there are pixels,", f"{n_stated}")
-        header.set_frames(n)
-        return header.pixel_bytes
     sentence = f"{stored - needed} bytes of excess padding follow the pixels and were left out."
     header.problems.append(Problem("warning", str(header.path), sentence))
     for keyword in PIXEL_ELEMENTS:
@@ -91,6 +97,33 @@ def _count_frames(header: Header) -> int:
             element = header.dataset[keyword]
             element.value = element.value[:needed]
     return needed
+
+
+def _check_items(header: Header) -> None:
+    """Count the items that hold compressed pixels, PS3.5 A.4, and correct the number of images.
+
+    Each image has one item at least, and with run-length encoding no more. Their places may stand
+    in a table, which is the first item. Where it is empty, more items than images say nothing.
+
+    Raises:
+        VolumeError: there are fewer items than images, or the file ends within one.
+    """
+    n_items, at, n_places = -1, header.pixels_at, 0
+    with open_file(header.path) as file:
+        size = os.fstat(file.fileno()).st_size
+        while at + ITEM.size <= size and n_items < MOST_ITEMS:
+            file.seek(at)
+            *tag, length = ITEM.unpack(file.read(ITEM.size))
+            if tuple(tag) != ITEM_TAG:
+                break
+            at += ITEM.size + length
+            n_places, n_items = (length // 4 if n_items < 0 else n_places), n_items + 1
+    n = n_items if header.transfer_syntax == RLELossless else n_places
+    if at > size or n_items < header.n_frames:
+        sentence = f"The file ends before the pixels of its {header.n_frames} images: get it again."
+        raise VolumeError("truncated", header.path, sentence)
+    if header.n_frames < n <= n_items:
+        header.correct_frames(n)
 
 
 def _has_decoder(syntax: UID) -> bool:

@@ -133,7 +133,7 @@ def _serve() -> None:
         path, n_bytes, n_images = json.loads(line)
         compressed = 2 * os.path.getsize(path)
         needed = n_bytes + IMAGE_COPIES * n_bytes // n_images + compressed + REST_BYTES
-        answer, pixels = _decoded(path, min(before + needed, MEMORY_BYTES))
+        answer, pixels = _decoded(path, n_images, min(before + needed, MEMORY_BYTES))
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.write(pixels)
         answers.flush()
@@ -157,12 +157,13 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _decoded(path: str, memory: int) -> tuple[dict, bytes | memoryview]:
+def _decoded(path: str, n_images: int, memory: int) -> tuple[dict, bytes | memoryview]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             _limit_memory(MEMORY_BYTES)
             dataset = pydicom.dcmread(path, force=True)
+            dataset.NumberOfFrames = n_images  # the header may be wrong
             _limit_memory(memory)
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
             pixels, _ = decoder.as_array(

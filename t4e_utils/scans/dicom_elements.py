@@ -1,7 +1,6 @@
 """What the header of a DICOM file says: attributes by keyword, of multi-frame images by frame.
 
-Some twenty attributes are used. Common kinds of value are converted here, all others are left to
-pydicom. Values that identify a person are never read.
+Common kinds of value are converted here, all others are left to pydicom.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from t4e_utils.scans.dicom_keywords import GROUP_OF
 from t4e_utils.scans.limits import refuse_too_large
 from t4e_utils.scans.problems import Problem, VolumeError
 
@@ -44,85 +44,16 @@ READ_ERRORS = (
     struct.error,
     zlib.error,
 )
-# In which functional group of a multi-frame image an attribute is found, DICOM PS3.3 C.7.6.16.2.
-GROUP_OF = {
-    "ImagePositionPatient": "PlanePositionSequence",
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "SliceThickness": "PixelMeasuresSequence",
-    "SpacingBetweenSlices": "PixelMeasuresSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
-    "ComplexImageComponent": "MRImageFrameTypeSequence",
-    "ConvolutionKernel": "CTReconstructionSequence",
-    "DiffusionBValue": "MRDiffusionSequence",
-    "DimensionIndexValues": "FrameContentSequence",
-    "EffectiveEchoTime": "MREchoSequence",
-    "FlipAngle": "MRTimingAndRelatedParametersSequence",
-    "FrameAcquisitionDateTime": "FrameContentSequence",
-    "FrameAcquisitionNumber": "FrameContentSequence",
-    "FrameType": "MRImageFrameTypeSequence",
-    "InversionTimes": "MRModifierSequence",
-    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
-    "StackID": "FrameContentSequence",
-    "TemporalPositionIndex": "FrameContentSequence",
-}
-# What images at one place differ in, and the attributes that say it: the first that is there. In
-# this order volumes are told apart.
-TOLD_BY = {
-    "image type": ("FrameType", "ImageType"),
-    "complex component": ("ComplexImageComponent",),
-    "echo time": ("EffectiveEchoTime", "EchoTime"),
-    "echo number": ("EchoNumbers",),
-    "inversion time": ("InversionTimes", "InversionTime"),
-    "b-value": ("DiffusionBValue",),
-    "gradient direction": ("DiffusionGradientOrientation",),
-    "kernel": ("ConvolutionKernel",),
-    "flip angle": ("FlipAngle",),
-    "slice thickness": ("SliceThickness",),
-    "temporal position": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
-    "trigger time": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
-    "acquisition number": ("FrameAcquisitionNumber", "AcquisitionNumber"),
-    "series number": ("SeriesNumber",),
-    "stack": ("StackID",),
-    "dimension index": ("DimensionIndexValues",),
-    "slope": ("RescaleSlope",),
-    "intercept": ("RescaleIntercept",),
-    "acquisition time": ("FrameAcquisitionDateTime", "AcquisitionTime"),
-    "content time": ("ContentTime",),
-}
-KEYWORDS = (
-    *dict.fromkeys([*GROUP_OF, *(keyword for names in TOLD_BY.values() for keyword in names)]),
-    "BitsAllocated",
-    "BitsStored",
-    "Columns",
-    "DoubleFloatPixelPaddingRangeLimit",
-    "DoubleFloatPixelPaddingValue",
-    "FloatPixelPaddingRangeLimit",
-    "FloatPixelPaddingValue",
-    "HighBit",
-    "InstanceNumber",
-    "Modality",
-    "ModalityLUTSequence",
-    "NumberOfFrames",
-    "PerFrameFunctionalGroupsSequence",
-    "PhotometricInterpretation",
-    "PixelPaddingRangeLimit",
-    "PixelPaddingValue",
-    "PixelRepresentation",
-    "Rows",
-    "SOPInstanceUID",
-    "SamplesPerPixel",
-    "SeriesInstanceUID",
-    "SharedFunctionalGroupsSequence",
-    "TransferSyntaxUID",
-)
 
 
 class Elements(dict):
     """Elements by tag as they are stored: as much of pydicom's Dataset as a header needs."""
 
     get_item = dict.get
+
+    def __init__(self, elements: Mapping[BaseTag, RawDataElement] | None = None) -> None:
+        super().__init__(elements or {})
+        self.integers: dict[str, int | None] = {}  # what was asked for before
 
     def __getitem__(self, tag: BaseTag) -> DataElement:
         return Dataset({tag: self.get(tag)})[tag]
@@ -137,6 +68,7 @@ class Header(NamedTuple):
     problems: list[Problem]
     has_pixels: bool
     stored_bytes: int  # of the pixels; where only the header was read, of those in the file
+    pixels_at: int = 0  # where those that are compressed begin in the file
     # little-endian, exactly as many as the header says; None where the pixels are elsewhere
     pixels: memoryview | None = None
     # functional groups of one frame, then those shared by all frames
@@ -167,8 +99,12 @@ class Header(NamedTuple):
     @property
     def pixel_bytes(self) -> int:
         """Return how many bytes the pixels take when they are not compressed."""
+        return math.ceil(self._image_bits * self.n_frames / 8)
+
+    @property
+    def _image_bits(self) -> int:
         size = [self.integer(keyword) or 1 for keyword in ("Rows", "Columns", "BitsAllocated")]
-        return math.ceil(math.prod(size) * self.n_frames / 8)
+        return max(1, math.prod(size))
 
     @property
     def cell_type(self) -> np.dtype | None:
@@ -181,7 +117,6 @@ class Header(NamedTuple):
             or not 0 < stored <= bits
             or sign not in (0, 1)
             or samples not in (None, 1)
-            or (is_big and bits == 8)  # its bytes are swapped where they pass for words
         ):
             return None
         return np.dtype(f"{'>' if is_big else '<'}{'ui'[sign]}{bits // 8}")
@@ -197,10 +132,32 @@ class Header(NamedTuple):
         )
         refuse_too_large(self.path, self.n_frames, rows, columns, max(1, bits // 8))
 
-    def set_frames(self, n: int) -> None:
-        """Correct the number of images."""
+    def correct_frames(self, n: int) -> None:
+        """Take another number of images than the header says, and report it.
+
+        Raises:
+            VolumeError: these are more than `limits` allows.
+        """
+        expected = f"{n}, of which there are pixels,"
+        self.left_out("NumberOfFrames", expected, f"{self.n_frames}")
         tag, text = tag_of("NumberOfFrames"), str(n).encode()
         self.dataset[tag] = RawDataElement(tag, "IS", len(text), text, 0, False, True)
+        if isinstance(self.dataset, Elements):
+            self.dataset.integers.clear()
+        self.refuse_too_large()
+
+    def count_frames(self, n_bytes: int) -> None:
+        """Correct a number of images that is too small for so many bytes of pixels.
+
+        That is where they are the pixels of a whole number of images, each of whole bytes.
+
+        Raises:
+            VolumeError: these are more than `limits` allows.
+        """
+        n, rest = divmod(8 * n_bytes, self._image_bits)
+        # an odd number is padded
+        if n > self.n_frames and rest in (0, 8) and self._image_bits % 8 == 0:
+            self.correct_frames(n)
 
     def of_frame(self, i: int) -> Header:
         """Return the header for one frame; for an ordinary image that is the same header."""
@@ -217,10 +174,10 @@ class Header(NamedTuple):
             value = self._find(keyword)
             if value is None or value == "":
                 return None
-            numbers = np.array(value, dtype=float).reshape(-1)
+            numbers = _numbers(value if isinstance(value, tuple) else (*np.ravel(value),))
         except READ_ERRORS:
-            numbers = np.empty(0)
-        if len(numbers) == n and all(abs(number) < LARGEST for number in numbers):
+            numbers = None
+        if numbers is not None and len(numbers) == n:
             return numbers
         return self.left_out(keyword, f"{n} numbers")
 
@@ -237,8 +194,11 @@ class Header(NamedTuple):
 
     def integer(self, keyword: str) -> int | None:
         """Return an attribute of one number without its fraction."""
-        found = self.number(keyword)
-        return None if found is None else int(found)
+        known = self.dataset.integers if type(self.dataset) is Elements else {}
+        if keyword not in known:
+            found = self.number(keyword)
+            known[keyword] = None if found is None else int(found)
+        return known[keyword]
 
     def values(self, keyword: str) -> tuple:
         """Return the values of an attribute as they are, none where it is missing or damaged."""
@@ -309,6 +269,14 @@ def tag_of(keyword: str) -> BaseTag:
 def _decimals(value: bytes) -> float | tuple[float, ...]:
     numbers = tuple(float(part) for part in value.split(b"\\"))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+@lru_cache(maxsize=4096)
+def _numbers(values: tuple) -> np.ndarray | None:
+    """Return values as an array that is not to be changed, None if one of them is too large."""
+    numbers = np.array(values, dtype=float).reshape(-1)
+    numbers.flags.writeable = False
+    return numbers if all(abs(number) < LARGEST for number in numbers.tolist()) else None
 
 
 @cache

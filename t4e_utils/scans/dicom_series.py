@@ -14,6 +14,8 @@ from t4e_utils.scans.problems import Problem, VolumeError, merged, nothing_read
 from t4e_utils.scans.values import values_of
 from t4e_utils.scans.volume import SPACING_KEYS, Volume, in_display
 
+LARGE_SERIES = 1 << 28  # bytes of its files
+
 
 def read_dicom_series(folder: str | Path) -> Volume:
     """Read a folder of DICOM images, or one file, in the display orientation of its own plane.
@@ -75,13 +77,41 @@ class _Stack(NamedTuple):
 
 
 def _stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
-    """Read all files of a series, and put the images that belong together in order."""
+    """Read all files of a series, and put the images that belong together in order.
+
+    Of a large series the headers are read first: a folder may hold many volumes, and the pixels
+    of those that are not kept would take as much memory each.
+    """
     files, where = files_of(folder), str(folder)
+    if not with_pixels:
+        return _chosen(files, where, set())
+    is_large = len(files) > 1 and sum(map(_size, files)) > LARGE_SERIES
+    images = _chosen(files, where, set()).frames if is_large else ()
+    wanted = {image.path for image in images} or {*map(str, files)}
+    while True:
+        stack = _chosen(files, where, wanted)
+        # others are kept if the pixels of a file are damaged
+        more = {image.path for image in stack.frames if image.pixels is None}
+        if not more:
+            return stack
+        wanted |= more
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # whoever reads it says so
+        return 0
+
+
+def _chosen(files: list[Path], where: str, with_pixels: set[str]) -> _Stack:
+    """Read headers, and the pixels of some of the files, and put images in order."""
     problems: list[Problem] = []
     frames, facts = [], {}
     for file in files:
+        name = str(file)
         try:
-            images, facts[str(file)] = dicom.read_file(file, problems, with_pixels=with_pixels)
+            images, facts[name] = dicom.read_file(file, problems, with_pixels=name in with_pixels)
             frames.extend(images)
         except VolumeError as error:
             problems.append(error.as_problem())
@@ -90,6 +120,7 @@ def _stack(folder: str | Path, *, with_pixels: bool) -> _Stack:
     for choose in (
         grouping.without_copies,
         grouping.largest_group,
+        grouping.without_zeros,
         repeats.one_volume,
         stacks.with_positions,
     ):

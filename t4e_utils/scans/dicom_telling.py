@@ -7,7 +7,8 @@ from collections.abc import Hashable
 
 from pydicom.dataset import Dataset
 
-from t4e_utils.scans.dicom_elements import KEYWORDS, TOLD_BY, Elements, Header, tag_of
+from t4e_utils.scans.dicom_elements import Elements, Header, tag_of
+from t4e_utils.scans.dicom_keywords import KEYWORDS, TOLD_BY
 
 TIMES = ("acquisition time", "content time")
 

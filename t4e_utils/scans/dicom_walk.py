@@ -30,7 +30,8 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from t4e_utils.files import open_file
-from t4e_utils.scans.dicom_elements import KEYWORDS, READ_ERRORS, Elements, Header, tag_of
+from t4e_utils.scans.dicom_elements import READ_ERRORS, Elements, Header, tag_of
+from t4e_utils.scans.dicom_keywords import KEYWORDS
 from t4e_utils.scans.limits import LARGEST_FILE
 from t4e_utils.scans.problems import Problem, VolumeError
 
@@ -93,14 +94,16 @@ def _parsed(path: Path, problems: list[Problem], with_pixels: bool) -> Header:
         if start is not None:
             return _inflated(path, file.read(), problems, with_pixels)
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=not with_pixels)
+        start = file.tell() + LONG.size
         ahead = None if with_pixels else _pixels_ahead(file, size, *dataset.original_encoding)
     if with_pixels:
-        pixels = [keyword for keyword in PIXEL_ELEMENTS if keyword in dataset]
-        ahead = max((len(dataset[keyword].value or b"") for keyword in pixels), default=None)
+        pixels = [dataset[keyword] for keyword in PIXEL_ELEMENTS if keyword in dataset]
+        ahead = max((len(element.value or b"") for element in pixels), default=None)
+        start = pixels[0].file_tell if pixels else 0
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not isinstance(syntax, str | None):
         raise TypeError("several transfer syntaxes")
-    return Header(dataset, syntax, path, problems, ahead is not None, ahead or 0)
+    return Header(dataset, syntax, path, problems, ahead is not None, ahead or 0, start)
 
 
 def _pixels_ahead(file: BinaryIO, size: int, is_implicit: bool, is_little: bool) -> int | None:
@@ -151,9 +154,12 @@ def _inflated(path: Path, data: bytes, problems: list[Problem], with_pixels: boo
     if not header.has_pixels:
         return header
     group, element, vr, length = LONG.unpack_from(head, start - LONG.size)
-    n_bytes = header.pixel_bytes
-    n_wanted = min(length, n_bytes + 1)  # an odd number is padded
-    if length > n_wanted:
+    if header.pixel_bytes + 1 < length < UNDEFINED_LENGTH:  # an odd number is padded
+        header.count_frames(length)
+    n_bytes = n_wanted = header.pixel_bytes
+    if length <= n_bytes + 1:
+        n_wanted = length
+    else:
         sentence = f"{length} bytes of pixels are stored: {length - n_bytes} were left out."
         problems.append(Problem("bad_value", str(path), sentence))
     pixels = head[start : start + n_wanted]
@@ -194,7 +200,7 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
         if tag >= FIRST_PIXEL_TAG:
             if tag != PIXEL_TAG or vr not in (b"OB", b"OW"):
                 return None
-            header = _ordinary(found, path, problems, min(length, size - start))
+            header = _ordinary(found, path, problems, min(length, size - start), start)
             if header is None or not with_pixels:
                 return header
             return _with_pixels(header, memoryview(head)[start : start + length], length)
@@ -214,16 +220,16 @@ def _walked(path: Path, problems: list[Problem], with_pixels: bool) -> Header | 
 
 
 def _ordinary(
-    found: Elements, path: Path, problems: list[Problem], stored: int | None
+    found: Elements, path: Path, problems: list[Problem], stored: int | None, start: int = 0
 ) -> Header | None:
     """Return the elements as a header if the transfer syntax is one of `ORDINARY_SYNTAXES`.
 
-    `stored` are the bytes of the pixels, None where there are none.
+    `stored` are the bytes of the pixels, None where there are none, `start` where they begin.
     """
     syntax = found.get(tag_of("TransferSyntaxUID"))
     uid = "" if syntax is None else syntax.value.rstrip(b"\0 ").decode("ascii", "replace")
     return (
-        Header(found, UID(uid), path, problems, stored is not None, stored or 0)
+        Header(found, UID(uid), path, problems, stored is not None, stored or 0, start)
         if uid in ORDINARY_SYNTAXES
         else None
     )

@@ -23,6 +23,7 @@ SAME_DIRECTION = 0.01
 # Of pixel spacing, as a share. A spacing rounded to two digits (0.488281 as 0.49) differs by 0.4 %,
 # another field of view by some percent.
 SAME_SPACING = 0.005
+ON_LINE_MM = 0.1  # what positions of one volume are off their line by rounding
 NAMES = ("matrix", "series", "pixel spacing", "orientation")
 CODES = ("mixed_sizes", "mixed_series", "mixed_spacing", "mixed_orientations")
 
@@ -87,6 +88,27 @@ def largest_group(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list
         kept, odd = _with_common(kept, name, unit, path)
         problems += odd
     return kept, problems
+
+
+def without_zeros(frames: Sequence[Frame], path: str) -> tuple[list[Frame], list[Problem]]:
+    """Leave out positions of 0, 0, 0 that do not lie on the line of the others.
+
+    Some programs write them where the position is lost.
+    """
+    known = [i for i, frame in enumerate(frames) if frame.position is not None]
+    positions = np.array([frames[i].position for i in known]).reshape(-1, 3)
+    is_lost = ~positions.any(axis=1)
+    if not is_lost.any() or is_lost.sum() > len(known) - 2:
+        return list(frames), []
+    lost, positions = {known[i] for i in np.flatnonzero(is_lost)}, positions[~is_lost]
+    middle = positions.mean(axis=0)
+    line = np.linalg.svd(positions - middle)[2][0]
+    away = np.linalg.norm(np.cross(np.vstack([np.zeros(3), positions]) - middle, line), axis=1)
+    if away[0] <= away[1:].max() + ON_LINE_MM:
+        return list(frames), []
+    sentence = f"The position of {len(lost)} of {len(frames)} slices is 0, 0, 0: left out."
+    kept = [dataclasses.replace(f, position=None) if i in lost else f for i, f in enumerate(frames)]
+    return kept, [Problem("bad_value", path, sentence)]
 
 
 def _first_number(frames: Sequence[Frame], keys: Sequence[tuple], key: tuple) -> float:

@@ -58,7 +58,8 @@ class Frame:
     @property
     def normal(self) -> np.ndarray:
         """Return the unit vector that is perpendicular to the image."""
-        return np.cross(self.directions[:, 1], self.directions[:, 0])
+        (x, u), (y, v), (z, w) = self.directions.tolist()
+        return np.array([v * z - w * y, w * x - u * z, u * y - v * x])
 
 
 def places_of(frames: Sequence[Frame]) -> tuple[list[int | None], int]:

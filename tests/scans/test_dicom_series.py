@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from helpers.dicom_series import (
@@ -22,6 +25,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
 )
 
 from t4e_utils.scans.dicom_series import read_dicom_series
@@ -186,6 +191,83 @@ def test_a_number_of_frames_that_is_too_small_is_corrected(tmp_path, n):
     np.testing.assert_array_equal(volume.array, array)
     assert codes(volume) == ["bad_value"]
     assert "is not 5, of which there are pixels" in volume.meta["problems"][0].sentence
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, None])
+@pytest.mark.parametrize("syntax", ["deflated", "rle"])
+def test_a_number_of_frames_that_is_too_small_is_corrected_in_compressed_files_too(
+    tmp_path, n, syntax
+):
+    array = array_of()
+    dataset = enhanced_mr(array, [0, 1, 2, 3, 4])
+    if syntax == "rle":
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.NumberOfFrames = n
+    path = tmp_path / "IM1"
+    dataset.save_as(path, enforce_file_format=True)
+    if syntax == "deflated":
+        path.write_bytes(deflated(path))
+    volume = read_alike(tmp_path)
+    np.testing.assert_array_equal(volume.array, array)
+    assert codes(volume) == ["bad_value"]
+    assert "is not 5, of which there are pixels" in volume.meta["problems"][0].sentence
+
+
+def jpeg_file(path: Path, images: np.ndarray, n_stated: int, **options) -> None:
+    """Write images (N, H, W) of 8 bits as frames that were compressed with loss."""
+    streams = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+    dataset = enhanced_mr(images, list(range(len(images))))
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.NumberOfFrames = n_stated
+    dataset.PixelData = encapsulate(streams, **options)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_a_table_of_places_counts_compressed_images(tmp_path):
+    images = array_of((3, 16, 16), np.uint8, high=200)
+    expected = [
+        cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_GRAYSCALE) for image in images
+    ]
+    jpeg_file(tmp_path / "IM1", images, 2)
+    volume = read_alike(tmp_path)
+    np.testing.assert_array_equal(volume.array, expected)
+    assert codes(volume) == ["bad_value"]
+
+
+def test_a_compressed_image_in_several_items_is_one_image(tmp_path):
+    images = array_of((1, 16, 16), np.uint8, high=200)
+    expected = cv2.imdecode(cv2.imencode(".jpg", images[0])[1], cv2.IMREAD_GRAYSCALE)
+    jpeg_file(tmp_path / "IM1", images, 1, fragments_per_frame=2, has_bot=False)
+    volume = read_alike(tmp_path)
+    np.testing.assert_array_equal(volume.array, expected[None])
+    assert codes(volume) == []
+
+
+@pytest.mark.parametrize("n_bytes", [1, 30])
+def test_a_compressed_file_that_ends_too_early_is_no_slice(tmp_path, n_bytes):
+    array = array_of((5, 20, 30))
+    folder = written(tmp_path / "s", array, compress="rle")
+    path = folder / "Image-5.dcm"
+    path.write_bytes(path.read_bytes()[: -8 - n_bytes])  # 8: what closes the items
+    volume = read_alike(folder)
+    np.testing.assert_array_equal(volume.array, array[:4])
+    assert codes(volume) == ["truncated"]
+
+
+@pytest.mark.parametrize("syntax", ["plain", "deflated"])
+def test_bytes_that_follow_single_bits_are_no_images(tmp_path, syntax):
+    array = array_of((3, 5, 5), high=2)
+    dataset = enhanced_mr(array, [0, 1, 2])
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
+    # 75 bits in 10 bytes
+    dataset.PixelData = np.packbits(array.ravel(), bitorder="little").tobytes() + bytes(4)
+    path = tmp_path / "IM1"
+    dataset.save_as(path, enforce_file_format=True)
+    if syntax == "deflated":
+        path.write_bytes(deflated(path))
+    np.testing.assert_array_equal(read_alike(tmp_path).array, array)
 
 
 @pytest.mark.parametrize("n", [0, 2, 10])

@@ -15,6 +15,7 @@ from t4e_utils.scans import (
     dicom,
     dicom_checks,
     dicom_elements,
+    dicom_keywords,
     dicom_telling,
     dicom_values,
     dicom_walk,
@@ -70,7 +71,7 @@ def test_the_quick_way_keeps_every_attribute_that_is_used():
     used = set(re.findall(r'\.(?:integer|numbers?|text)\("(\w+)"', source)) | set(
         re.findall(r'value_of\([\w.]+, "(\w+)"', source)
     )
-    assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= used <= set(dicom_elements.KEYWORDS)
+    assert {"Rows", "RescaleSlope", "ModalityLUTSequence"} <= used <= set(dicom_keywords.KEYWORDS)
 
 
 def test_bits_above_those_stored_are_left_out_as_pydicom_does(tmp_path):

@@ -262,3 +262,30 @@ def test_what_one_slice_does_not_state_is_taken_from_the_others(tmp_path, keywor
     assert "of 1 of 5 images is not stated" in volume.meta["problems"][0].sentence
     header = series_header(folder)
     assert (header["plane"], header["spacing_row_mm"]) == ("axial", 0.5)
+
+
+@pytest.mark.parametrize("lost", [(0,), (3,), (5,), (1, 2), (0, 1, 2, 4)])
+def test_a_position_of_zeros_that_is_off_the_line_of_the_others_is_none(tmp_path, lost):
+    array = array_of((6, 4, 6))
+    images = [
+        (pixels, {"ImagePositionPatient": [0, 0, 0] if k in lost else position(k)})
+        for k, pixels in enumerate(array)
+    ]
+    volume = read_alike(written_with(tmp_path / "s", images))
+    np.testing.assert_array_equal(volume.array, array)
+    np.testing.assert_allclose(volume.affine[:3, 3], (40, -30, 20))
+    assert codes(volume) == ["bad_value", "missing_values"]
+    assert f"of {len(lost)} of 6 slices is 0, 0, 0" in volume.meta["problems"][0].sentence
+
+
+def test_a_position_of_zeros_on_the_line_of_the_others_is_one(tmp_path):
+    array = array_of((6, 4, 6))
+    places = [[0.05 * (k % 2), (k - 2) / 3, 3 * (k - 2)] for k in range(6)]
+    places[2] = [0, 0, 0]
+    images = [
+        (pixels, {"ImagePositionPatient": place})
+        for pixels, place in zip(array, places, strict=True)
+    ]
+    volume = read_alike(written_with(tmp_path / "s", images))
+    np.testing.assert_array_equal(volume.array, array)
+    assert "bad_value" not in codes(volume)

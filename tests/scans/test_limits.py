@@ -75,6 +75,26 @@ def test_a_deflated_file_is_inflated_no_further_than_its_header_says(tmp_path, r
     assert "209715152 were left out" in problems[0].sentence
 
 
+@READS
+def test_a_whole_number_of_images_beyond_the_limit_is_not_inflated(tmp_path, read):
+    path = written(tmp_path / "s", array_of((1, 4, 4))) / "Image-1.dcm"
+    unfolding(path, 200 * MEGABYTE)  # 6,553,600 images of 32 bytes
+    refused, peak = refusal_and_peak(read, path)
+    assert refused.code == "too_large"
+    assert peak < 100 * MEGABYTE
+
+
+@READS
+def test_tiny_images_in_a_large_file_are_not_all_kept(tmp_path, read):
+    path = written(tmp_path / "s", array_of((1, 1, 2))) / "Image-1.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = bytes(4 * MEGABYTE)
+    dataset.save_as(path)
+    with pytest.raises(VolumeError, match="holds 1048576 x 1 x 2 pixels") as refused:
+        read(path)
+    assert refused.value.code == "too_large"
+
+
 def test_a_deflated_image_of_many_frames_is_read(tmp_path):
     array = array_of((30, 64, 64))
     path = written(tmp_path / "s", array[:1]) / "Image-1.dcm"

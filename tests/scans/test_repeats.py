@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,9 @@ from helpers.dicom_series import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
+from t4e_utils.scans import dicom_series
 from t4e_utils.scans.volume import Volume
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -61,6 +64,10 @@ TELL = {  # what differs, and which volume is the one to keep
     "trigger time": (lambda v, i: {"TriggerTime": [0, 31.5][v]}, 0),
     "acquisition number": (lambda v, i: {"AcquisitionNumber": 2 - v}, 1),
     "kernel": (lambda v, i: {"ConvolutionKernel": ["B70s", "B30s"][v]}, 0),
+    "repetition time": (lambda v, i: {"RepetitionTime": [2000, 500][v]}, 0),
+    "tube voltage": (lambda v, i: {"KVP": [140, 80][v]}, 0),
+    "sequence name": (lambda v, i: {"SequenceName": ["*ep_b0", "*ep_b1000#1"][v]}, 0),
+    "series description": (lambda v, i: {"SeriesDescription": ["T2", "T1"][v]}, 0),
     "slice thickness": (lambda v, i: {"SliceThickness": [5, 3][v]}, 0),
     "series number": (lambda v, i: {"SeriesNumber": 9 - v, "SeriesInstanceUID": f"1.2.{i}"}, 1),
     "slope": (lambda v, i: {"RescaleSlope": [2, 1][v], "RescaleIntercept": 0}, 0),
@@ -83,6 +90,16 @@ def test_of_two_volumes_one_is_kept_whatever_tells_them_apart(tmp_path, name, or
     np.testing.assert_allclose(volume.spacing_mm, SPACING)
     assert codes(volume) == ["several_volumes"]
     assert f"2 volumes, which differ in {name}: 5 of 10 images were kept" in sentences(volume)
+
+
+def test_what_tells_volumes_apart_goes_before_the_order_of_their_numbers(tmp_path):
+    numbers = [3, 9, 1, 12, 5, 7, 2, 11, 4, 10]  # of no order
+    folder = two_volumes(
+        tmp_path / "s", lambda v, i: {"KVP": [140, 80][v], "InstanceNumber": numbers[i]}
+    )
+    volume = read_alike(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[0])
+    assert "(tube voltage 140)" in sentences(volume)
 
 
 def test_what_was_measured_is_kept_rather_than_what_was_derived_from_it(tmp_path):
@@ -354,3 +371,38 @@ def test_one_volume_is_left_as_it_is(tmp_path):
     volume = read_alike(written(tmp_path / "s", array))
     np.testing.assert_array_equal(volume.array, array)
     assert codes(volume) == []
+
+
+def test_of_a_large_series_only_the_pixels_that_are_kept_are_in_memory(tmp_path, monkeypatch):
+    array = array_of((10, 4, 256, 256))
+    images = [
+        (array[v, k], {"ImagePositionPatient": position(k), "TemporalPositionIdentifier": v + 1})
+        for v, k in product(range(10), range(4))
+    ]
+    folder = written_with(tmp_path / "s", images)
+    monkeypatch.setattr(dicom_series, "LARGE_SERIES", array.nbytes // 2)
+    tracemalloc.start()
+    volume = dicom_series.read_dicom_series(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(volume.array, array[0])
+    assert codes(volume) == ["several_volumes"]
+    assert peak < 3 * volume.array.nbytes
+
+
+def test_a_volume_with_damaged_pixels_gives_way_also_in_a_large_series(tmp_path, monkeypatch):
+    folder = two_volumes(tmp_path / "s", TELL["echo number"][0], BY_VOLUME)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        if path.name == "Image-2.dcm":
+            items = bytearray(dataset.PixelData)
+            # no image has so many segments
+            at = items.index(b"\xfe\xff\x00\xe0", 8) + 8
+            items[at] = 15
+            dataset.PixelData = bytes(items)
+        dataset.save_as(path)
+    monkeypatch.setattr(dicom_series, "LARGE_SERIES", 0)
+    volume = dicom_series.read_dicom_series(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[1])
+    assert codes(volume) == ["damaged", "several_volumes"]

@@ -293,6 +293,20 @@ def test_words_of_32_bits_are_read_in_big_endian_too(tmp_path):
     np.testing.assert_array_equal(read_dicom_series(folder).array, array)
 
 
+def test_bytes_in_big_endian_have_padding_too(tmp_path):
+    array = array_of((3, 4, 6), np.uint8, low=20, high=200)
+    array[:, 0] = 7
+    folder = of_cells(tmp_path / "s", array)
+    edit(folder, tagged(PixelPaddingValue=("US", 7)))
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        dataset["PixelData"].VR = "OB"
+        pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=False)
+    array[:, 0] = 0
+    np.testing.assert_array_equal(read_dicom_series(folder).array, array)
+
+
 def test_single_bits_are_read(tmp_path):
     array = array_of((3, 4, 6), high=2)
     folder = written(tmp_path / "s", array)
