@@ -9,6 +9,7 @@ data page; the T4E team's solution text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,16 +295,19 @@ def training_patients(
     return patients, found, problems
 
 
-def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
+def read_fold_table(
+    path: Path, patient_ids: pd.Series, linked: Mapping[str, str] | None = None
+) -> list[int]:
     """Return the fold of each patient from a table such as the T4E team's.
 
     Columns BraTS21ID and fold; ids may be without zeros in front.
 
     Raises:
         CatalogError: as `user_tables.read_ids` and `folds.folds_of`.
+        LeakError: as `folds.folds_of`.
     """
     table = read_ids(path, id_column=ID_COLUMN, value_column="fold")
-    return folds_of(patient_ids, table, path=path)
+    return folds_of(patient_ids, table, path=path, linked=linked)
 
 
 def read_sample(rsna: Path) -> pd.DataFrame:
