@@ -203,13 +203,16 @@ def region_sizes(table: pd.DataFrame) -> Figure:
     """Show the sizes of the regions and, of several, which share of the first the last covers.
 
     Args:
-        table: One row per patient, with the volume of each region in ml in a column such as
-            <region>_ml.
+        table: One row per patient, or per study with its patient_id, with the volume of each
+            region in ml in a column such as <region>_ml.
     """
     regions, finding = style.regions_in(table, "_ml"), style.palette().finding
     if table.empty:
         return style.sentence(f"No {finding} was measured.")
-    title = f"{finding.capitalize()}s of {len(table):,} patients"
+    n_patients = table["patient_id"].nunique() if "patient_id" in table else len(table)
+    rows = "patients" if n_patients == len(table) else "studies"
+    title = f"{finding.capitalize()}s of {n_patients:,} patients"
+    title += f" in {len(table):,} studies" if rows == "studies" else ""
     figure = style.new_figure(height=3.3, title=title)
     axes = figure.subplots(1, len(regions) + (len(regions) > 1), squeeze=False)[0]
     sizes = {name: table[f"{name.lower()}_ml"].to_numpy(float) for name in regions}
@@ -218,7 +221,7 @@ def region_sizes(table: pd.DataFrame) -> Figure:
         each.hist(values, bins=bins, color=style.colour_of(name, place), edgecolor="white")
         each.axvline(np.median(values), color=style.INK, linewidth=1.4)
         each.set(title=f"{name}: median {np.median(values):.3g} ml", xlabel=f"{name}, ml")
-        each.set_ylabel("patients")
+        each.set_ylabel(rows)
         style.whole_numbers(each.yaxis, 5)
     if len(regions) > 1:
         _part_of_whole(axes[-1], {name: sizes[name] for name in (regions[0], regions[-1])})

@@ -109,8 +109,8 @@ def slices_kept(
         table: One row per slice, with the columns patient_id and those of `by`; of a table with the
             column is_kept, the kept ones count.
         by: What makes a column of the heat map.
-        patients: All patients, so that those without a slice are seen; by default those of the
-            table.
+        patients: All patients, so that those without a slice are seen; each once, however often
+            it is named. By default those of the table.
         groups: All columns, values of `by` (tuples if there are several); by default those of the
             table.
         title: Title of the picture.
@@ -121,7 +121,7 @@ def slices_kept(
     counted = (
         table.groupby(["patient_id", *by], observed=True).size().unstack(list(by), fill_value=0)
     )
-    rows = sorted(counted.index if patients is None else patients)
+    rows = sorted({*(counted.index if patients is None else patients)})
     names = list(counted.columns if groups is None else groups)
     if not rows or not names:
         return style.sentence("No slice was kept.", axes=axes)

@@ -6,7 +6,7 @@ sides. A split is always of patients, never of their series or slices. Their ids
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,13 @@ def assert_disjoint(first: Iterable[Any], second: Iterable[Any], *, what: str) -
         )
 
 
-def folds_of(ids: Iterable[str], table: pd.DataFrame, *, path: str | Path) -> list[int]:
+def folds_of(
+    ids: Iterable[str],
+    table: pd.DataFrame,
+    *,
+    path: str | Path,
+    linked: Mapping[str, str] | None = None,
+) -> list[int]:
     """Return the fold of each patient from a table, however their ids are spelled there.
 
     Args:
@@ -197,9 +203,11 @@ def folds_of(ids: Iterable[str], table: pd.DataFrame, *, path: str | Path) -> li
         table: patient_id and value (the fold as text), from `user_tables.read_ids`. The folds of
             others may be missing.
         path: of the table, for messages.
+        linked: groups of patients who are one, from `duplicates.shared_images`.
 
     Raises:
         CatalogError: a patient has no fold, or something else than a whole number from 0.
+        LeakError: patients of one group are in several folds.
     """
     ids = list(ids)
     spelled, _ = spelled_as(table["patient_id"], ids, path=path)
@@ -215,5 +223,14 @@ def folds_of(ids: Iterable[str], table: pd.DataFrame, *, path: str | Path) -> li
             raise CatalogError(
                 f"{path} gives {patient} the fold {values[patient]!r}: a fold must be a whole "
                 "number from 0."
+            )
+    first = {}
+    for patient in ids:
+        one = first.setdefault((linked or {}).get(patient, patient), patient)
+        if numbers[one] != numbers[patient]:
+            raise LeakError(
+                f"{path} puts {one} into fold {numbers[one]:.0f} and {patient} into fold "
+                f"{numbers[patient]:.0f}, but both have the same images: give them one fold, or "
+                "exclude one of them."
             )
     return [int(numbers[patient]) for patient in ids]

@@ -22,12 +22,15 @@ NUMBER = re.compile(r"0*([0-9]+)(?:[.,]0*)?")
 def key_of(identifier: Any) -> str:
     """Return what all spellings of an id have in common: its number, else its text.
 
-    The text has no blanks around it, and accents in one form (folders of macOS have them apart).
+    The text has no blanks around it, accents in one form (folders of macOS have them apart), and
+    digits in one form (Japanese and Arabic keyboards have their own).
 
-    >>> [key_of(name) for name in ("00006", "6.0", 6, "ID_06", "000")]
-    ['6', '6', '6', 'ID_06', '0']
+    >>> [key_of(name) for name in ("00006", "6.0", 6, "６", "ID_06", "000")]
+    ['6', '6', '6', '6', 'ID_06', '0']
     """
     text = unicodedata.normalize("NFC", str(identifier)).strip()
+    if not text.isascii():
+        text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)
     number = NUMBER.fullmatch(text)
     return number.group(1) if number else text
 

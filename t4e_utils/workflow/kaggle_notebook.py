@@ -25,12 +25,13 @@ from pathlib import Path
 
 
 def folder_with(name, likely=""):
-    # of several the one in a folder of the likely name, then the one with test/ beside the file
+    # of several the one in a folder of the likely owner and name, then the one with test/ beside it
     found, seen = {{}}, set()
     for folder, folders, files in os.walk("{root}/input", followlinks=True):
         place = Path(folder).resolve()
         if name in files and place not in seen:
-            found[folder] = likely in place.parts, Path(folder, "test").is_dir()
+            parts = {{*Path(folder).parts, *place.parts}}  # of a link both names count
+            found[folder] = len(parts & {{*likely.split("/")}}), Path(folder, "test").is_dir()
         if name in files or place in seen:  # not below it; a link can lead back
             folders.clear()
         elif files:  # a data set: its scans are many, and no inputs
@@ -48,7 +49,7 @@ def folder_with(name, likely=""):
     )
 
 
-bundle = Path(folder_with("{mark}", "{dataset}".split("/")[-1]))
+bundle = Path(folder_with("{mark}", "{dataset}"))
 installed = importlib.metadata.distributions()
 present = {{found.metadata["Name"].lower().replace("_", "-") for found in installed}}
 options = ["--quiet", "--force-reinstall", "--no-index", "--no-deps"]

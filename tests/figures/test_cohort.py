@@ -70,6 +70,15 @@ def test_tumours_without_volume_have_no_share():
     assert figure.axes[0].get_title(loc="left") == "WT: median 20 ml"
 
 
+def test_sizes_of_several_studies_do_not_make_more_patients():
+    table = pd.DataFrame({"patient_id": ["a", "a", "b"], "wt_ml": 1.0, "et_ml": 1.0})
+    figure = cohort.region_sizes(table)
+    assert figure.get_suptitle() == "Tumours of 2 patients in 3 studies"
+    assert figure.axes[0].get_ylabel() == "studies"
+    figure = cohort.region_sizes(table[1:])
+    assert figure.get_suptitle() == "Tumours of 2 patients"
+
+
 def test_the_most_frequent_value_is_on_top():
     axes = cohort.counts(["a", "b", "b"], title="Problems").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]

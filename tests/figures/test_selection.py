@@ -64,6 +64,13 @@ def test_kept_slices_are_counted_and_patients_without_any_are_named():
     assert axes.get_title(loc="left") == "Slices kept: 3 of 3 patients"
 
 
+def test_a_patient_who_is_named_for_each_study_counts_once():
+    table = pd.DataFrame({"patient_id": ["a", "a", "b"], "series": "FLAIR"})
+    axes = selection.slices_kept(table, by=("series",), patients=["a", "a", "b"]).axes[0]
+    assert np.array_equal(axes.images[0].get_array(), [[2], [1]])
+    assert axes.get_title(loc="left") == "Slices kept: 3 of 2 patients"
+
+
 def test_many_patients_are_sorted_by_their_slices_and_only_some_zeros_named():
     table = pd.DataFrame(
         {"patient_id": [f"{i:03d}" for i in range(40) for _ in range(i)], "series": "FLAIR"}

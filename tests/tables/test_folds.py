@@ -160,6 +160,18 @@ def test_a_fold_that_is_no_whole_number_is_refused(fold):
         folds.folds_of(["00006"], fold_table(**{"6": fold}), path="folds.csv")
 
 
+def test_a_fold_table_that_parts_two_ids_of_one_patient_is_a_leak():
+    linked, table = {"00006": "00006", "00008": "00006"}, fold_table(**{"6": "1", "8": "0"})
+    with pytest.raises(
+        folds.LeakError,
+        match=r"csv puts 00006 into fold 1 and 00008 into fold 0, but both have the same",
+    ):
+        folds.folds_of(["00006", "00008"], table, path="folds.csv", linked=linked)
+    table = fold_table(**{"6": "1", "8": "1", "9": "0"})
+    found = folds.folds_of(["00009", "00006", "00008"], table, path="folds.csv", linked=linked)
+    assert found == [0, 1, 1]
+
+
 def test_folds_without_groups_are_those_of_earlier_versions():
     dealt = folds.make_folds(ids(12), n_folds=3, seed=4, labels=np.arange(12) % 2)
     assert dealt.tolist() == EARLIER_WITH_LABELS

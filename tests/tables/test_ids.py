@@ -17,9 +17,16 @@ def test_every_spelling_of_a_number_has_one_key(value, zeros, end):
     assert key_of(f" {'0' * zeros}{value}{end} ") == str(value) == key_of(value)
 
 
-@pytest.mark.parametrize("name", ["6.5", "-6", "6a", "ID_06", "1.2.840", "6e0", "NA", "nan", "٦"])
+@pytest.mark.parametrize(
+    "name", ["6.5", "-6", "6a", "ID_06", "1.2.840", "6e0", "NA", "nan", "ID_²"]
+)
 def test_what_is_no_number_is_its_text(name):
     assert key_of(name) == name
+
+
+@pytest.mark.parametrize("name", ["６", "００００６", "٠٠٦", "６.0"])
+def test_digits_of_other_keyboards_are_the_same_number(name):
+    assert key_of(name) == "6"
 
 
 def test_accents_are_compared_in_one_form():

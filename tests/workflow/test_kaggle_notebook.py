@@ -62,6 +62,24 @@ def test_of_several_the_competition_wins_and_then_the_one_with_test_beside_it(tm
     assert find(SAMPLE, OWN) == own
 
 
+def test_of_two_data_sets_of_one_name_that_of_the_owner_wins(tmp_path, put):
+    others = put("datasets/you/data"), put("datasets/me/older")
+    own = put("datasets/me/data")
+    assert folder_with(tmp_path)("mark.json", "me/data") == own
+    named = " and ".join([own, others[1], others[0]])
+    with pytest.raises(FileNotFoundError, match=f"^{named} hold a mark"):
+        folder_with(tmp_path)("mark.json", "he/another")
+
+
+def test_a_link_of_the_likely_name_is_taken_though_it_leads_elsewhere(tmp_path, put):
+    put("datasets/you/mirror", SAMPLE, with_test=True)
+    mounted = tmp_path / "mounted" / "17"
+    (mounted / "test").mkdir(parents=True)
+    (mounted / SAMPLE).touch()
+    (tmp_path / "input" / OWN).symlink_to(mounted)
+    assert folder_with(tmp_path)(SAMPLE, OWN) == str(tmp_path / "input" / OWN)
+
+
 def test_a_tie_names_both_at_whatever_depth(tmp_path, put):
     places = put("a/b/c", SAMPLE, with_test=True), put("z", SAMPLE, with_test=True)
     put("y", SAMPLE)

@@ -9,6 +9,7 @@ data page; the T4E team's solution text.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ ID_COLUMN, LABEL_COLUMN = "BraTS21ID", "MGMT_value"
 SUBMISSION = SubmissionForm(ID_COLUMN, (LABEL_COLUMN,))
 # on the private board, 87 patients
 PUBLISHED_AUC = {"T4E, private board": 0.60696, "winner, private board": 0.62174}
-FIVE_DIGITS = r"(?<!\d)(\d{5})(?!\d)"  # of a patient
+FIVE_DIGITS = r"(?<!\d)([0-9]{5})(?!\d)"  # of a patient
 FAULTY_PATIENTS = ("00109", "00123", "00709")  # the challenge tells competitors to leave them out
 PHANTOM_ROOT = "data/phantoms"
 BRATS_FILES = {
@@ -226,10 +227,8 @@ def _five_digits(patient: str, table: Path | None = None) -> str:
 
 
 def shared_volumes(files: pd.DataFrame, *, n_jobs: int = 1) -> tuple[dict[str, str], list[Problem]]:
-    """Do what `shared_images` does for BraTS, in the contrast that most studies have."""
-    volumes = files[files["series"] != "labels"]
-    common = volumes[volumes["series"].isin(volumes["series"].mode()[:1])]
-    return shared_images(common, source="nifti", n_jobs=n_jobs)
+    """Do what `shared_images` does for BraTS, in all contrasts: one can be missing or damaged."""
+    return shared_images(files[files["series"] != "labels"], source="nifti", n_jobs=n_jobs)
 
 
 def segmentation_patients(folders: DataFolders, *, n_jobs: int = 1) -> SegmentationPatients:
@@ -294,16 +293,19 @@ def training_patients(
     return patients, found, problems
 
 
-def read_fold_table(path: Path, patient_ids: pd.Series) -> list[int]:
+def read_fold_table(
+    path: Path, patient_ids: pd.Series, linked: Mapping[str, str] | None = None
+) -> list[int]:
     """Return the fold of each patient from a table such as the T4E team's.
 
     Columns BraTS21ID and fold; ids may be without zeros in front.
 
     Raises:
         CatalogError: as `user_tables.read_ids` and `folds.folds_of`.
+        LeakError: as `folds.folds_of`.
     """
     table = read_ids(path, id_column=ID_COLUMN, value_column="fold")
-    return folds_of(patient_ids, table, path=path)
+    return folds_of(patient_ids, table, path=path, linked=linked)
 
 
 def read_sample(rsna: Path) -> pd.DataFrame:

@@ -125,8 +125,8 @@ def test_tables_alone_leave_patients_out_also_in_gzip(folders):
 
 def test_ids_of_other_forms_are_brought_to_five_digits_or_refused(folders):
     labels = folders.rsna / "train_labels.csv"
-    labels.write_text("BraTS21ID,MGMT_value\nBraTS2021_00001,1\n00012-1,0\n")
-    assert brain_tumor.classification_ids(folders.rsna) > {"00001", "00012"}
+    labels.write_text("BraTS21ID,MGMT_value\nBraTS2021_00001,1\n00012-1,0\n１３,1\n")
+    assert brain_tumor.classification_ids(folders.rsna) > {"00001", "00012", "00013"}
     for wrong in ("NA", "patient 6", "123456"):
         labels.write_text(f"BraTS21ID,MGMT_value\n00001,1\n{wrong},1\n")
         with pytest.raises(CatalogError, match=f"names the patient '{wrong}': .* five digits such"):
@@ -187,22 +187,24 @@ def test_a_volume_that_one_of_two_visits_lacks_is_named_with_the_visit(folders):
     assert [problem.sentence for problem in problems] == ["Patient 00006-101 has no T2w."]
 
 
-def test_who_is_in_the_classification_data_under_another_id_is_left_out_too(tmp_path):
+@pytest.mark.parametrize("copies", [("flair", "t1"), ("t1ce",)])
+def test_who_is_in_the_classification_data_under_another_id_is_left_out_too(tmp_path, copies):
+    """Also if only one contrast shows it, since the others are damaged or were made anew."""
     brain_tumor.phantoms.write_phantoms(tmp_path, SMALL, n_jobs=1)
     folders = brain_tumor.open_data(tmp_path / "rsna", tmp_path / "brats21")
     before = brain_tumor.segmentation_patients(folders)
     known, other = before.excluded[0], before.ids[0]
-    for name in ("flair", "t1"):
+    for name in copies:
         copied = folders.brats / f"BraTS2021_{known}" / f"BraTS2021_{known}_{name}.nii.gz"
         place = folders.brats / f"BraTS2021_{other}" / f"BraTS2021_{other}_{name}.nii.gz"
         place.write_bytes(copied.read_bytes())
     chosen = brain_tumor.segmentation_patients(folders)
     assert chosen.excluded == sorted({*before.excluded, other})
     assert chosen.ids == [patient for patient in before.ids if patient != other]
-    assert [problem.code for problem in chosen.problems] == ["same_images"]
+    assert [problem.code for problem in chosen.problems] == ["same_images"] * len(copies)
 
 
-@pytest.mark.parametrize("name", ["BraTS_123456", "patient_6", ""])
+@pytest.mark.parametrize("name", ["BraTS_123456", "patient_6", "BraTS2021_００００６", ""])
 def test_a_folder_name_without_an_id_is_refused(name):
     with pytest.raises(CatalogError, match="no five-digit patient id"):
         brain_tumor.brats_patient_id(name)
