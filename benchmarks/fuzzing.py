@@ -135,7 +135,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
             "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
         )
     except T4EError as error:
-        if path.parent.name not in str(error):  # each kind has a folder of its own
+        if path.name not in str(error) and path.parent.name not in str(error):
             raise ValueError(f"The file is not named: {error}") from error
         return type(error).__name__
     if isinstance(found, Volume):

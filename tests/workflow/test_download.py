@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -169,6 +170,15 @@ def test_a_damaged_archive_leaves_no_folder_and_is_kept(tmp_path):
     for content in (whole[:-40], whole[:1000], whole[:60] + b"y" + whole[61:], b"", b"PK", b"x"):
         archive.write_bytes(content)
         refused(archive, r"a\.zip is damaged \(.*\): delete it and run this again")
+
+
+def test_places_before_the_beginning_of_an_archive_are_damage_and_no_fault_of_the_disk(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"train_labels.csv": b"x" * 500})
+    content = archive.read_bytes()
+    end = content.rindex(b"PK\x05\x06")  # says where the directory begins; APPNOTE.TXT, 4.3.16
+    beyond = struct.pack("<I", struct.unpack_from("<I", content, end + 16)[0] + 99)
+    archive.write_bytes(content[: end + 16] + beyond + content[end + 20 :])
+    refused(archive, r"a\.zip is damaged \(.*\): delete it and run this again")
 
 
 @pytest.mark.parametrize(
