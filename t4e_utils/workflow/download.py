@@ -310,8 +310,9 @@ def _fault(member: zipfile.ZipInfo, seen: Collection[str]) -> str:
 
 
 def _extract(opened: zipfile.ZipFile, name: str, folder: Path) -> None:
-    target = folder / name
-    if name.endswith("/"):
+    place = name.replace("\\", "/")  # as some programs on Windows write them, against 4.4.17
+    target = folder / place
+    if place.endswith("/"):
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

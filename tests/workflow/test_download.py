@@ -235,6 +235,13 @@ def test_what_python_cannot_decode_is_a_sentence(tmp_path, offset, value, senten
     refused(changed(archive, b"train_labels.csv", offset, value), sentence)
 
 
+def test_backslashes_between_folders_are_taken_for_slashes(tmp_path):
+    members = {"train\\00000\\": b"", "train\\00000\\a.dcm": b"x", "train_labels.csv": b"y"}
+    folder = unpack(zipped(tmp_path / "a.zip", members), tmp_path / "rsna")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert found == {"train", "train/00000", "train/00000/a.dcm", "train_labels.csv"}
+
+
 def test_names_in_another_encoding_are_refused(tmp_path):
     archive = zipped(tmp_path / "a.zip", {"p\xe9.csv": b"x"})
     content = archive.read_bytes()
