@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,13 +22,15 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from t4e_utils import T4EError
+from t4e_utils.competitions.brain_tumor.download import take_brats
 from t4e_utils.sampling import pictures
 from t4e_utils.scans import dicom_series, dicom_writing, nifti, reading
 from t4e_utils.scans.geometry import display_affine
 from t4e_utils.scans.volume import Volume
 from t4e_utils.tables import store, user_tables
 from t4e_utils.tables.provenance import is_finished
-from t4e_utils.workflow import executed
+from t4e_utils.workflow import download, executed, report
 
 SHAPE = (3, 24, 20)
 COMPRESSED = {
@@ -190,10 +195,74 @@ def user_table(folder: Path) -> Kind:
         text.replace(",", ";").encode("utf-8-sig"),
         text.encode("utf-16"),
         gzip.compress(text.replace("NA", "Mayr\u00e9").encode("latin-1"), mtime=0),
+        *_parquet(pd.DataFrame(rows, columns=["BraTS21ID", "MGMT_value"])),
     ]
     labels = partial(user_tables.read_labels, id_column="BraTS21ID", label_column="MGMT_value")
     ids = partial(user_tables.read_ids, id_column="BraTS21ID", value_column="MGMT_value")
     return Kind("labels.csv", files, (labels, ids))
+
+
+def _parquet(rows: pd.DataFrame) -> Iterator[bytes]:
+    for compression in ("snappy", "zstd", None):
+        buffer = BytesIO()
+        rows.to_parquet(buffer, compression=compression)
+        yield buffer.getvalue()
+
+
+def submission(folder: Path) -> Kind:
+    """Return what is handed in, or the report beside it."""
+    rows = pd.DataFrame({"patient_id": ["00006", "NA"], "probability": [0.25, 1e-7]})
+    told = rows.assign(fallback=["", "no series, could be read"])
+    (folder / "submission_report.csv").write_bytes(told.to_csv(index=False).encode())
+    files = [each.to_csv(index=False).encode() for each in (rows, told)]
+    return Kind("submission.csv", [*files, *_parquet(rows)], (_submission_facts, _report_facts))
+
+
+def _submission_facts(path: Path) -> dict:
+    return report.submission_facts(path.parent, "06_submission")
+
+
+def _report_facts(path: Path) -> dict:
+    run = path.parent / "run"
+    run.mkdir(exist_ok=True)
+    shutil.copyfile(path, run / "submission_report.csv")
+    (run / "submission.csv").write_text("patient_id,probability\n00006,0.5\n")
+    return report.submission_facts(run, "06_submission")
+
+
+def archive(folder: Path) -> Kind:
+    """Return archives as they are downloaded, with an archive inside."""
+    inner, members = BytesIO(), {"BraTS2021_00000_seg.nii.gz": next(_nifti(folder))}
+    with tarfile.open(fileobj=inner, mode="w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(f"BraTS2021_00000/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, BytesIO(content))
+    members |= {"train/00000/Image-1.dcm": bytes(2000), "task1.tar.gz": inner.getvalue()}
+    files = []
+    for compression in download.COMPRESSIONS:
+        buffer = BytesIO()
+        with zipfile.ZipFile(buffer, "w", compression) as opened:
+            for name, content in members.items():
+                opened.writestr(zipfile.ZipInfo(name), content, compression)
+        files.append(buffer.getvalue())
+    take = partial(_unpacked, take=take_brats, holds="BraTS2021_*/*_seg.nii.gz")
+    return Kind("data.zip", files, (_unpacked, take))
+
+
+def _unpacked(path: Path, **options: object) -> Path:
+    """Unpack a copy, which is kept alone if it cannot be."""
+    copy, place = path.with_name("copy.zip"), path.with_name("unpacked")
+    shutil.copyfile(path, copy)
+    place.mkdir()
+    try:
+        return download.unpack(copy, place / "data", **options)
+    except T4EError:
+        assert copy.read_bytes() == path.read_bytes()
+        assert not [*place.iterdir()]
+        raise
+    finally:
+        shutil.rmtree(place)
 
 
 def table(folder: Path) -> Kind:
@@ -266,6 +335,8 @@ KINDS = {
     "nifti": volumes,
     "jpg": jpeg,
     "user table": user_table,
+    "submission": submission,
+    "archive": archive,
     "table": table,
     "card": card,
     "picture": picture,

@@ -135,7 +135,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
             "damaged, and the decoder broke down" if "broke down" in error.sentence else error.code
         )
     except T4EError as error:
-        if path.parent.name not in str(error):  # each kind has a folder of its own
+        if path.name not in str(error) and path.parent.name not in str(error):
             raise ValueError(f"The file is not named: {error}") from error
         return type(error).__name__
     if isinstance(found, Volume):
@@ -202,7 +202,7 @@ def _run_child(
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
     ) as process:
-        last, limit, rest = start, START_SECONDS, b""
+        last, has_begun, limit, rest = start, False, START_SECONDS, b""
         while True:
             if not select.select([process.stdout], [], [], limit)[0]:
                 process.kill()
@@ -211,7 +211,9 @@ def _run_child(
             *lines, rest = (rest + said).split(b"\n")
             for line in lines:
                 number, outcome = line.decode().split(" ", 1)
-                last, limit = int(number), HANG_SECONDS
+                last, has_begun = int(number), True
+                # the way out, after the last one, takes as long as the way in
+                limit = HANG_SECONDS if outcome == "begins" else START_SECONDS
                 kind = kind_of(last, kinds)
                 if outcome.startswith("! "):
                     failures.append(f"mutant {last} ({kind}): {outcome[2:]}")
@@ -219,7 +221,7 @@ def _run_child(
                     counts[kind, "FAILED" if outcome.startswith("! ") else outcome] += 1
             if not said:
                 code = process.wait()
-                if limit == START_SECONDS:
+                if not has_begun:
                     raise RuntimeError("The child ended before the first mutant: run it by hand.")
                 return (
                     last,

@@ -262,7 +262,11 @@ def load_network(weights: str | os.PathLike, *, device: str | torch.device = "cp
     if not isinstance(stated, Mapping):
         raise ModelError(f"{card} does not say which network it is: train it again.")
     recipe, state = Recipe.from_card(stated, said_by=card), read_weights(weights)
-    require_entries_of(_known_blueprint(json.dumps(stated)), state, Path(weights))
+    try:
+        drawn = _known_blueprint(json.dumps(stated))
+    except ModelError as error:
+        raise ModelError(f"{card} describes a network that is not known. {error}") from error
+    require_entries_of(drawn, state, Path(weights))
     model = build(recipe)
     model.load_state_dict(state)
     model.starts_from = str(weights)

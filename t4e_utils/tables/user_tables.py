@@ -18,6 +18,7 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ from t4e_utils.scans.problems import one_line
 from t4e_utils.tables import CatalogError
 
 MOST_BYTES = 1 << 27  # a table with more is none of patients; unpacked, so that gzip is bounded too
+MOST_ROWS = 1 << 22  # of Parquet
 DELIMITERS = ",;\t|"
 BYTE_ORDERS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before that of UTF-16, which it begins with
@@ -85,8 +87,8 @@ def read_user_table(path: str | Path, *, columns: Sequence[str]) -> pd.DataFrame
         table = _of_parquet(path, content)
         header = [str(name).strip() for name in table.columns]
         place = _places(path, header, columns)
-        lines, found = range(1, len(table) + 1), table.iloc[:, place].astype(object)
-        cells = found.where(found.notna(), "").map(str).to_numpy().tolist()
+        lines, found = range(1, len(table) + 1), table.iloc[:, place]
+        cells = found.where(found.notna(), "").map(partial(_shown, path)).to_numpy().tolist()
     else:
         text = _text(path, content)
         delimiter = _delimiter(text, columns)
@@ -205,13 +207,34 @@ def _content(path: Path) -> bytes:
 
 
 def _of_parquet(path: Path, content: bytes) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
     from t4e_utils.tables.store import DAMAGED
 
     try:
-        return pd.read_parquet(io.BytesIO(content)).reset_index()
+        n_rows = pq.read_metadata(io.BytesIO(content)).num_rows
+        if n_rows > MOST_ROWS:  # which can be a few bytes, if they are alike
+            raise CatalogError(
+                f"The table {path} has {n_rows:,} rows, more than {MOST_ROWS:,}: give a table of "
+                "patients."
+            )
+        # as objects here, where text that is damaged is an error
+        return pd.read_parquet(io.BytesIO(content)).reset_index().astype(object)
     except DAMAGED as error:
         raise CatalogError(
             f"The table {path} is damaged ({one_line(error)}): get it again."
+        ) from error
+
+
+def _shown(path: Path, value: object) -> str:
+    """Return a value of Parquet as text; some programs store text without saying that it is."""
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise CatalogError(
+            f"The table {path} holds {value[:20]!r}, which is no text: save it as CSV."
         ) from error
 
 

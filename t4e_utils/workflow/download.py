@@ -47,6 +47,8 @@ DAMAGED = (
     struct.error,
     OverflowError,
 )
+# what a disk says to names that it cannot have
+NO_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL)
 TAIL = 4000  # characters of the client's last words that are searched for a reason
 REASONS = (
     (
@@ -308,8 +310,9 @@ def _fault(member: zipfile.ZipInfo, seen: Collection[str]) -> str:
 
 
 def _extract(opened: zipfile.ZipFile, name: str, folder: Path) -> None:
-    target = folder / name
-    if name.endswith("/"):
+    place = name.replace("\\", "/")  # as some programs on Windows write them, against 4.4.17
+    target = folder / place
+    if place.endswith("/"):
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -331,8 +334,10 @@ def _refused(error: BaseException, archive: Path, folder: Path) -> T4EError:
     """Say why an archive could not be unpacked, after an error of Python's or of the disk."""
     if isinstance(error, OSError) and error.filename == str(archive):
         return PipelineError(f"{archive} cannot be read ({error.strerror}): fetch it again.")
-    if isinstance(error, OSError) and error.errno is not None:
-        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+    # damaged places of members make zipfile jump before the beginning of the archive
+    is_jump = getattr(error, "errno", None) == errno.EINVAL and error.filename is None
+    if isinstance(error, OSError) and error.errno is not None and not is_jump:
+        if error.errno in NO_NAMES:
             return PipelineError(
                 f"{archive} is not unpacked: a name in it does not fit on this disk "
                 f"({error.strerror}: {error.filename}). Unpack it by hand, on another disk."

@@ -28,8 +28,6 @@ REPORT_TAG = "report"  # cells whose pictures the report shows
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/svg+xml")  # the first that an output has is shown
 # what a page may show of an output, the first that it has; all else is passed over
 SHOWN_TYPES = ("text/html", "text/markdown", *IMAGE_TYPES, "text/plain")
-# what nbformat raises for files that are no notebooks, or none of its version
-NO_NOTEBOOK = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 # shown by a script that needs a kernel; reports have neither
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 NO_SCRIPTS = (
@@ -75,7 +73,7 @@ def read(path: Path) -> NotebookNode:
             notebook = nbformat.reads(text, as_version=4, capture_validation_error=wrong)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} is not there: the notebook has not started.") from error
-    except (*NO_NOTEBOOK, nbformat.ValidationError) as error:
+    except Exception as error:  # nbformat has errors of many kinds, above all for older versions
         wrong["ValidationError"] = error
     if wrong:
         (error,) = wrong.values()

@@ -123,7 +123,7 @@ def write_cover(notebook: NotebookNode, path: Path) -> Path:
     """Write the picture of the cell tagged `cover`: a PNG of at most `WIDTH` pixels, 256 colours.
 
     Raises:
-        PipelineError: there is no such cell, or no picture in it.
+        PipelineError: there is no such cell, or no picture in it, or a damaged one.
     """
     shown = executed.tagged_pictures(notebook, tag=COVER_TAG)
     kind, _, content = shown[0].images[0].partition(",") if shown else ("", "", "")
@@ -132,8 +132,14 @@ def write_cover(notebook: NotebookNode, path: Path) -> Path:
             f"{path.stem} has no picture for the index: give the tag {COVER_TAG!r} to a cell that "
             "draws one as a PNG."
         )
-    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
-        small = picture.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            small = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PipelineError(
+            f"The picture of {path.stem} for the index is damaged ({error}): run the notebook "
+            "again."
+        ) from error
     small.thumbnail((WIDTH, 10 * WIDTH))
     path.parent.mkdir(parents=True, exist_ok=True)
     # small regions keep their colours, which the median cut gives away

@@ -29,6 +29,9 @@ import pandas as pd
 import yaml
 
 from t4e_utils import T4EError
+from t4e_utils.files import require_writable, write_error
+from t4e_utils.tables.parameters import ParameterError
+from t4e_utils.tables.run import project_root
 from t4e_utils.tables.store import read_json, write_json, write_table
 from t4e_utils.workflow import PipelineError
 from t4e_utils.workflow.collection import open_collection
@@ -92,7 +95,8 @@ def write_bundle(
     Raises:
         PipelineError: the user name or the run's name cannot be part of an address on Kaggle; a
             file of the run is not there, or leads out of it; something names a folder of this
-            machine.
+            machine; or another folder is in the place of one that is written.
+        WriteError: the target cannot be written to.
         T4EError: the run is not finished; the collection says what it lacks.
     """
     slug = slug_of(run.name, user, prefix=bundle.prefix)
@@ -100,13 +104,12 @@ def write_bundle(
     files = pkgutil.resolve_name(bundle.files)(run, given)
     require_own_files(run, files)
     dataset, kernel = target / "dataset", target / "kernel"
-    for folder in (dataset, kernel):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    for folder, mark in ((dataset, MARK), (kernel, "*-submission.ipynb")):
+        _make_anew(folder, mark)
+    write_json({"run": run.name, "package": metadata.version("t4e-utils")}, dataset / MARK)
     write_files(run, dataset, files)
     for wheel in wheels:
         shutil.copy(wheel, dataset)
-    write_json({"run": run.name, "package": metadata.version("t4e-utils")}, dataset / MARK)
     write_json(dataset_metadata(user, slug), dataset / "dataset-metadata.json")
     bundled = bundled_notebook(
         nbformat.read(notebook, as_version=4),
@@ -124,6 +127,26 @@ def write_bundle(
             shutil.rmtree(folder)
         raise
     return dataset, kernel
+
+
+def _make_anew(folder: Path, mark: str) -> None:
+    """Make a folder, in the place of one that an earlier bundle left, known by a file in it.
+
+    Raises:
+        PipelineError: it is the folder of somebody else.
+        WriteError: it cannot be made.
+    """
+    try:
+        if os.path.isdir(folder) and os.listdir(folder) and not any(folder.glob(mark)):
+            raise PipelineError(
+                f"{folder} is there, and is no earlier bundle: rename it, or choose another "
+                "target, so that it is not deleted."
+            )
+        if os.path.lexists(folder):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def slug_of(run_name: str, user: str, *, prefix: str) -> str:
@@ -249,6 +272,16 @@ def upload_commands(dataset: Path, kernel: Path, bundle: Bundle) -> str:
     )
 
 
+def _given(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise ParameterError(f"--given {text[:200]!r} is no YAML of parameters: give {{name: 1}}.")
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Write the bundle of a run and print the commands to upload it."""
     parser = argparse.ArgumentParser(
@@ -262,22 +295,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--user", default="", help="your Kaggle user name")
     parser.add_argument("--collection", default="", help="the notebooks' collection")
     parser.add_argument("--given", default="{}", help="parameters of the notebook, as YAML")
-    asked = parser.parse_args(arguments)
+    asked, root = parser.parse_args(arguments), project_root()
     try:
+        if not (root / "pyproject.toml").is_file():
+            raise PipelineError(f"{root} is not the project: start from the project's folder.")
         collection = open_collection(asked.collection)
         bundle = collection.data.KAGGLE
         name = f"{collection.stages[bundle.stage].notebook}.ipynb"
         slug_of(asked.run.name, asked.user, prefix=bundle.prefix)
         wheels = asked.target / "wheels"
-        wheels.mkdir(parents=True, exist_ok=True)
+        require_writable(wheels / MARK)
         folders = write_bundle(
             asked.run,
             asked.target,
             bundle=bundle,
             user=asked.user,
-            notebook=Path("notebooks", collection.folder, name),
-            given=yaml.safe_load(asked.given),
-            wheels=[build_package(Path.cwd(), wheels), *fetch_wheels(wheels)],
+            notebook=root / "notebooks" / collection.folder / name,
+            given=_given(asked.given),
+            wheels=[build_package(root, wheels), *fetch_wheels(wheels)],
         )
     except T4EError as error:
         raise SystemExit(str(error)) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,9 @@ import yaml
 from t4e_utils import T4EError, printable
 from t4e_utils.tables.parameters import ParameterError, typed
 from t4e_utils.tables.run import MissingInputError
+
+# in a folder's name: wildcards and variables of Snakemake, and what commands take for an option
+MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>|^-")
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,38 @@ class Plan:
 
     @property
     def run_dir(self) -> str:
-        """Folder that the run writes to."""
-        return self.folder(next(iter(self.stages)), "run_dir")
-
-    def folder(self, stage: str, name: str) -> str:
-        """Return a parameter that is a folder which rules name.
+        """Folder that the run writes to.
 
         Raises:
-            ParameterError: Snakemake or a notebook could not read its name as it is.
+            ParameterError: its name is empty or cannot be used.
+        """
+        folder = self.folder(next(iter(self.stages)), "run_dir")
+        if folder in ("", "/"):
+            raise ParameterError(f"run_dir = {folder!r} is no folder of a run: give it a name.")
+        return folder
+
+    def folder(self, stage: str, name: str) -> str:
+        """Return a parameter that is a folder which rules name, "" if it is empty.
+
+        It is written as Snakemake compares paths (`runs/a` for `./runs//a/`), and `~` is the user's
+        folder, as in the notebooks.
+
+        Raises:
+            ParameterError: Snakemake, a command or a notebook could not read its name as it is.
         """
         value = self.value(stage, name)
-        if "{" in value or "}" in value or printable(value, kept="") != value:
+        if MISREAD.search(value) or printable(value, kept="") != value:
             raise ParameterError(
-                f"{name} = {value!r} holds a brace, which Snakemake takes for a wildcard, or a "
-                "letter that is not UTF-8 or cannot be printed: choose another name."
+                f"{name} = {value!r} holds a brace or a word like <this>, which Snakemake takes "
+                "for a wildcard, or begins with a dash, or has a letter that is not UTF-8 or "
+                "cannot be printed: choose another name."
             )
-        return value.rstrip("/")
+        try:
+            return str(Path(value).expanduser()) if value else ""
+        except RuntimeError as error:
+            raise ParameterError(
+                f"{name} = {value!r} names nobody of this machine: correct it."
+            ) from error
 
     def is_default(self, *names: str) -> bool:
         """Return whether the first stage runs with the notebook's values of these parameters."""
@@ -204,7 +224,7 @@ def _refuse_unknown(
 ) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(str(name), known, n=1)  # YAML has keys like 1 and on
             hint = f"did you mean {near[0]}?" if near else f"it can be {', '.join(sorted(known))}."
             raise ParameterError(
                 f"The config gives {f'{section}: ' if section else ''}{name}, but {what}: {hint}"

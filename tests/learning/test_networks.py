@@ -424,6 +424,15 @@ def test_options_of_an_image_classifier_reach_it():
     assert model.drop_rate == 0.25
 
 
+def test_a_card_with_a_network_that_nobody_knows_is_named(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_weights(seeded(SMALL["image"][0]), path, {})
+    odd = {**asdict(SMALL["image"][0]), "backbone": "test_byobnTt"}
+    (tmp_path / "m.json").write_text(json.dumps({"model": odd}))
+    with pytest.raises(ModelError, match=r"/m\.json describes .* Unknown model 'test_byobnTt'"):
+        load_network(path)
+
+
 def test_sizes_that_a_card_only_claims_take_no_memory(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     save_weights(seeded(SMALL["image"][0]), path, {})

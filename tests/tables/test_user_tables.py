@@ -9,6 +9,7 @@ import os
 import re
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,39 @@ def test_parquet_is_read_as_text_too(saved, tmp_path):
     assert read_ids(path, **COLUMNS)["patient_id"].tolist() == ["00006", "NA"]
     with pytest.raises(CatalogError, match=r"labels\.csv is damaged \(.*\): get it again"):
         read_ids(saved(path.read_bytes()[:-20]), **COLUMNS)
+
+
+def test_text_that_parquet_holds_as_bytes_is_text(tmp_path):
+    path = tmp_path / "labels.parquet"
+    table = pd.DataFrame(
+        {"BraTS21ID": [b"00006", "Mayr\u00e9".encode()], "MGMT_value": [b"1", b"0"]}
+    )
+    table.to_parquet(path)
+    assert read_ids(path, **COLUMNS).to_numpy().tolist() == [["00006", "1"], ["Mayr\u00e9", "0"]]
+    table["BraTS21ID"] = [b"00006", b"Mayr\xe9"]
+    table.to_parquet(path)
+    with pytest.raises(CatalogError, match=r"labels\.parquet holds b'Mayr.xe9', which is no text"):
+        read_ids(path, **COLUMNS)
+
+
+def test_damaged_text_in_parquet_is_damage(tmp_path):
+    path = tmp_path / "labels.parquet"
+    table = pd.DataFrame({"BraTS21ID": ["abcdefgh", "b"], "MGMT_value": [1, 0]})
+    table.to_parquet(path, compression=None, use_dictionary=False, write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abc\xff\xfefgh"))
+    with pytest.raises(CatalogError, match=r"labels\.parquet is damaged"):
+        read_ids(path, **COLUMNS)
+
+
+def test_parquet_that_becomes_large_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "labels.parquet"
+    n = (1 << 22) + 1
+    pd.DataFrame({"BraTS21ID": np.ones(n, np.int8), "MGMT_value": np.ones(n, np.int8)}).to_parquet(
+        path
+    )
+    assert path.stat().st_size < 50_000
+    with pytest.raises(CatalogError, match=r"labels\.parquet has 4,194,305 rows, more than"):
+        read_ids(path, **COLUMNS)
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=6)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -171,6 +172,15 @@ def test_a_damaged_archive_leaves_no_folder_and_is_kept(tmp_path):
         refused(archive, r"a\.zip is damaged \(.*\): delete it and run this again")
 
 
+def test_places_before_the_beginning_of_an_archive_are_damage_and_no_fault_of_the_disk(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"train_labels.csv": b"x" * 500})
+    content = archive.read_bytes()
+    end = content.rindex(b"PK\x05\x06")  # says where the directory begins; APPNOTE.TXT, 4.3.16
+    beyond = struct.pack("<I", struct.unpack_from("<I", content, end + 16)[0] + 99)
+    archive.write_bytes(content[: end + 16] + beyond + content[end + 20 :])
+    refused(archive, r"a\.zip is damaged \(.*\): delete it and run this again")
+
+
 @pytest.mark.parametrize(
     "kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["zlib", "bz2", "xz"]
 )
@@ -223,6 +233,13 @@ def test_members_that_lead_elsewhere_are_refused_before_anything_is_written(
 def test_what_python_cannot_decode_is_a_sentence(tmp_path, offset, value, sentence):
     archive = zipped(tmp_path / "a.zip", {"train_labels.csv": b"x"})
     refused(changed(archive, b"train_labels.csv", offset, value), sentence)
+
+
+def test_backslashes_between_folders_are_taken_for_slashes(tmp_path):
+    members = {"train\\00000\\": b"", "train\\00000\\a.dcm": b"x", "train_labels.csv": b"y"}
+    folder = unpack(zipped(tmp_path / "a.zip", members), tmp_path / "rsna")
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert found == {"train", "train/00000", "train/00000/a.dcm", "train_labels.csv"}
 
 
 def test_names_in_another_encoding_are_refused(tmp_path):

@@ -328,8 +328,10 @@ def raw(path, **changes):
         b'{"nbformat": "4", "nbformat_minor": 0, "metadata": {}, "cells": []}',
         b'{"nbformat": 4, "metadata": {}, "cells": []}',
         b'{"nbformat": 2, "worksheets": []}',
+        b'{"nbformat": 1, "cells": [{"cell_type": "markdown"}]}',
+        b'{"nbformat": 4, "nbformat_minor": 0.5, "metadata": {}, "cells": []}',
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_bytes_that_are_no_notebook_of_a_known_version_are_one_sentence(tmp_path, content):
     (tmp_path / "a.ipynb").write_bytes(content)

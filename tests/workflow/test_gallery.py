@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -200,6 +201,9 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(run, tmp_path):
     def failed(content):
         content["cells"][3]["metadata"]["papermill"]["exception"] = True
 
+    def shows(content, png):
+        content["cells"][3]["outputs"][1]["data"] = {"image/png": png}
+
     def refused(match):
         with pytest.raises(PipelineError, match=match):
             gallery.write_gallery(run, tmp_path / "docs", stages=STAGES)
@@ -209,6 +213,9 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(run, tmp_path):
     svg = {"image/svg+xml": "<svg/>"}
     change(run, "01_look", lambda content: content["cells"][3]["outputs"][1].update(data=svg))
     refused("01_look has no picture for the index")
+    for damaged in ("iVBOR", "aGVsbG8gd29ybGQ="):  # no base64, no picture
+        change(run, "01_look", partial(shows, png=damaged))
+        refused(r"picture of 01_look for the index is damaged \(.+\): run the notebook again")
     change(run, "01_look", huge)
     refused(r"copy of 01_look has [\d,]+ bytes, more than 1,500,000: show fewer")
     change(run, "01_look", failed)

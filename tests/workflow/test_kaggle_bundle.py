@@ -262,6 +262,39 @@ def test_what_cannot_be_bundled_is_said_in_a_sentence(run, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
+def test_what_the_command_cannot_use_is_a_sentence(run, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    options = [str(run), "--user", "some-user", "--target"]
+    with pytest.raises(
+        SystemExit, match=r"file/wheels/.* cannot be written \(.*\): choose a folder"
+    ):
+        main([*options, str(tmp_path / "file")])
+    for given in ("{a: [", "[1]"):
+        with pytest.raises(SystemExit, match=r"--given .* is no YAML of parameters"):
+            main([*options, str(tmp_path / "a"), "--given", given])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="is not the project: start from the project's folder"):
+        main([*options, str(tmp_path / "a")])
+
+
+@pytest.mark.parametrize("name", ["dataset", "kernel"])
+def test_a_folder_of_somebody_else_is_not_replaced_and_an_earlier_bundle_is(run, tmp_path, name):
+    folders = bundle(run, tmp_path)
+    (tmp_path / name / "old.txt").touch()
+    assert bundle(run, tmp_path) == folders
+    assert not (tmp_path / name / "old.txt").exists()
+    shutil.rmtree(tmp_path / name)
+    write_json({}, tmp_path / name / "precious.json")
+    with pytest.raises(PipelineError, match=f"{name} is there, and is no earlier bundle: rename"):
+        bundle(run, tmp_path)
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["precious.json"]
+    shutil.rmtree(tmp_path / name)
+    (tmp_path / name).symlink_to(tmp_path)
+    with pytest.raises(T4EError, match=f"{name} "):
+        bundle(run, tmp_path)
+    assert (tmp_path / name).is_symlink()
+
+
 def test_a_half_run_leaves_the_bundle_of_before(run, tmp_path):
     dataset, _ = bundle(run, tmp_path / "kaggle")
     before = sorted(dataset.rglob("*"))

@@ -22,7 +22,7 @@ from snakemake.utils import update_config
 
 from t4e_utils.competitions.brain_tumor.data import STAGES
 from t4e_utils.tables.parameters import ParameterError
-from t4e_utils.tables.run import MissingInputError
+from t4e_utils.tables.run import MissingInputError, resolve
 from t4e_utils.workflow.plan import Plan, read_plan
 
 ROOT = Path(__file__).parents[2]
@@ -207,6 +207,8 @@ def test_a_parameter_has_the_notebook_s_value_or_another(project):
             {"train_seg": {"mri_types": ["FLAIR"]}},
             "train_seg: mri_types, but 03_train_seg has no such parameter",
         ),
+        ({1: 2}, "The config gives 1, but no notebook has this parameter"),
+        ({"train_seg": {True: 2}}, "train_seg: True, but 03_train_seg has no such parameter"),
         ({"train_seg": 3}, "train_seg = 3 must be a section"),
         ({"seed": "many"}, "seed = 'many' is str, but it must be int"),
         ({"n_folds": 2.5}, "n_folds = 2.5 is float, but it must be int"),
@@ -224,14 +226,47 @@ def test_a_parameter_has_the_notebook_s_value_or_another(project):
 )
 def test_a_config_that_does_not_fit_is_refused_with_a_sentence(project, config, message):
     with pytest.raises(ParameterError, match=message):
-        plan(project, **config)
+        read_plan(config, project / "notebooks", STAGES)
 
 
-@pytest.mark.parametrize("name", ["runs/{x}", "runs/a}", "runs/a\x1b[2J", "runs/a\nb"])
+@pytest.mark.parametrize(
+    "name", ["runs/{x}", "runs/a}", "runs/a\x1b[2J", "runs/a\nb", "runs/a <b>", "-a"]
+)
 def test_a_run_folder_that_rules_cannot_name_is_refused(project, name):
     plan = read_plan({"run_dir": name}, project / "notebooks", STAGES)
     with pytest.raises(ParameterError, match=r"run_dir = .* holds a brace.*: choose another name"):
         plan.run_dir  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "'' is no folder of a run: give it a name"),
+        ("/", "'/' is no folder of a run"),
+        ("~nobody-of-this-name/a", "names nobody of this machine: correct it"),
+    ],
+)
+def test_a_run_folder_without_a_name_or_of_nobody_is_refused(project, name, message):
+    plan = read_plan({"run_dir": name}, project / "notebooks", STAGES)
+    with pytest.raises(ParameterError, match=f"run_dir = .*{message}"):
+        plan.run_dir  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("~/a run", "/home/somebody/a run"),
+        ("./runs//a/", "runs/a"),
+        ("../runs/a", "../runs/a"),
+        ("it's $1 #2 <B> <: ~ [0]* %s", "it's $1 #2 <B> <: ~ [0]* %s"),
+    ],
+)
+def test_rules_name_the_folder_that_the_notebooks_write_to(project, monkeypatch, name, folder):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.chdir(project)
+    run_dir = read_plan({"run_dir": name}, project / "notebooks", STAGES).run_dir
+    assert run_dir == folder
+    assert os.path.realpath(run_dir) == os.path.realpath(resolve(name))
 
 
 def test_a_value_that_no_notebook_can_hold_is_refused(project):
