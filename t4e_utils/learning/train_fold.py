@@ -23,7 +23,9 @@ from t4e_utils.learning.networks import Recipe, build
 from t4e_utils.learning.plan import TrainConfig
 from t4e_utils.learning.scores import Score
 from t4e_utils.learning.training_run import FitResult
+from t4e_utils.learning.weights import resolve_weights
 from t4e_utils.tables.folds import FoldSplit
+from t4e_utils.tables.provenance import content_of
 from t4e_utils.tables.store import fingerprint, write_json
 
 
@@ -74,10 +76,14 @@ def train_fold(
     """
     split, seed = job.split, config.seed + job.split.fold
     settings = asdict(replace(config, num_workers=-1))  # how many there are changes nothing
-    decides = (asdict(recipe), settings, job.start_weights, split.select_on, facts)
-    identity = fingerprint(*decides, job.provenance, *job.made_from)
     seed_everything(seed)
     model = build(recipe, weights=job.start_weights)
+    # by content too: another file of the same name is another start
+    is_file = job.start_weights not in ("", "imagenet")
+    start = resolve_weights(job.start_weights, model=recipe.backbone) if is_file else None
+    began = [content_of(start)] if start else []
+    decides = (asdict(recipe), settings, job.start_weights, split.select_on, facts, *began)
+    identity = fingerprint(*decides, job.provenance, *job.made_from)
     result = fit(
         model,
         train,

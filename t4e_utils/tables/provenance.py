@@ -68,7 +68,7 @@ def is_finished(
             f"{shown(path)} was made {'; '.join(changes)}: set overwrite = True to make it anew, "
             "or choose another run_dir."
         )
-    if unknown := _sources(now).keys() - _sources(before).keys():
+    if unknown := stated_sources(now).keys() - stated_sources(before).keys():
         print(
             f"{shown(path)} does not say what it was made from, so it is not known whether "
             f"this has changed since: {', '.join(sorted(unknown))}."
@@ -143,7 +143,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     A source that only one of them names is none of the differences.
     """
     names = sorted({*before, *now} - {MADE_FROM})
-    old, new = _sources(before), _sources(now)
+    old, new = stated_sources(before), stated_sources(now)
     different = "; ".join(
         f"{name} was {before.get(name)!r}, is now {now.get(name)!r}"
         for name in names
@@ -154,7 +154,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return said + [f"from other data ({', '.join(changed)} changed since)"] * bool(changed)
 
 
-def _sources(provenance: Mapping[str, Any]) -> Mapping[str, str]:
+def stated_sources(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a provenance says of its sources; nothing if it says that in no usable way."""
     found = provenance.get(MADE_FROM)
     return found if isinstance(found, Mapping) else {}
 

@@ -23,6 +23,7 @@ from t4e_utils.learning.losses import make_loss
 from t4e_utils.learning.networks import Recipe, build, load_network
 from t4e_utils.learning.plan import TrainConfig
 from t4e_utils.learning.train_fold import FoldJob, train_fold
+from t4e_utils.learning.weights import save_weights
 from t4e_utils.sampling.squares import Square
 from t4e_utils.tables.folds import FoldSplit
 
@@ -145,6 +146,19 @@ def test_weights_to_start_from_are_part_of_the_setting(train, tmp_path):
     assert second["folder"] != first["folder"]
     card = json.loads((tmp_path / second["weights"]).with_suffix(".json").read_text())
     assert card["starts_from"] == str(tmp_path / first["weights"])
+
+
+def test_other_weights_in_the_same_file_are_another_start(train, tmp_path):
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(1)
+    save_weights(build(RECIPE), start, {})
+    first, same = train(start_weights=str(start)), train(start_weights=str(start))
+    torch.manual_seed(2)
+    save_weights(build(RECIPE), start, {})
+    other = train(start_weights=str(start))
+    assert same["folder"] == first["folder"] != other["folder"]
+    networks = [load_network(tmp_path / card["weights"]) for card in (first, other)]
+    assert not same_weights(*networks)
 
 
 @pytest.mark.parametrize("changes", [{}, {"config": replace(CONFIG, num_workers=-1)}])

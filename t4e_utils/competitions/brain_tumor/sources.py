@@ -13,11 +13,11 @@ import pandas as pd
 
 from t4e_utils.competitions.brain_tumor import data
 from t4e_utils.tables.provenance import (
-    MADE_FROM,
     StaleResultError,
     content_of,
     require_current,
     state_of,
+    stated_sources,
 )
 from t4e_utils.tables.run import resolve
 from t4e_utils.tables.store import fingerprint, shown
@@ -91,7 +91,7 @@ def require_classifiers(models: Path, cards: Mapping[Path, Mapping[str, Any]]) -
     for path, card in cards.items():
         made = card.get("provenance", {})
         require_current(path, made, models / "cls" / "slices.parquet", made_by="05_train_cls")
-        before, weights = made.get(MADE_FROM, {}).get(SEGMENTER), made.get("segmenter", "")
+        before, weights = stated_sources(made).get(SEGMENTER), made.get("segmenter", "")
         if weights not in digits:
             digits[weights] = content_of(models / weights)
         if before and digits[weights] not in ("", before):

@@ -199,3 +199,14 @@ def test_notebooks_and_rules_say_the_same(place):
     assert sources.of_inventory(folders, patients, series) == looked_at(place)["eda"]
     table = str(place / "folds.csv")
     assert sources.of_sequences(folders, patients, series, table) == looked_at(place)["cls_data"]
+
+
+@pytest.mark.parametrize("said", [None, [], "digits", {}, {"the weights of the segmenter": None}])
+def test_a_card_that_says_its_sources_in_no_usable_way_says_nothing(tmp_path, said):
+    path = tmp_path / "cls" / "models" / "FLAIR_fold0.json"
+    rewrite(tmp_path / "seg.safetensors", "weights")
+    card = {"provenance": {"segmenter": "seg.safetensors", "made_from": said}}
+    sources.require_classifiers(tmp_path, {path: card})
+    card["provenance"]["made_from"] = {"the weights of the segmenter": "00000000"}
+    with pytest.raises(StaleResultError, match=r"seg\.safetensors has changed since"):
+        sources.require_classifiers(tmp_path, {path: card})
