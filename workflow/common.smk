@@ -71,7 +71,8 @@ def sources(stage, collect):
     Its result must stay the same from run to run while nothing changes. `collect` is a function of
     the leaf, see `Plan.sources`.
     """
-    return lambda wildcards: PLAN.sources(stage, collect)
+    record = Path(R, "logs", "made_from.json")
+    return lambda wildcards: PLAN.sources(stage, collect, record, keep=not workflow.dryrun)
 
 
 def gpus(stage):

@@ -23,6 +23,7 @@ import yaml
 from t4e_utils import T4EError, printable
 from t4e_utils.tables.parameters import ParameterError, typed
 from t4e_utils.tables.run import MissingInputError
+from t4e_utils.tables.store import read_json, write_json
 
 # in a folder's name: wildcards and variables of Snakemake, and what commands take for an option
 MISREAD = re.compile(r"[{}]|<[a-z][a-z0-9_]*>|^-")
@@ -62,7 +63,14 @@ class Plan:
             width=float("inf"),
         ).strip()
 
-    def sources(self, stage: str, collect: Callable[..., Mapping[str, str]]) -> str:
+    def sources(
+        self,
+        stage: str,
+        collect: Callable[..., Mapping[str, str]],
+        record: Path,
+        *,
+        keep: bool = True,
+    ) -> str:
         """Return what the data of a user look like to a stage, as one line.
 
         As a parameter of its rule it makes Snakemake run the stage again when, and only when, it
@@ -72,15 +80,26 @@ class Plan:
             stage: of this plan.
             collect: takes the stage, and a function that gives the value of its parameters; gives
                 digits by name, see `tables.provenance`.
+            record: file of the run with what was found last.
+            keep: write what is found there.
 
         Returns:
-            "" where the data are not there or not usable: the notebook says why.
+            What was found last where the data are not there or not usable, as on a disk that is not
+            there: nothing is made again then, since Snakemake deletes results first. "" if nothing
+            was: the notebook says why.
         """
+        try:
+            last = read_json(record, made_by="")
+        except MissingInputError:
+            last = {}
         try:
             found = collect(stage, partial(self.value, stage))
         except (T4EError, OSError):
-            return ""
-        return ", ".join(f"{name}: {digits}" for name, digits in found.items())
+            return str(last.get(stage, ""))
+        said = ", ".join(f"{name}: {digits}" for name, digits in found.items())
+        if keep and last.get(stage) != said:
+            write_json({**last, stage: said}, record)
+        return said
 
     @property
     def run_dir(self) -> str:

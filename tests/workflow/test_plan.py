@@ -367,6 +367,9 @@ def test_changed_labels_run_what_was_made_from_them_and_only_that_and_times_run_
     os.utime(labels, (1e9, 1e9))  # an older file, put in the place of a newer one
     shown = snakemake(project, "--dry-run", "cls_data", *config).stdout
     assert {name for name in STAGES if f"\n{name} " in shown} == {"cls_data"}
+    labels.write_text(f"{head}00001,0\n00002,1\n")
+    (project / "my data").rename(project / "unplugged")
+    assert "Nothing to be done" in snakemake(project, "cls_data", *config).stderr
 
 
 def test_models_from_elsewhere_are_only_predicted_with_and_uploaded(project):

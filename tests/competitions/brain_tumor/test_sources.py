@@ -158,17 +158,22 @@ def test_without_a_fold_table_none_is_named_and_without_annotated_volumes_neithe
     assert VOLUMES not in looked_at(place, brats_dir="")["seg_data"]
 
 
-def test_a_plan_says_it_in_one_line_and_nothing_where_the_data_are_not_there(place):
+def test_a_plan_says_it_in_one_line_and_what_it_said_last_where_the_data_are_gone(place):
     given = {"rsna_dir": str(place / "rsna"), "brats_dir": ""}
     plan = Plan(STAGES, {"submission": given}, {"submission": given})
-    said = plan.sources("submission", sources.of_stage)
+    of_stage, record = sources.of_stage, place / "logs" / "made_from.json"
+    said = plan.sources("submission", of_stage, record, keep=False)
+    assert not record.exists()
     assert said.startswith("sample_submission.csv: ")
     assert ", the series in test: " in said
-    assert said == plan.sources("submission", sources.of_stage)
+    assert said == plan.sources("submission", of_stage, record)
     (place / "rsna").rename(place / "gone")
     with pytest.raises(CatalogError, match="is not there"):
         read_sample(place / "rsna")
-    assert plan.sources("submission", sources.of_stage) == ""
+    assert plan.sources("submission", of_stage, record) == said
+    assert plan.sources("submission", of_stage, place / "other.json") == ""
+    record.write_text("damaged")
+    assert plan.sources("submission", of_stage, record) == ""
 
 
 def test_the_segmenter_is_known_by_its_weights_and_refused_when_its_slices_were_made_anew(tmp_path):
