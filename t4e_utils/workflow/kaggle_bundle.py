@@ -297,12 +297,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--given", default="{}", help="parameters of the notebook, as YAML")
     asked, root = parser.parse_args(arguments), project_root()
     try:
-        if not (root / "pyproject.toml").is_file():
-            raise PipelineError(f"{root} is not the project: start from the project's folder.")
         collection = open_collection(asked.collection)
         bundle = collection.data.KAGGLE
         name = f"{collection.stages[bundle.stage].notebook}.ipynb"
         slug_of(asked.run.name, asked.user, prefix=bundle.prefix)
+        if not (root / "pyproject.toml").is_file():
+            raise PipelineError(f"{root} is not the project: start from the project's folder.")
         wheels = asked.target / "wheels"
         require_writable(wheels / MARK)
         folders = write_bundle(

@@ -429,7 +429,7 @@ def test_a_card_with_a_network_that_nobody_knows_is_named(tmp_path):
     save_weights(seeded(SMALL["image"][0]), path, {})
     odd = {**asdict(SMALL["image"][0]), "backbone": "test_byobnTt"}
     (tmp_path / "m.json").write_text(json.dumps({"model": odd}))
-    with pytest.raises(ModelError, match=r"/m\.json describes .* Unknown model 'test_byobnTt'"):
+    with pytest.raises(ModelError, match=r"/m\.json describes .*Unknown model 'test_byobnTt'"):
         load_network(path)
 
 
