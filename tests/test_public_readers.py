@@ -89,8 +89,6 @@ def link(path: Path, *, to: str) -> Path:
 def unreadable(path: Path) -> Path:
     path.write_bytes(b"0" * 1000)
     path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("The superuser may read everything.")
     return path
 
 
@@ -119,7 +117,7 @@ PLACES: dict[str, Callable[[Path], Path]] = {
     "a link to itself": lambda path: link(path, to=path.name),
     "a link to nothing": lambda path: link(path, to="nowhere"),
     "a pipe": pipe,
-    "unreadable": unreadable,
+    **({} if os.geteuid() == 0 else {"unreadable": unreadable}),  # root may read everything
     "what cannot be read": lambda path: link(path, to="/proc/self/mem"),  # as a broken disk
     "noise": lambda path: [path.write_bytes(bytes(range(256)) * 40), path][1],
     **{kind: partial(holding, kind=kind) for kind in ("nifti", "user table", "card", "table")},
