@@ -39,7 +39,7 @@ def project(tmp_path_factory):
 def made(project, *words, **environment):
     """Run make: the words that its stand-in was given, and what else was printed."""
     known = {name: value for name, value in os.environ.items() if name != "RUN"}
-    command = ["make", "--silent", *words]
+    command = ["make", "--silent", "--no-print-directory", *words]
     done = subprocess.run(
         command, cwd=project, env=known | environment, capture_output=True, text=True, check=True
     )
@@ -85,7 +85,9 @@ def test_a_folder_that_pip_cannot_install_into_is_said_before_anything_is_fetche
     for needed in ("requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml"):
         (folder / needed).touch()
     shutil.copy(ROOT / "Makefile", folder)
-    done = subprocess.run(["make", "demo"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "demo"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert done.stdout.endswith(
         f"into {folder}, because of its brace, dollar sign or colon: rename that folder.\n"
