@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable
 
 from pydicom.dataset import Dataset
@@ -25,13 +26,14 @@ def without_pixels(header: Header) -> Header:
 def told_by(header: Header, groups: tuple[Dataset, ...]) -> dict[str, Hashable]:
     """Return what tells an image from others at its place, see `TOLD_BY`."""
     told, header = {}, header._replace(groups=groups)
-    for name, keywords in TOLD_BY.items():
-        values = next(filter(None, map(header.values, keywords)), ())
-        values = tuple(_comparable(value, is_time=name in TIMES) for value in values)
-        if name == "dimension index":  # one of them counts the slices
-            told |= {f"{name} {k + 1}": value for k, value in enumerate(values)}
-        elif values:
-            told[name] = values if name == "image type" or len(values) > 1 else values[0]
+    with warnings.catch_warnings(action="ignore"):  # of values that are only compared
+        for name, keywords in TOLD_BY.items():
+            values = next(filter(None, map(header.values, keywords)), ())
+            values = tuple(_comparable(value, is_time=name in TIMES) for value in values)
+            if name == "dimension index":  # one of them counts the slices
+                told |= {f"{name} {k + 1}": value for k, value in enumerate(values)}
+            elif values:
+                told[name] = values if name == "image type" or len(values) > 1 else values[0]
     if header.n_frames > 1:
         told["number of the file"] = header.integer("InstanceNumber")
     return told

@@ -39,6 +39,7 @@ DAMAGED = (
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
+    MemoryError,  # of a part that says it needs a dictionary of gigabytes
     EOFError,
     OSError,
     ValueError,

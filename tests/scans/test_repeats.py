@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_what_tells_volumes_apart_goes_before_the_order_of_their_numbers(tmp_pat
     volume = read_alike(folder)
     np.testing.assert_array_equal(volume.array, SCANS[0])
     assert "(tube voltage 140)" in sentences(volume)
+
+
+def test_a_description_longer_than_allowed_is_compared_without_a_warning(tmp_path):
+    with warnings.catch_warnings(action="ignore"):  # of pydicom, which writes it all the same
+        folder = two_volumes(
+            tmp_path / "s", lambda v, i: {"SeriesDescription": f"{'long ' * 14}{v}"}
+        )
+    volume = read_alike(folder)
+    np.testing.assert_array_equal(volume.array, SCANS[0])
+    assert codes(volume) == ["several_volumes"]
 
 
 def test_what_was_measured_is_kept_rather_than_what_was_derived_from_it(tmp_path):

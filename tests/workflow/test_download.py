@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import resource
 import stat
 import struct
 import sys
@@ -198,6 +199,23 @@ def test_a_byte_changed_in_a_compressed_member_is_found_whatever_the_compression
     assert (unpack(archive, tmp_path / "rsna") / "a.dcm").read_bytes() == noise
     assert (tmp_path / "rsna" / "at 12:30" / "..first.csv").read_bytes() == b"first"
     assert not archive.exists()
+
+
+def test_a_member_that_asks_for_more_memory_than_there_is_is_damaged(tmp_path):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
+        opened.writestr("a.dcm", bytes(1000))
+    content = bytearray(archive.read_bytes())
+    properties = 30 + len("a.dcm") + 4  # after the member's header, 4.3.7 and 5.8.8 of APPNOTE
+    content[properties + 1 : properties + 5] = struct.pack("<I", 3 << 30)  # of the dictionary
+    archive.write_bytes(content)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + (1 << 30), before[1]))
+    try:
+        refused(archive, r"a\.zip is damaged \(.*\): delete it and run this again")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.mark.parametrize(
